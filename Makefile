@@ -1,0 +1,56 @@
+# Every target sets up what it needs; a second run does not install again.
+SHELL := bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SITE := _build/html
+PORT ?= 8000
+# One thread per process: with two busy processes, spinning workers cost far more than they bring.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book serve test test-fast lint notebooks clean distclean
+
+help: ## Print the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than Python 3.11; call: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV) (once; a few minutes, about 2 GB)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep "^torch==" constraints.txt)"
+	$(BIN)/python -m pip install --quiet --editable ".[book,test]"
+	@touch $@
+
+setup: $(STAMP) ## Create .venv and install everything
+
+book: $(STAMP) ## Execute the notebooks and build the site
+	$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@echo "The book: $(CURDIR)/$(SITE)/index.html"
+
+serve: book ## Serve the built book on http://localhost:8000
+	$(BIN)/python -m http.server --directory $(SITE) $(PORT)
+
+lint: $(STAMP) ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test-fast: lint ## Lint and all tests but the notebooks
+	$(BIN)/python -m pytest -m "not browser"
+
+test: test-fast ## All tests, and every notebook executed and compared
+	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=180 book assignments
+
+notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
+	$(BIN)/python tools/notebooks.py refresh
+
+clean: ## Remove what was built
+	rm -rf _build
+
+distclean: clean ## Remove the environment too
+	rm -rf $(VENV)

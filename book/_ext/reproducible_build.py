@@ -1,0 +1,61 @@
+"""What a trustworthy, self-contained build needs beyond the book's configuration.
+
+* Notebooks are executed again when the library changes: the execution cache is keyed by a digest
+  of `course_lib`, because the cache's own key holds only the cells.
+* Pages load nothing from another host: MathJax is served from the site, and scripts of features
+  that the book does not use are left out.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util.fileutil import copy_asset
+
+ROOT = Path(__file__).parents[2]
+MATHJAX = "tex-svg-full.js"
+
+
+def library_digest() -> str:
+    """Digest of all that a notebook's output depends on besides its cells."""
+    digest = hashlib.sha256()
+    for path in sorted([*(ROOT / "course_lib").rglob("*.py"), ROOT / "constraints.txt"]):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    config.nb_execution_cache_path = str(ROOT / "_build" / "notebooks" / library_digest())
+    # Kernels inherit the environment: one thread (no spinning workers), and no progress bars on pages.
+    os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TQDM_DISABLE="1")
+
+
+def drop_unused_scripts(app, pagename, templatename, context, doctree) -> None:
+    """Jupyter Book declares Thebe's address on every page; the book has no live kernels in the page."""
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if not any("THEBE" in str(part) or "thebe" in str(part) for part in (script, _body(script)))
+    ]
+
+
+def _body(script: object) -> str:
+    return str(getattr(script, "attributes", {}).get("body", ""))
+
+
+def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Copy one file out of the installed package, instead of the 30 MB that it brings."""
+    if error is None and app.builder.format == "html":
+        files = importlib.metadata.files("sphinx-mathjax-offline") or []
+        source = next(file.locate() for file in files if file.name == MATHJAX)
+        copy_asset(source, Path(app.outdir) / "_static")
+
+
+def setup(app: Sphinx) -> dict[str, bool | str]:
+    app.connect("config-inited", configure, priority=900)
+    app.connect("html-page-context", drop_unused_scripts, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    return {"version": "1", "parallel_read_safe": True}

@@ -1,0 +1,101 @@
+"""Marks every displayed equation that a test checks, and lists the tests in the book.
+
+After each equation whose label starts with ``eq-`` stands a small "tested" link to the test's
+source, shown on the page with the directive ``{tested-equations}``, and a link to the function
+of the library that implements it.
+"""
+
+from docutils import nodes
+from equation_labels import ROOT, book_labels, equation_tests
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+def _reference(domain: str, kind: str, target: str, text: str, docname: str) -> nodes.Node:
+    node = addnodes.pending_xref(
+        "",
+        refdomain=domain,
+        reftype=kind,
+        reftarget=target,
+        refexplicit=True,
+        refwarn=True,
+        refdoc=docname,
+    )
+    node += nodes.inline("", text)
+    return node
+
+
+def mark_equations(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the mark behind each labelled equation of a page."""
+    docname = app.env.docname
+    for equation in list(doctree.findall(nodes.math_block)):
+        test = app.env.equation_tests.get(equation.get("label"))
+        if test is None:
+            continue
+        mark = nodes.paragraph(classes=["tested-equation"])
+        mark += _reference("std", "ref", f"tested-{test.label}", "tested", docname)
+        if test.implemented_by:
+            mark += nodes.Text(" · ")
+            mark += _reference("py", "obj", test.implemented_by, "code", docname)
+        equation.parent.insert(equation.parent.index(equation) + 1, mark)
+
+
+class TestedEquations(SphinxDirective):
+    """List every labelled equation with the source of its test."""
+
+    def run(self) -> list[nodes.Node]:
+        """Build the list."""
+        tests, labels = self.env.equation_tests, book_labels()
+        wrong = sum(len(test.wrong) for test in tests.values())
+        result: list[nodes.Node] = [
+            nodes.paragraph(
+                "",
+                f"{len(labels)} equations carry a label, {len(tests)} tests check them, and "
+                f"each test is also run on deliberately wrong versions, {wrong} in all, that it "
+                f"must tell apart.",
+            )
+        ]
+        for label in labels:
+            if label in tests:
+                result += self._entry(label, tests[label])
+        return result
+
+    def _entry(self, label: str, test: object) -> list[nodes.Node]:
+        self.env.note_dependency(str(ROOT / test.file))
+        name = f"tested-{label}"
+        lines = (ROOT / test.file).read_text(encoding="utf-8").splitlines()
+        source = "\n".join(lines[test.first - 1 : test.last])
+        title = nodes.paragraph(classes=["tested-title"], ids=[name])
+        title += nodes.Text("Equation ")
+        title += addnodes.pending_xref(
+            "",
+            nodes.literal("", label),
+            refdomain="math",
+            reftype="eq",
+            reftarget=label,
+            refexplicit=False,
+            refwarn=True,
+            refdoc=self.env.docname,
+        )
+        title += nodes.Text(f" ({label}), told apart from: {', '.join(test.wrong)}. Source: ")
+        repository = self.config.html_theme_options["repository_url"]
+        address = f"{repository}/blob/main/{test.file}#L{test.first}-L{test.last}"
+        title += nodes.reference("", test.file, refuri=address)
+        std = self.env.get_domain("std")
+        std.labels[name] = (self.env.docname, name, label)
+        std.anonlabels[name] = (self.env.docname, name)
+        code = nodes.literal_block(source, source, language="python")
+        return [title, code]
+
+
+def read_tests(app: Sphinx) -> None:
+    """Read the marks once per build; a changed set of tests re-reads every page."""
+    app.env.equation_tests = equation_tests()
+
+
+def setup(app: Sphinx) -> dict[str, bool | str]:
+    app.add_directive("tested-equations", TestedEquations)
+    app.connect("builder-inited", read_tests)
+    app.connect("doctree-read", mark_equations)
+    return {"version": "1", "parallel_read_safe": False}

@@ -1,0 +1,211 @@
+"""Data sets, and what turns grey levels into numbers a model can take.
+
+`digits` is embedded in scikit-learn and needs no network; `mnist` is downloaded once, checked
+and cached. Each is held as one tensor, so that training moves it to the device once instead
+of feeding it through worker processes.
+"""
+
+import gzip
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import torch
+from torch import Tensor
+
+from course_lib.download import fetch
+from course_lib.inputs import require_levels, require_tensor, require_unit_interval
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images as integer grey levels, in three fixed splits.
+
+    Attributes:
+        name: the name of the data set.
+        levels: number K of grey levels; every pixel is one of 0 … K−1.
+        train: training images, uint8, shape ``(N, C, H, W)``.
+        validation: validation images, for every choice made during training.
+        test: test images, for the number that is reported.
+        train_labels: class of each training image, int64, shape ``(N,)``.
+        validation_labels: class of each validation image.
+        test_labels: class of each test image.
+    """
+
+    name: str
+    levels: int
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    train_labels: Tensor
+    validation_labels: Tensor
+    test_labels: Tensor
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape ``(C, H, W)`` of one image."""
+        return tuple(self.train.shape[1:])
+
+
+def digits() -> Dataset:
+    """The 1,797 handwritten digits that scikit-learn ships: 8×8 pixels, 17 grey levels.
+
+    The splits (1,300 / 137 / 360) are drawn once with a fixed seed and never change.
+    """
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = torch.as_tensor(images.reshape(-1, 1, 8, 8).astype(np.uint8))
+    labels = torch.as_tensor(labels, dtype=torch.int64)
+    order = torch.as_tensor(np.random.RandomState(0).permutation(len(images)))
+    return _split("digits", 17, images[order], labels[order], (1300, 137, 360))
+
+
+def mnist() -> Dataset:
+    """The 70,000 MNIST digits: 28×28 pixels, 256 grey levels.
+
+    The original four files are read from the folder that the environment variable
+    ``COURSE_LIB_DATA`` names, else from the user's cache; what is missing there is downloaded
+    from several mirrors, resumed where it broke off, and checked against its SHA-256. The last
+    5,000 training images are the validation split; the 10,000 test images are the original ones.
+
+    Raises:
+        course_lib.download.DownloadError: a file is neither there nor to be had.
+    """
+    folder = data_folder()
+    arrays = {
+        name: _read_idx(fetch(name, digest, MNIST_MIRRORS, folder))
+        for name, digest in MNIST_SHA256.items()
+    }
+    images, labels = (
+        torch.as_tensor(
+            np.concatenate([arrays[f"{part}-{kind}-ubyte.gz"] for part in ("train", "t10k")])
+        )
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    return _split("mnist", 256, images.unsqueeze(1), labels.long(), (55_000, 5_000, 10_000))
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"digits": digits, "mnist": mnist}
+
+
+def load(name: str) -> Dataset:
+    """Load a data set by its name.
+
+    Raises:
+        ValueError: there is no data set of that name.
+    """
+    if name not in DATASETS:
+        raise ValueError(
+            f"there is no data set {name!r}; choose one of {', '.join(map(repr, DATASETS))}."
+        )
+    return DATASETS[name]()
+
+
+def data_folder() -> Path:
+    """Where downloaded files are kept: ``COURSE_LIB_DATA`` if it is set, else the user's cache.
+
+    Raises:
+        ValueError: ``COURSE_LIB_DATA`` names a folder that does not exist.
+    """
+    given = os.environ.get("COURSE_LIB_DATA")
+    if not given:
+        return Path(pooch.os_cache("course_lib"))
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise ValueError(
+            f"COURSE_LIB_DATA is {given!r}, which is not a folder; the folder that holds (or shall "
+            f"hold) the data files is expected. Create it, or unset the variable."
+        )
+    return folder
+
+
+def intensities(x: Tensor, levels: int) -> Tensor:
+    """Map grey levels 0 … K−1 to intensities in [0, 1]: x / (K − 1).
+
+    Args:
+        x: integer grey levels, any shape.
+        levels: number K of grey levels.
+
+    Returns:
+        Intensities in the default floating-point type, same shape.
+    """
+    require_levels(x, levels)
+    return x.to(torch.get_default_dtype()) / (levels - 1)
+
+
+def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw each pixel from a Bernoulli law whose mean is its intensity.
+
+    Draw anew at every step for dynamic binarization; once, with a seeded generator, for an
+    evaluation set that every model shares.
+
+    Args:
+        x: intensities in [0, 1], any shape.
+        generator: source of the noise; the global one if none is given.
+
+    Returns:
+        A tensor of zeros and ones of the type and shape of `x`.
+
+    Raises:
+        TypeError: `x` is not of a floating-point type.
+        ValueError: `x` has values outside [0, 1].
+    """
+    require_tensor(x)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"x has dtype {x.dtype}; intensities in [0, 1] are expected. "
+            f"Convert grey levels with intensities(x, levels)."
+        )
+    require_unit_interval(x)
+    return torch.bernoulli(x, generator=generator)
+
+
+def dequantize(x: Tensor, levels: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Uniform dequantization: (x + u) / K with u uniform on [0, 1), so that values fill [0, 1).
+
+    Note the K, not K − 1: each grey level owns an interval of width 1/K.
+
+    Args:
+        x: integer grey levels 0 … K−1, any shape.
+        levels: number K of grey levels.
+        generator: source of the noise; the global one if none is given.
+
+    Returns:
+        Values in [0, 1), in the default floating-point type, same shape.
+    """
+    require_levels(x, levels)
+    dtype = torch.get_default_dtype()
+    noise = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
+    # Rounding in float32 could carry (K − 1 + u) / K up to 1, into the next level's interval.
+    largest = torch.nextafter(torch.ones((), dtype=dtype), torch.zeros((), dtype=dtype))
+    return ((x + noise) / levels).clamp(max=largest.to(x.device))
+
+
+def _split(
+    name: str, levels: int, images: Tensor, labels: Tensor, sizes: tuple[int, int, int]
+) -> Dataset:
+    return Dataset(name, levels, *images.split(sizes), *labels.split(sizes))
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """Read an IDX file: two zero bytes, type 8 (bytes), rank, big-endian sizes, then the data."""
+    with gzip.open(path) as file:
+        raw = file.read()
+    rank = raw[3]
+    sizes = np.frombuffer(raw, ">i4", count=rank, offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(sizes).copy()

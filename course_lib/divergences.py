@@ -1,0 +1,213 @@
+"""Divergences between probability laws, in nats.
+
+Closed forms for Gaussians and finite laws, and plain estimators from samples. The derivations
+are in the chapters on foundations and on variational autoencoders.
+"""
+
+import torch
+from torch import Tensor
+
+
+def kl_univariate_gaussian(
+    mu_q: Tensor | float, sigma_q: Tensor | float, mu_p: Tensor | float, sigma_p: Tensor | float
+) -> Tensor:
+    r"""KL(q‖p) between two univariate Gaussians, equation ``eq-kl-univariate``.
+
+    .. math:: \log\frac{\sigma_p}{\sigma_q} + \frac{\sigma_q^2 + (\mu_q-\mu_p)^2}{2\sigma_p^2} - \frac12
+
+    Args:
+        mu_q: mean of q; any shape that broadcasts with the others.
+        sigma_q: standard deviation of q (not its variance), positive.
+        mu_p: mean of p.
+        sigma_p: standard deviation of p, positive.
+
+    Returns:
+        The divergence in nats, element by element, in the broadcast shape.
+
+    Raises:
+        ValueError: a standard deviation is not positive.
+    """
+    mu_q, sigma_q, mu_p, sigma_p = _as_tensors(mu_q, sigma_q, mu_p, sigma_p)
+    for name, sigma in (("sigma_q", sigma_q), ("sigma_p", sigma_p)):
+        if (sigma <= 0).any():
+            raise ValueError(
+                f"{name} has the value {sigma.min().item():.4g}; standard deviations are positive. "
+                f"If you hold log-variances, pass torch.exp(0.5 * logvar)."
+            )
+    ratio = (sigma_q / sigma_p) ** 2
+    return 0.5 * (ratio + ((mu_q - mu_p) / sigma_p) ** 2 - 1 - ratio.log())
+
+
+def kl_gaussian(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -> Tensor:
+    r"""KL(q‖p) between two multivariate Gaussians, equation ``eq-kl-multivariate``.
+
+    .. math:: \tfrac12\left(\log\frac{\det\Sigma_p}{\det\Sigma_q} - d
+              + \operatorname{tr}(\Sigma_p^{-1}\Sigma_q)
+              + (\mu_p-\mu_q)^\top\Sigma_p^{-1}(\mu_p-\mu_q)\right)
+
+    Computed with Cholesky factors: no matrix is inverted and no determinant over- or underflows.
+
+    Args:
+        mu_q: mean of q, shape ``(..., d)``.
+        cov_q: covariance of q, shape ``(..., d, d)``, symmetric positive definite.
+        mu_p: mean of p, shape ``(..., d)``.
+        cov_p: covariance of p, shape ``(..., d, d)``.
+
+    Returns:
+        The divergence in nats, shape ``(...)``.
+
+    Raises:
+        ValueError: shapes do not fit, or a covariance is not symmetric positive definite.
+    """
+    d = mu_q.shape[-1]
+    for name, mean, cov in (("q", mu_q, cov_q), ("p", mu_p, cov_p)):
+        if mean.shape[-1] != d or cov.shape[-2:] != (d, d):
+            raise ValueError(
+                f"mu_{name} has shape {tuple(mean.shape)} and cov_{name} {tuple(cov.shape)}; "
+                f"(..., {d}) and (..., {d}, {d}) are expected."
+            )
+    factor_q, factor_p = _cholesky(cov_q, "cov_q"), _cholesky(cov_p, "cov_p")
+    # tr(Σp⁻¹ Σq) = ‖Lp⁻¹ Lq‖²_F and the Mahalanobis term is ‖Lp⁻¹ (μp − μq)‖².
+    whitened = torch.linalg.solve_triangular(factor_p, factor_q, upper=False)
+    shift = torch.linalg.solve_triangular(factor_p, (mu_p - mu_q).unsqueeze(-1), upper=False)
+    log_det_ratio = 2 * (_log_diagonal(factor_p) - _log_diagonal(factor_q))
+    return 0.5 * (
+        log_det_ratio - d + whitened.square().sum((-2, -1)) + shift.square().sum((-2, -1))
+    )
+
+
+def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
+    r"""KL(N(μ, diag σ²) ‖ N(0, I)), equation ``eq-kl-diag-standard``.
+
+    .. math:: \tfrac12 \sum_j \left(\sigma_j^2 + \mu_j^2 - 1 - \log\sigma_j^2\right)
+
+    Args:
+        mu: means, shape ``(..., d)``.
+        logvar: log σ² (not log σ), shape ``(..., d)``.
+
+    Returns:
+        The divergence in nats, summed over the d dimensions, shape ``(...)``.
+    """
+    return 0.5 * (logvar.exp() + mu.square() - 1 - logvar).sum(-1)
+
+
+def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
+    r"""KL(p‖q) between finite laws: :math:`\sum_k p_k \log(p_k/q_k)` with 0 log 0 = 0.
+
+    Args:
+        p: probabilities, shape ``(..., K)``; each row sums to 1.
+        q: probabilities, shape ``(..., K)``.
+
+    Returns:
+        The divergence in nats, shape ``(...)``; infinite where q is 0 and p is not.
+
+    Raises:
+        ValueError: a probability is negative, or a row does not sum to 1.
+    """
+    for name, law in (("p", p), ("q", q)):
+        total = law.sum(-1)
+        if (law < 0).any() or not torch.allclose(total, torch.ones_like(total), atol=1e-4):
+            raise ValueError(
+                f"{name} has a least value of {law.min().item():.4g} and rows that sum to "
+                f"{total.min().item():.6g} … {total.max().item():.6g}; non-negative rows that "
+                f"sum to 1 are expected. Normalize with {name} / {name}.sum(-1, keepdim=True)."
+            )
+    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
+
+
+def js_discrete(p: Tensor, q: Tensor) -> Tensor:
+    """Jensen-Shannon divergence between finite laws, equation ``eq-jsd``; in [0, log 2] nats.
+
+    Args:
+        p: probabilities, shape ``(..., K)``.
+        q: probabilities, shape ``(..., K)``.
+
+    Returns:
+        The divergence in nats, shape ``(...)``.
+    """
+    mixture = 0.5 * (p + q)
+    return 0.5 * kl_discrete(p, mixture) + 0.5 * kl_discrete(q, mixture)
+
+
+def histogram_kl(
+    x: Tensor, y: Tensor, bins: int | Tensor = 50, pseudo_count: float = 0.5
+) -> Tensor:
+    """KL between the histograms of two samples on the line.
+
+    Both samples are counted in the same bins, with one overflow bin on each side so that no
+    point is lost. A pseudo-count in every bin keeps the value finite. The value depends on
+    the bins and on the pseudo-count: state them with every number.
+
+    Args:
+        x: sample of the first law, shape ``(N,)``.
+        y: sample of the second law, shape ``(M,)``.
+        bins: the increasing inner edges, or the number of equal bins over the joint range.
+        pseudo_count: added to the count of every bin.
+
+    Returns:
+        KL(histogram of x ‖ histogram of y) in nats, a scalar.
+
+    Raises:
+        ValueError: a sample is empty or holds NaN.
+    """
+    for name, sample in (("x", x), ("y", y)):
+        if sample.dim() != 1 or sample.numel() == 0 or sample.isnan().any():
+            raise ValueError(
+                f"{name} has shape {tuple(sample.shape)} and {int(sample.isnan().sum())} NaN; "
+                f"a non-empty one-dimensional sample without NaN is expected."
+            )
+    if isinstance(bins, int):
+        low = torch.minimum(x.min(), y.min()).item()
+        high = torch.maximum(x.max(), y.max()).item()
+        bins = torch.linspace(low, high, bins + 1, dtype=x.dtype, device=x.device)
+
+    def law(sample: Tensor) -> Tensor:
+        counts = torch.bincount(torch.bucketize(sample, bins), minlength=len(bins) + 1)
+        counts = counts.to(torch.float64) + pseudo_count
+        return counts / counts.sum()
+
+    return kl_discrete(law(x), law(y))
+
+
+def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
+    r"""Wasserstein-1 distance between two samples on the line, equation ``eq-w1-quantile``.
+
+    .. math:: W_1 = \int_0^1 |F_x^{-1}(u) - F_y^{-1}(u)|\,du = \int |F_x(t) - F_y(t)|\,dt
+
+    Args:
+        x: first sample, shape ``(N,)``.
+        y: second sample, shape ``(M,)``; N and M may differ.
+
+    Returns:
+        The distance, in the units of the samples, a scalar.
+    """
+    points = torch.cat([x, y]).sort().values
+
+    def cdf(sample: Tensor) -> Tensor:
+        rank = torch.searchsorted(sample.sort().values, points[:-1], right=True)
+        return rank.to(points.dtype) / sample.numel()
+
+    return ((cdf(x) - cdf(y)).abs() * points.diff()).sum()
+
+
+def _as_tensors(*values: Tensor | float) -> list[Tensor]:
+    """Give floats the dtype of the tensors beside them, and float64 where all are floats."""
+    dtype = next((v.dtype for v in values if isinstance(v, Tensor)), torch.float64)
+    return [v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=dtype) for v in values]
+
+
+def _log_diagonal(factor: Tensor) -> Tensor:
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _cholesky(cov: Tensor, name: str) -> Tensor:
+    if not torch.allclose(cov, cov.mT):
+        raise ValueError(f"{name} is not symmetric; a covariance matrix is expected.")
+    factor, info = torch.linalg.cholesky_ex(cov)
+    if info.any():
+        least = torch.linalg.eigvalsh(cov).min().item()
+        raise ValueError(
+            f"{name} has the eigenvalue {least:.4g}; a positive definite matrix is expected. "
+            f"Add a small multiple of the identity if it is singular by rounding."
+        )
+    return factor

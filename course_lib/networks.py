@@ -1,0 +1,35 @@
+"""Networks that several families share."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+
+def mlp(
+    in_features: int,
+    hidden: Sequence[int],
+    out_features: int,
+    *,
+    activation: type[nn.Module] = nn.ReLU,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """A multilayer perceptron: affine maps with `activation` between them, none at the end.
+
+    Args:
+        in_features: number of inputs.
+        hidden: width of each hidden layer; empty for a single affine map.
+        out_features: number of outputs.
+        activation: class of the non-linearity.
+        dropout: probability of dropping a hidden unit while training.
+
+    Returns:
+        A module from ``(..., in_features)`` to ``(..., out_features)``.
+    """
+    widths = [in_features, *hidden]
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        layers += [nn.Linear(width_in, width_out), activation()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(widths[-1], out_features))

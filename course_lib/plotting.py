@@ -1,0 +1,201 @@
+"""Figures. Every function draws into matplotlib axes, given or new, and returns them."""
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse
+from torch import Tensor
+
+from course_lib.training import History
+
+
+def use_style() -> None:
+    """Set the course's figure style: a colour-blind-safe palette on a white ground.
+
+    The white ground stays white on a dark page, where the book frames it.
+    """
+    sns.set_theme(style="ticks", palette="colorblind", context="notebook")
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.6),
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "image.cmap": "gray",
+        }
+    )
+
+
+def image_grid(
+    images: Tensor, *, columns: int | None = None, title: str = "", ax: Axes | None = None
+) -> Axes:
+    """Draw a batch of images as one grid, row by row.
+
+    Args:
+        images: values in [0, 1] (others are clipped), shape ``(N, C, H, W)`` with C of 1 or 3.
+        columns: images per row; by default as square as it goes.
+        title: written above the grid.
+        ax: where to draw; new axes if none is given.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: `images` is not of that shape.
+    """
+    if images.dim() != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ValueError(
+            f"images has shape {tuple(images.shape)}; (N, 1, H, W) or (N, 3, H, W) is expected."
+        )
+    n, channels, height, width = images.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    # One pixel of mid-grey between neighbours, so that dark and light images both have an edge.
+    canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, channels), 0.5)
+    for index, image in enumerate(images.detach().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()):
+        top = (index // columns) * (height + 1) + 1
+        left = (index % columns) * (width + 1) + 1
+        canvas[top : top + height, left : left + width] = image
+    ax = ax or plt.subplots(figsize=(min(8, 0.6 * columns), min(8, 0.6 * rows)))[1]
+    ax.imshow(canvas.squeeze(-1) if channels == 1 else canvas, vmin=0, vmax=1)
+    ax.set_axis_off()
+    ax.set_title(title)
+    return ax
+
+
+def curves(
+    history: History,
+    terms: Sequence[str] = ("loss",),
+    *,
+    ylabel: str = "nats per image",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw terms of the loss over the steps: training solid, validation dashed.
+
+    Args:
+        history: what `course_lib.training.fit` returned.
+        terms: names of the terms.
+        ylabel: what the terms measure, with the unit.
+        ax: where to draw; new axes if none is given.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or plt.subplots()[1]
+    for index, term in enumerate(terms):
+        ax.plot(*history.curve(term), color=f"C{index}", label=f"{term}, training")
+        if history.validation:
+            ax.plot(
+                *history.curve(term, "validation"),
+                color=f"C{index}",
+                linestyle="--",
+                label=f"{term}, validation",
+            )
+    ax.set(xlabel="step", ylabel=ylabel)
+    ax.legend()
+    return ax
+
+
+def density_1d(
+    log_prob: Callable[[Tensor], Tensor],
+    low: float,
+    high: float,
+    *,
+    label: str = "",
+    n_points: int = 400,
+    ax: Axes | None = None,
+    **line: object,
+) -> Axes:
+    """Draw a density on the line.
+
+    Args:
+        log_prob: maps points, shape ``(P,)``, to log densities, shape ``(P,)``.
+        low: left end of the drawn interval.
+        high: right end.
+        label: name of the curve in the legend.
+        n_points: number of points.
+        ax: where to draw; new axes if none is given.
+        line: further arguments of matplotlib's ``plot``.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or plt.subplots()[1]
+    points = torch.linspace(low, high, n_points, dtype=torch.float64)
+    with torch.no_grad():
+        ax.plot(points, log_prob(points).exp(), label=label, **line)
+    ax.set(xlabel="x", ylabel="density")
+    return ax
+
+
+def density_2d(
+    log_prob: Callable[[Tensor], Tensor],
+    *,
+    limit: float = 4.0,
+    n_points: int = 120,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a density on the plane as shades over the square [−limit, limit]².
+
+    Args:
+        log_prob: maps points, shape ``(P, 2)``, to log densities, shape ``(P,)``.
+        limit: half the side of the square.
+        n_points: points per side.
+        ax: where to draw; new axes if none is given.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or plt.subplots(figsize=(4, 4))[1]
+    side = torch.linspace(-limit, limit, n_points)
+    points = torch.cartesian_prod(side, side)
+    with torch.no_grad():
+        values = log_prob(points).exp().reshape(n_points, n_points).T.cpu()
+    ax.imshow(values, origin="lower", extent=(-limit, limit) * 2, cmap="viridis")
+    ax.set(xlabel="$x_1$", ylabel="$x_2$")
+    return ax
+
+
+def posterior_ellipses(
+    mean: Tensor, std: Tensor, labels: Tensor, *, ax: Axes | None = None
+) -> Axes:
+    """Draw diagonal Gaussian posteriors in the plane as ellipses of one standard deviation.
+
+    Args:
+        mean: means, shape ``(N, 2)``.
+        std: standard deviations, shape ``(N, 2)``.
+        labels: class of each example, shape ``(N,)``; gives the colour.
+        ax: where to draw; new axes if none is given.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the latent space is not a plane.
+    """
+    if mean.shape[-1] != 2:
+        raise ValueError(
+            f"mean has {mean.shape[-1]} latent dimensions; 2 are expected for a plane. "
+            f"Choose two of them first."
+        )
+    ax = ax or plt.subplots(figsize=(5, 5))[1]
+    palette = sns.color_palette("tab10")
+    for centre, (width, height), label in zip(
+        mean.tolist(), (2 * std).tolist(), labels.tolist(), strict=True
+    ):
+        ax.add_patch(
+            Ellipse(centre, width, height, facecolor=palette[label % 10], alpha=0.35, lw=0)
+        )
+    for label in sorted(set(labels.tolist())):
+        ax.scatter([], [], color=palette[label % 10], label=str(label))
+    ax.autoscale_view()
+    ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="class")
+    return ax

@@ -1,0 +1,508 @@
+"""One training loop for every family.
+
+The loop is short and ours to read; the engine under it (device, precision, processes) is
+Lightning Fabric, so that the same call runs on one CPU, on one GPU, or under ``torchrun``.
+"""
+
+import copy
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from course_lib.inputs import require_positive_integer, require_tensor
+
+Batch = Tensor | tuple[Tensor, ...]
+Terms = dict[str, Tensor]
+Loss = Callable[[nn.Module, Batch, Tensor], Terms | Tensor]
+Transform = Callable[[Batch, torch.Generator], Batch]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, why, and what to try."""
+
+
+@dataclass
+class History:
+    """What was measured while training.
+
+    Attributes:
+        train: one row per logged step: ``step``, ``seconds`` and the mean of each term of the
+            loss since the row before.
+        validation: one row per evaluation: ``step``, ``seconds`` and the mean of each term over
+            the whole validation set.
+        best_step: the step with the lowest validation loss, or None without a validation set.
+    """
+
+    train: list[dict[str, float]] = field(default_factory=list)
+    validation: list[dict[str, float]] = field(default_factory=list)
+    best_step: int | None = None
+
+    def curve(self, term: str, split: str = "train") -> tuple[list[float], list[float]]:
+        """Return the steps and the values of one term of the loss, for plotting.
+
+        Args:
+            term: a name such as ``"loss"``; `train` and `validation` rows list what there is.
+            split: ``"train"`` or ``"validation"``.
+
+        Raises:
+            ValueError: no row of that split has that term.
+        """
+        rows = {"train": self.train, "validation": self.validation}[split]
+        if not any(term in row for row in rows):
+            known = sorted({name for row in rows for name in row} - {"step", "seconds"})
+            raise ValueError(f"no {split} row has the term {term!r}; recorded are {known}.")
+        pairs = [(row["step"], row[term]) for row in rows if term in row]
+        return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    train: Batch,
+    *,
+    validation: Batch | None = None,
+    steps: int,
+    batch_size: int,
+    learning_rate: float = 1e-3,
+    schedule: Callable[[float], float] | None = None,
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    transform: Transform | None = None,
+    gradient_clip: float | None = None,
+    ema: float | None = None,
+    evaluate_every: int | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: int = 1000,
+    callback: Callable[[int, nn.Module], None] | None = None,
+    seed: int = 0,
+    compile: bool = False,
+    precision: str = "32-true",
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    num_nodes: int = 1,
+    progress: bool = True,
+) -> History:
+    """Train `model` in place by minimizing `loss`.
+
+    With a validation set, `model` ends with the weights of its best evaluation (averaged ones if
+    `ema` is given); without one, with the last. Training leaves the global random state as it
+    found it, and the same call with the same seed gives the same weights on the same machine.
+
+    Args:
+        model: the network to train.
+        loss: called as ``loss(model, batch, progress)``, where `progress` is a 0-d tensor in
+            [0, 1]: the share of training that is done (for warm-up). Returns a dictionary of 0-d
+            tensors whose entry ``"loss"`` is minimized and whose others are recorded beside it;
+            or the loss alone. Losses are means over examples of sums over dimensions.
+        train: the training set, a tensor or a tuple of tensors with the same first dimension.
+            It is moved to the device once.
+        validation: the validation set, of the same kind.
+        steps: number of optimizer steps.
+        batch_size: examples per step, over all processes together.
+        learning_rate: step size, before `schedule`.
+        schedule: maps `progress` in [0, 1] to a factor on the learning rate; see
+            `cosine_decay` and `linear_decay`.
+        optimizer: called with the parameters and ``lr=``; Adam in its fused form by default.
+        transform: called as ``transform(batch, generator)`` on every batch, for noise that is
+            drawn anew, such as dynamic binarization. Applied to the validation set too, with
+            the same noise at every evaluation.
+        gradient_clip: largest norm of the gradient.
+        ema: decay of an exponential moving average of the weights, for instance 0.999.
+        evaluate_every: steps between evaluations; by default 20 in all.
+        checkpoint: file to write, atomically, every `checkpoint_every` steps, at the end and on
+            Ctrl-C. If it exists, training goes on from it exactly where it was.
+        checkpoint_every: steps between checkpoints.
+        callback: called as ``callback(step, model)`` before the first step and at every
+            evaluation with the weights that are evaluated, under ``no_grad`` and in evaluation mode.
+        seed: seeds the order of the data and all noise drawn in training.
+        compile: compile the loss with ``torch.compile``.
+        precision: as in Lightning Fabric: ``"32-true"``, ``"bf16-mixed"``, ``"64-true"``, …
+        accelerator: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        devices: processes on this node.
+        num_nodes: number of nodes.
+        progress: show a progress bar.
+
+    Returns:
+        The recorded history.
+
+    Raises:
+        ValueError: an argument is out of range, or the data do not fit one another.
+        TrainingError: a term of the loss became NaN or infinite.
+    """
+    for name, value in (("steps", steps), ("batch_size", batch_size)):
+        require_positive_integer(value, name)
+    require_positive_integer(checkpoint_every, "checkpoint_every")
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate is {learning_rate}; a positive number is expected.")
+    if ema is not None and not 0 < ema < 1:
+        raise ValueError(f"ema is {ema}; a decay between 0 and 1 is expected, such as 0.999.")
+    n_train = _count(train, "train")
+    if validation is not None:
+        _count(validation, "validation")
+
+    fabric = Fabric(
+        accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=precision
+    )
+    fabric.launch()
+    if batch_size % fabric.world_size:
+        raise ValueError(
+            f"batch_size is {batch_size} for {fabric.world_size} processes; a multiple of the "
+            f"number of processes is expected, so that every process has an equal share."
+        )
+    state = _State(fabric, model, loss, steps, learning_rate, schedule, optimizer, ema, compile)
+    train = _to_device(train, fabric.device)
+    validation = None if validation is None else _to_device(validation, fabric.device)
+    evaluate_every = evaluate_every or max(1, steps // 20)
+
+    devices_to_fork = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices_to_fork):
+        torch.manual_seed(seed + fabric.global_rank)
+        order = _Order(n_train, batch_size, seed)
+        noise = torch.Generator(fabric.device).manual_seed(seed + 1 + fabric.global_rank)
+        if checkpoint is not None and Path(checkpoint).exists():
+            state.load(Path(checkpoint), order, noise)
+        bar = tqdm(
+            total=steps,
+            initial=state.step,
+            desc="training",
+            leave=False,
+            disable=not progress or fabric.global_rank > 0,
+        )
+        with bar, _Interruption() as interruption, state:
+            if state.step == 0 and callback is not None:
+                with state.evaluated_weights():
+                    callback(0, model)
+            while state.step < steps:
+                share = order.next()[fabric.global_rank :: fabric.world_size]
+                batch = _index(train, share.to(fabric.device))
+                if transform is not None:
+                    batch = transform(batch, noise)
+                state.update(batch, gradient_clip)
+                bar.update()
+                last = state.step == steps or interruption.wanted
+                if state.step % evaluate_every == 0 or state.step == steps:
+                    row = state.log()
+                    if validation is not None:
+                        row = state.evaluate(validation, batch_size, transform, seed)
+                    bar.set_postfix(loss=f"{row['loss']:.4g}")
+                    if callback is not None:
+                        with state.evaluated_weights():
+                            callback(state.step, model)
+                if checkpoint is not None and (state.step % checkpoint_every == 0 or last):
+                    state.save(Path(checkpoint), order, noise)
+                if interruption.wanted:
+                    kept = (
+                        f"{checkpoint} holds all of it"
+                        if checkpoint
+                        else "no checkpoint was asked for"
+                    )
+                    raise KeyboardInterrupt(f"stopped after step {state.step} of {steps}; {kept}")
+    return state.history
+
+
+def cosine_decay(progress: float) -> float:
+    """A schedule: from 1 to 0 along half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def linear_decay(progress: float) -> float:
+    """A schedule: from 1 to 0 along a line."""
+    return 1 - progress
+
+
+class _Objective(nn.Module):
+    """The loss as one module, so that one forward pass of it is what Fabric wraps."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: Batch, progress: Tensor) -> Terms:
+        terms = self.loss(self.model, batch, progress)
+        return terms if isinstance(terms, dict) else {"loss": terms}
+
+
+class _Order:
+    """Batches of indices: a new permutation each epoch, its incomplete last batch dropped."""
+
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        self.n = n
+        self.batch_size = min(batch_size, n)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rest = torch.empty(0, dtype=torch.int64)
+
+    def next(self) -> Tensor:
+        if len(self.rest) < self.batch_size:
+            self.rest = torch.randperm(self.n, generator=self.generator)
+        batch, self.rest = self.rest[: self.batch_size], self.rest[self.batch_size :]
+        return batch
+
+
+class _State:
+    """All that changes while training, and how to write it down."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: nn.Module,
+        loss: Loss,
+        steps: int,
+        learning_rate: float,
+        schedule: Callable[[float], float] | None,
+        optimizer: Callable[..., torch.optim.Optimizer] | None,
+        ema: float | None,
+        compile: bool,
+    ) -> None:
+        self.fabric, self.model, self.steps = fabric, model, steps
+        self.learning_rate, self.schedule = learning_rate, schedule
+        objective = _Objective(model, loss)
+        build = optimizer or (
+            lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, fused=True)
+        )
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if compile:
+            objective = torch.compile(objective)
+        self.objective, self.optimizer = fabric.setup(
+            objective, build(parameters, lr=learning_rate)
+        )
+        self.average = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+            if ema is not None
+            else None
+        )
+        self.step = 0
+        self.seconds = 0.0
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+        self.best_loss = math.inf
+        self.sums: Terms = {}
+        self.since_log = 0
+        self.started = time.perf_counter()
+
+    def update(self, batch: Batch, gradient_clip: float | None) -> None:
+        done = self.step / self.steps
+        if self.schedule is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate * self.schedule(done)
+        self.model.train()
+        terms = self.objective(batch, torch.tensor(done, device=self.fabric.device))
+        self._require_finite(terms, "training")
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(terms["loss"])
+        if gradient_clip is not None:
+            self.fabric.clip_gradients(self.objective, self.optimizer, max_norm=gradient_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.since_log += 1
+
+    def _require_finite(self, terms: Terms, phase: str) -> None:
+        # One test on one number: a term that is not finite makes the sum so.
+        total = torch.stack([value.detach().float() for value in terms.values()]).sum()
+        if torch.isfinite(total):
+            return
+        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+        values = ", ".join(f"{name} = {value.item():.4g}" for name, value in terms.items())
+        raise TrainingError(
+            f"In {phase} at step {self.step}, {' and '.join(bad) or 'the sum of the terms'} "
+            f"became NaN or infinite ({values}). Try a smaller learning rate (now "
+            f"{self.optimizer.param_groups[0]['lr']:.3g}), gradient_clip=1.0, or check the data for "
+            f"NaN; torch.autograd.set_detect_anomaly(True) names the operation."
+        )
+
+    def log(self) -> dict[str, float]:
+        """Record the mean of each term since the last row."""
+        row = self._row({name: value / self.since_log for name, value in self.sums.items()})
+        self.sums, self.since_log = {}, 0
+        self.history.train.append(row)
+        return row
+
+    @torch.no_grad()
+    def evaluate(
+        self, data: Batch, batch_size: int, transform: Transform | None, seed: int
+    ) -> dict[str, float]:
+        """Record each term over `data`, with the same noise every time; keep the best weights."""
+        totals: Terms = {}
+        n = _count(data, "validation")
+        size = max(1, batch_size // self.fabric.world_size)
+        devices = [self.fabric.device.index or 0] if self.fabric.device.type == "cuda" else []
+        with self.evaluated_weights(), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            noise = torch.Generator(self.fabric.device).manual_seed(seed)
+            done = torch.ones((), device=self.fabric.device)
+            for start in range(0, n, size):
+                batch = _index(data, slice(start, start + size))
+                weight = min(size, n - start) / n
+                if transform is not None:
+                    batch = transform(batch, noise)
+                # Not through the wrapper: every process sees the whole validation set.
+                for name, value in self.plain_objective(batch, done).items():
+                    totals[name] = totals.get(name, 0) + weight * value
+            self._require_finite(totals, "validation")
+            row = self._row(totals)
+            self.history.validation.append(row)
+            if row["loss"] < self.best_loss:
+                self.best_loss = row["loss"]
+                self.best = copy.deepcopy(self.model.state_dict())
+                self.history.best_step = self.step
+        return row
+
+    @property
+    def plain_objective(self) -> nn.Module:
+        module = self.objective.module
+        return getattr(module, "_orig_mod", module)
+
+    def _row(self, terms: Terms) -> dict[str, float]:
+        seconds = self.seconds + time.perf_counter() - self.started
+        values = {name: float(value) for name, value in terms.items()}
+        return {"step": self.step, "seconds": round(seconds, 3), **values}
+
+    def evaluated_weights(self) -> "_Swap":
+        return _Swap(self.model, self.average)
+
+    def __enter__(self) -> "_State":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the model with the weights that are to be used, in evaluation mode."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        elif self.average is not None and self.step:
+            self.model.load_state_dict(self.average.module.state_dict())
+        self.model.eval()
+
+    def save(self, path: Path, order: _Order, noise: torch.Generator) -> None:
+        """Write everything, then rename: a crash while writing leaves the old file whole."""
+        if self.fabric.global_rank > 0:
+            return
+        content = {
+            "step": self.step,
+            "steps": self.steps,
+            "seconds": self.seconds + time.perf_counter() - self.started,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "history": (self.history.train, self.history.validation, self.history.best_step),
+            "sums": {name: torch.as_tensor(value) for name, value in self.sums.items()},
+            "since_log": self.since_log,
+            "order": (order.generator.get_state(), order.rest),
+            "noise": noise.get_state(),
+            "global_noise": torch.get_rng_state(),
+            "cuda_noise": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        torch.save(content, partial)
+        os.replace(partial, path)
+
+    def load(self, path: Path, order: _Order, noise: torch.Generator) -> None:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(content["model"])
+        except Exception as error:
+            raise TrainingError(
+                f"{path} is not a checkpoint of this model ({error}). It was left as it is; pass "
+                f"another path, or move it away to start afresh."
+            ) from error
+        if content["steps"] != self.steps:
+            raise TrainingError(
+                f"{path} was written by a run of {content['steps']} steps and this one has "
+                f"{self.steps}; schedules would not agree. Pass steps={content['steps']}, or "
+                f"another path."
+            )
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        self.step, self.seconds = content["step"], content["seconds"]
+        self.best, self.best_loss = content["best"], content["best_loss"]
+        self.history.train, self.history.validation, self.history.best_step = content["history"]
+        device = self.fabric.device
+        self.sums = {name: value.to(device) for name, value in content["sums"].items()}
+        self.since_log = content["since_log"]
+        state, order.rest = content["order"]
+        order.generator.set_state(state)
+        noise.set_state(content["noise"])
+        torch.set_rng_state(content["global_noise"])
+        if content["cuda_noise"]:
+            torch.cuda.set_rng_state_all(content["cuda_noise"])
+
+
+class _Interruption:
+    """While entered: the first Ctrl-C is noted and waits for the end of the step."""
+
+    def __enter__(self) -> "_Interruption":
+        self.wanted = False
+        self.previous = None
+        # Python delivers signals to the main thread only; elsewhere there is nothing to defer.
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.wanted:  # a second Ctrl-C does not wait
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def __exit__(self, *error: object) -> None:
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+
+
+class _Swap:
+    """While entered: the model holds its averaged weights, in evaluation mode, without gradients."""
+
+    def __init__(self, model: nn.Module, average: AveragedModel | None) -> None:
+        self.model, self.average = model, average
+        self.no_grad = torch.no_grad()
+
+    def __enter__(self) -> None:
+        self.model.eval()
+        if self.average is not None:
+            self.kept = copy.deepcopy(self.model.state_dict())
+            self.model.load_state_dict(self.average.module.state_dict())
+        self.no_grad.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.no_grad.__exit__(*error)
+        if self.average is not None:
+            self.model.load_state_dict(self.kept)
+
+
+def _count(data: Batch, name: str) -> int:
+    """Number of examples; all tensors of a tuple must agree on it."""
+    tensors = data if isinstance(data, tuple) else (data,)
+    for tensor in tensors:
+        require_tensor(tensor, name)
+    counts = {len(tensor) for tensor in tensors}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(
+            f"{name} holds tensors of {sorted(counts)} examples; the same number, at least one, "
+            f"is expected of each."
+        )
+    return counts.pop()
+
+
+def _to_device(data: Batch, device: torch.device) -> Batch:
+    if isinstance(data, tuple):
+        return tuple(tensor.to(device) for tensor in data)
+    return data.to(device)
+
+
+def _index(data: Batch, index: Tensor | slice) -> Batch:
+    return tuple(tensor[index] for tensor in data) if isinstance(data, tuple) else data[index]

@@ -1,0 +1,131 @@
+"""Keeps the notebooks as they are to be stored.
+
+Stored notebooks carry no outputs, except those of cells with the tag ``nbval-check-output``,
+whose text is compared when the notebook is executed again; and each starts with the same
+set-up cell, which names the repository's address of ``_config.yml``.
+
+    python tools/notebooks.py refresh [FILE ...]   execute, keep only the compared outputs
+    python tools/notebooks.py sync                 write address and set-up cell everywhere
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+COMPARED = "nbval-check-output"
+SETUP = """\
+# Set-up: nothing happens on your own machine; on Colab the course's library is installed.
+import importlib.util
+import subprocess
+import sys
+
+REPOSITORY = "{address}"
+if "google.colab" in sys.modules:
+    if importlib.util.find_spec("course_lib") is None:
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", f"course-lib @ git+{{REPOSITORY}}"],
+            check=True,
+        )
+    import torch
+
+    print(sys.version.split()[0], "torch", torch.__version__)
+    if not torch.cuda.is_available():
+        print("No GPU: choose one with Runtime > Change runtime type for the MNIST settings.")"""
+
+
+def address() -> str:
+    """The repository's public address, from the book's configuration."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+
+
+def setup_cell() -> str:
+    return SETUP.format(address=address())
+
+
+def notebooks() -> list[Path]:
+    return sorted(p for folder in ("book", "assignments") for p in (ROOT / folder).rglob("*.ipynb"))
+
+
+def is_compared(cell: nbformat.NotebookNode) -> bool:
+    return COMPARED in cell.metadata.get("tags", [])
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Remove what is not stored: outputs that are not compared, and what execution leaves behind."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.metadata.pop("execution", None)
+            if not is_compared(cell):
+                cell.outputs, cell.execution_count = [], None
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+
+
+def refresh(path: Path) -> None:
+    """Execute a notebook in its own folder and store it with its compared outputs only."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
+    clean(notebook)
+    write(notebook, path)
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write with stable cell names, so that a stored notebook changes only where its text does."""
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:02d}"
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+
+
+def sync() -> None:
+    """Write the set-up cell and the repository's address wherever they stand."""
+    for path in notebooks():
+        notebook = nbformat.read(path, as_version=4)
+        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        first.source = setup_cell()
+        first.metadata["tags"] = ["setup", "hide-cell"]
+        write(notebook, path)
+    slug = address().removeprefix("https://github.com/")
+    for path in (ROOT / "README.md", ROOT / "CITATION.cff"):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(
+            r"(github\.com/|colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+?(?=[/.)\s\"])",
+            rf"\g<1>{slug}",
+            text,
+        )
+        path.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "refresh", help="execute notebooks, keep only the compared outputs"
+    ).add_argument("files", nargs="*", type=Path, help="notebooks; all of them if none is named")
+    commands.add_parser(
+        "sync", help="write the repository's address and the set-up cell everywhere"
+    )
+    arguments = parser.parse_args()
+    if arguments.command == "sync":
+        sync()
+    else:
+        for path in tqdm(arguments.files or notebooks(), unit="notebook"):
+            refresh(path)
+
+
+if __name__ == "__main__":
+    main()
