@@ -1,0 +1,53 @@
+"""Variational autoencoders: models, bounds on the likelihood, and what is measured about them."""
+
+from course_lib.vae.autoencoder import Autoencoder
+from course_lib.vae.bounds import (
+    elbo,
+    elbo_terms,
+    importance_log_weights,
+    iwae_bound,
+    log_likelihood,
+    log_likelihood_with_error,
+    log_mean_exp,
+    prior_log_likelihood,
+    quadrature_log_likelihood,
+)
+from course_lib.vae.disentanglement import kl_decomposition
+from course_lib.vae.gradients import pathwise_gradient, reparameterize, score_function_gradient
+from course_lib.vae.latent import interpolate, latent_grid, traversal
+from course_lib.vae.likelihoods import Bernoulli, Gaussian
+from course_lib.vae.mmd import gaussian_kernel, imq_kernel, mmd
+from course_lib.vae.objectives import NegativeELBO, NegativeIWAEBound
+from course_lib.vae.posterior import DiagonalGaussian
+from course_lib.vae.vae import VAE
+from course_lib.vae.wae import WAE
+
+__all__ = [
+    "VAE",
+    "WAE",
+    "Autoencoder",
+    "Bernoulli",
+    "DiagonalGaussian",
+    "Gaussian",
+    "NegativeELBO",
+    "NegativeIWAEBound",
+    "elbo",
+    "elbo_terms",
+    "gaussian_kernel",
+    "importance_log_weights",
+    "imq_kernel",
+    "interpolate",
+    "iwae_bound",
+    "kl_decomposition",
+    "latent_grid",
+    "log_likelihood",
+    "log_likelihood_with_error",
+    "log_mean_exp",
+    "mmd",
+    "pathwise_gradient",
+    "prior_log_likelihood",
+    "quadrature_log_likelihood",
+    "reparameterize",
+    "score_function_gradient",
+    "traversal",
+]

@@ -1,0 +1,218 @@
+"""Lower bounds on log p(x), and estimates of it: all in nats, one value per example.
+
+Every function takes any model with ``encode`` and ``decode`` (`course_lib.protocols.Latent`)
+whose posterior is a `DiagonalGaussian` and whose prior is standard normal.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from course_lib.divergences import kl_standard_normal
+from course_lib.inputs import require_positive_integer
+from course_lib.protocols import Latent
+
+# Latent points decoded at once: bounds the memory of every estimate below.
+CHUNK = 20_000
+
+
+def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Tensor]:
+    """The two terms of the ELBO, equation ``eq-elbo-two-terms``.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        n_samples: number of latent samples per example.
+
+    Returns:
+        E_q[log p(x|z)], estimated from the samples, and KL(q(z|x)‖p(z)), exact; each ``(N,)`` nats.
+    """
+    require_positive_integer(n_samples, "n_samples")
+    posterior = model.encode(x)
+    z = posterior.rsample((n_samples,))  # (n_samples, N, latent_dim)
+    reconstruction = model.decode(z).log_prob(x).mean(0)
+    return reconstruction, kl_standard_normal(posterior.mu, posterior.logvar)
+
+
+def elbo(model: Latent, x: Tensor, n_samples: int = 1) -> Tensor:
+    """Unbiased estimate of the evidence lower bound, equation ``eq-elbo-two-terms``.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        n_samples: number of latent samples per example.
+
+    Returns:
+        The ELBO in nats, shape ``(N,)``, differentiable by reparameterization.
+    """
+    reconstruction, kl = elbo_terms(model, x, n_samples)
+    return reconstruction - kl
+
+
+def importance_log_weights(model: Latent, x: Tensor, n_samples: int) -> Tensor:
+    """log w = log p(x|z) + log p(z) − log q(z|x) for z sampled from q(z|x).
+
+    The mean of w is an unbiased estimate of p(x).
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        n_samples: number of latent samples per example.
+
+    Returns:
+        Log weights in nats, shape ``(n_samples, N)``, differentiable.
+    """
+    require_positive_integer(n_samples, "n_samples")
+    posterior = model.encode(x)
+    z = posterior.rsample((n_samples,))
+    return model.decode(z).log_prob(x) + _log_prior(z) - posterior.log_prob(z)
+
+
+def iwae_bound(model: Latent, x: Tensor, k: int) -> Tensor:
+    r"""Importance-weighted bound, equation ``eq-iwae``: log of the average of k weights.
+
+    .. math:: \log \frac1k \sum_{i=1}^k \frac{p(x, z_i)}{q(z_i|x)}, \qquad z_i \sim q(z|x)
+
+    For k = 1 its expectation is the ELBO; it does not decrease in k and tends to log p(x).
+    Burda, Grosse and Salakhutdinov (2016), *Importance Weighted Autoencoders*.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        k: number of weights that are averaged.
+
+    Returns:
+        One draw of the bound in nats, shape ``(N,)``, differentiable.
+    """
+    return log_mean_exp(importance_log_weights(model, x, k))
+
+
+def log_mean_exp(log_weights: Tensor, dim: int = 0) -> Tensor:
+    """Log of the mean of exponentials along a dimension: not the mean of the logs."""
+    return log_weights.logsumexp(dim) - math.log(log_weights.shape[dim])
+
+
+def log_likelihood(model: Latent, x: Tensor, k: int = 500, *, progress: bool = False) -> Tensor:
+    """Estimate of log p(x) by importance sampling with k samples: `iwae_bound` in little memory.
+
+    It is a lower bound in expectation; the gap shrinks as k grows.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        k: number of importance samples per example.
+        progress: show a progress bar.
+
+    Returns:
+        Estimates in nats, shape ``(N,)``, without gradients.
+    """
+    return log_likelihood_with_error(model, x, k, progress=progress)[0]
+
+
+@torch.no_grad()
+def log_likelihood_with_error(
+    model: Latent, x: Tensor, k: int = 500, *, progress: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""`log_likelihood` with the Monte-Carlo standard error of each estimate.
+
+    By the delta method the standard error of :math:`\log \bar w` is
+    :math:`\sqrt{(\overline{w^2} / \bar w^2 - 1) / (k - 1)}`.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        k: number of importance samples per example.
+        progress: show a progress bar.
+
+    Returns:
+        Estimates and their standard errors in nats, each of shape ``(N,)``. With k = 1 the
+        standard error is infinite: one sample does not tell its spread.
+    """
+    require_positive_integer(k, "k")
+    values, errors = [], []
+    # A few examples at a time with all their samples, or one example with its samples in pieces.
+    examples = max(1, CHUNK // k)
+    for part in tqdm(
+        x.split(examples), desc="importance sampling", leave=False, disable=not progress
+    ):
+        log_w = torch.cat(
+            [
+                importance_log_weights(model, part, min(CHUNK, k - start))
+                for start in range(0, k, CHUNK)
+            ]
+        )
+        log_mean = log_mean_exp(log_w)
+        # w²/w̄² − 1 is the relative variance of the weights.
+        relative_variance = (log_mean_exp(2 * (log_w - log_mean)).exp() - 1).clamp(min=0)
+        values.append(log_mean)
+        errors.append(
+            (relative_variance / (k - 1)).sqrt() if k > 1 else torch.full_like(log_mean, math.inf)
+        )
+    return torch.cat(values), torch.cat(errors)
+
+
+@torch.no_grad()
+def prior_log_likelihood(model: Latent, x: Tensor, k: int) -> Tensor:
+    """Estimate of log p(x) from k samples of the prior, equation ``eq-mc-marginal``.
+
+    Unbiased for p(x) and so biased low for log p(x); the number of samples that it needs grows
+    exponentially with the latent dimension. The same k samples serve every example.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        k: number of samples.
+
+    Returns:
+        Estimates in nats, shape ``(N,)``.
+    """
+    require_positive_integer(k, "k")
+    z = torch.randn(k, model.latent_dim, dtype=x.dtype, device=x.device)
+    return _log_prob_given(model, x, z).logsumexp(0) - math.log(k)
+
+
+@torch.no_grad()
+def quadrature_log_likelihood(
+    model: Latent, x: Tensor, n_points: int = 161, limit: float = 6.0
+) -> Tensor:
+    """log p(x) = log ∫ p(x|z) p(z) dz by the trapezoidal rule, equation ``eq-marginal``.
+
+    Exact up to the grid: double `n_points` to see its error. Only for one or two latent
+    dimensions; the cost is ``n_points ** latent_dim`` decodings.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        n_points: grid points per latent dimension.
+        limit: the grid covers [−limit, limit] in each dimension.
+
+    Returns:
+        log p(x) in nats, shape ``(N,)``.
+
+    Raises:
+        ValueError: the model has more than two latent dimensions.
+    """
+    if model.latent_dim > 2:
+        raise ValueError(
+            f"the model has {model.latent_dim} latent dimensions; quadrature expects 1 or 2 (a "
+            f"grid grows exponentially). Use log_likelihood(model, x, k) instead."
+        )
+    side = torch.linspace(-limit, limit, n_points, dtype=x.dtype, device=x.device)
+    z = torch.cartesian_prod(*[side] * model.latent_dim).reshape(-1, model.latent_dim)
+    # The trapezoid's half weights at the ends are left out: the prior is below 1e-7 there.
+    log_volume = model.latent_dim * math.log(2 * limit / (n_points - 1))
+    log_joint = _log_prob_given(model, x, z) + _log_prior(z).unsqueeze(1)
+    return log_joint.logsumexp(0) + log_volume
+
+
+def _log_prob_given(model: Latent, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x_n|z_k) for all pairs, shape ``(K, N)``, decoded in pieces."""
+    size = max(1, CHUNK // len(x))
+    return torch.cat([model.decode(part.unsqueeze(1)).log_prob(x) for part in z.split(size)])
+
+
+def _log_prior(z: Tensor) -> Tensor:
+    """log N(z; 0, I), summed over the last dimension."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)

@@ -1,0 +1,78 @@
+"""Two estimators of the gradient of an expectation over a Gaussian whose parameters are learned."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def reparameterize(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
+    r"""A Gaussian sample as a function of noise, equation ``eq-reparameterization``.
+
+    .. math:: z = \mu + \sigma\epsilon, \qquad \sigma = e^{\frac12\log\sigma^2}
+
+    Args:
+        mu: means, shape ``(..., d)``.
+        logvar: log σ², shape ``(..., d)``.
+        noise: standard normal, any shape that broadcasts with them.
+
+    Returns:
+        A sample of N(μ, diag σ²), differentiable in `mu` and `logvar`.
+    """
+    return mu + (0.5 * logvar).exp() * noise
+
+
+def pathwise_gradient(
+    f: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor, n_samples: int
+) -> tuple[Tensor, Tensor]:
+    r"""Samples of the pathwise gradient of E[f(z)], equation ``eq-pathwise-gradient``.
+
+    .. math:: \nabla_\mu \to f'(z), \qquad \nabla_{\log\sigma^2} \to \tfrac12 f'(z)\,\sigma\epsilon
+
+    Needs f to be differentiable.
+
+    Args:
+        f: maps ``(n_samples, d)`` to ``(n_samples,)``, row by row.
+        mu: mean, shape ``(d,)``.
+        logvar: log σ², shape ``(d,)``.
+        n_samples: number of samples.
+
+    Returns:
+        One estimate per row for μ and for log σ², each ``(n_samples, d)``; average the rows.
+    """
+    noise = torch.randn(n_samples, len(mu), dtype=mu.dtype, device=mu.device)
+    z = reparameterize(mu, logvar, noise).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(f(z).sum(), z)
+    return slope, 0.5 * slope * (0.5 * logvar).exp() * noise
+
+
+def score_function_gradient(
+    f: Callable[[Tensor], Tensor],
+    mu: Tensor,
+    logvar: Tensor,
+    n_samples: int,
+    *,
+    baseline: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    r"""Samples of the score-function gradient of E[f(z)], equation ``eq-score-function``.
+
+    .. math:: (f(z) - b)\,\nabla \log q(z)
+
+    Needs no derivative of f. Any constant baseline b leaves the mean as it is and changes the
+    variance. Williams (1992).
+
+    Args:
+        f: maps ``(n_samples, d)`` to ``(n_samples,)``.
+        mu: mean, shape ``(d,)``.
+        logvar: log σ², shape ``(d,)``.
+        n_samples: number of samples.
+        baseline: b.
+
+    Returns:
+        One estimate per row for μ and for log σ², each ``(n_samples, d)``; average the rows.
+    """
+    noise = torch.randn(n_samples, len(mu), dtype=mu.dtype, device=mu.device)
+    with torch.no_grad():
+        value = (f(reparameterize(mu, logvar, noise)) - baseline).unsqueeze(1)  # (n_samples, 1)
+    # ∇_μ log q = (z − μ)/σ² = ε/σ and ∇_{log σ²} log q = ½(ε² − 1).
+    return value * noise / (0.5 * logvar).exp(), value * 0.5 * (noise.square() - 1)

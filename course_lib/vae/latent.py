@@ -1,0 +1,76 @@
+"""Paths and grids in latent space, to be decoded and looked at."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from course_lib.inputs import require_positive_integer
+
+
+def latent_grid(n: int) -> Tensor:
+    """An n × n grid of latent points at equal steps of probability under the prior N(0, I₂).
+
+    The inverse of the normal distribution function maps the centres of n equal intervals to the
+    line, so that every cell of the plane carries the same prior mass. Rows go from the top
+    (large z₂) to the bottom, as an image does.
+
+    Args:
+        n: points per side.
+
+    Returns:
+        Points, shape ``(n * n, 2)``, row by row.
+    """
+    require_positive_integer(n, "n")
+    centres = (torch.arange(n) + 0.5) / n
+    line = Normal(0.0, 1.0).icdf(centres)
+    vertical, horizontal = torch.meshgrid(line.flip(0), line, indexing="ij")
+    return torch.stack([horizontal, vertical], -1).reshape(-1, 2)
+
+
+def traversal(z: Tensor, dim: int, values: Tensor) -> Tensor:
+    """Copies of one latent point with one coordinate replaced.
+
+    Args:
+        z: the point, shape ``(d,)``.
+        dim: which coordinate.
+        values: what to put there, shape ``(n,)``.
+
+    Returns:
+        Points, shape ``(n, d)``.
+
+    Raises:
+        ValueError: there is no such coordinate.
+    """
+    if not 0 <= dim < len(z):
+        raise ValueError(f"dim is {dim}; one of 0 … {len(z) - 1} is expected.")
+    points = z.repeat(len(values), 1)
+    points[:, dim] = values
+    return points
+
+
+def interpolate(start: Tensor, end: Tensor, n: int, *, spherical: bool = False) -> Tensor:
+    """Points on the way from one latent point to another.
+
+    Args:
+        start: first point, shape ``(d,)``.
+        end: last point, shape ``(d,)``.
+        n: number of points, both ends included, at least 2.
+        spherical: follow a great circle instead of a straight line. In many dimensions the prior's
+            mass lies near a sphere, and the middle of a straight line leaves it (White, 2016).
+
+    Returns:
+        Points, shape ``(n, d)``.
+
+    Raises:
+        ValueError: `n` is below 2.
+    """
+    if n < 2:
+        raise ValueError(f"n is {n}; at least the two ends are expected.")
+    share = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).unsqueeze(1)
+    if not spherical:
+        return (1 - share) * start + share * end
+    cosine = torch.dot(start, end) / (start.norm() * end.norm())
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    if angle.sin().abs() < 1e-6:  # parallel: the circle is not determined, the line is
+        return interpolate(start, end, n)
+    return (((1 - share) * angle).sin() * start + (share * angle).sin() * end) / angle.sin()

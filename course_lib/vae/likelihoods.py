@@ -1,0 +1,76 @@
+"""Laws p(x|z) that a decoder's output can be the parameters of.
+
+Each gives the distribution for a tensor of parameters, checks that data can come from it, and
+samples from a generator (which `torch.distributions` cannot).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli as BernoulliLaw
+from torch.distributions import Distribution, Independent, Normal
+
+from course_lib.inputs import require_unit_interval
+
+
+class Bernoulli(nn.Module):
+    r"""Independent Bernoulli pixels; the decoder gives the logits.
+
+    Made for binary data. Intensities in [0, 1] are accepted, because the expression
+    :math:`x\log\pi + (1-x)\log(1-\pi)` is defined for them, but then it is a cross-entropy and
+    not a likelihood: do not report it as one.
+    """
+
+    def law(self, parameters: Tensor, event_dims: int) -> Distribution:
+        """Return p(x|z) for logits of shape ``(..., *event_shape)``."""
+        # Intensities are let through on purpose; values outside [0, 1] are stopped by `check`.
+        return Independent(BernoulliLaw(logits=parameters, validate_args=False), event_dims)
+
+    def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Sample pixels in {0, 1}, in the shape of the logits."""
+        return torch.bernoulli(parameters.sigmoid(), generator=generator)
+
+    def check(self, x: Tensor) -> None:
+        """Require values in [0, 1]; raise `ValueError` otherwise."""
+        require_unit_interval(x)
+
+
+class Gaussian(nn.Module):
+    r"""Independent Gaussian pixels of one common standard deviation; the decoder gives the means.
+
+    With a fixed σ, :math:`-\log p(x|z) = \frac{1}{2\sigma^2}\lVert x-\hat x\rVert^2
+    + \frac D2\log 2\pi\sigma^2`: the squared error of an autoencoder, whose weight against the
+    KL term σ sets. σ = 1 on data in [0, 1] is a very large weight on the KL term.
+
+    Args:
+        sigma: the standard deviation; learned together with the network if ``None``.
+
+    Raises:
+        ValueError: `sigma` is not positive.
+    """
+
+    def __init__(self, sigma: float | None = None) -> None:
+        super().__init__()
+        if sigma is not None and not sigma > 0:
+            raise ValueError(
+                f"sigma is {sigma}; a positive standard deviation, or None to learn it, is expected."
+            )
+        log_sigma = torch.tensor(math.log(sigma or 0.3), dtype=torch.get_default_dtype())
+        self.log_sigma = nn.Parameter(log_sigma, requires_grad=sigma is None)
+
+    def law(self, parameters: Tensor, event_dims: int) -> Distribution:
+        """Return p(x|z) for means of shape ``(..., *event_shape)``."""
+        # Smaller than any image noise: a bound, so that a perfect fit cannot reach an infinite density.
+        sigma = self.log_sigma.clamp(min=-7).exp()
+        return Independent(Normal(parameters, sigma, validate_args=False), event_dims)
+
+    def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Sample pixels, in the shape of the means."""
+        noise = torch.randn(
+            parameters.shape, dtype=parameters.dtype, device=parameters.device, generator=generator
+        )
+        return parameters + self.log_sigma.clamp(min=-7).exp() * noise
+
+    def check(self, x: Tensor) -> None:
+        """Accept any finite value."""

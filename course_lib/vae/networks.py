@@ -1,0 +1,74 @@
+"""Encoders and decoders: multilayer perceptrons and small convolutional networks."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from course_lib.networks import mlp
+
+
+def mlp_encoder(
+    event_shape: Sequence[int], hidden: Sequence[int], out_features: int, dropout: float = 0.0
+) -> nn.Sequential:
+    """Flatten an image and map it to `out_features` numbers."""
+    body = mlp(math.prod(event_shape), hidden, out_features, dropout=dropout)
+    return nn.Sequential(nn.Flatten(), *body)
+
+
+def mlp_decoder(
+    event_shape: Sequence[int], hidden: Sequence[int], latent_dim: int, dropout: float = 0.0
+) -> nn.Sequential:
+    """Map a latent vector to one number per pixel: `mlp_encoder` with its layers reversed."""
+    body = mlp(latent_dim, hidden[::-1], math.prod(event_shape), dropout=dropout)
+    return nn.Sequential(*body, nn.Unflatten(-1, tuple(event_shape)))
+
+
+def convolutional_encoder(
+    event_shape: Sequence[int], channels: int, out_features: int
+) -> nn.Sequential:
+    """Halve the image twice by strided convolutions, then one affine map.
+
+    Raises:
+        ValueError: the height or the width is not a multiple of 4.
+    """
+    in_channels, height, width = _image(event_shape)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(2 * channels * (height // 4) * (width // 4), out_features),
+    )
+
+
+def convolutional_decoder(
+    event_shape: Sequence[int], channels: int, latent_dim: int
+) -> nn.Sequential:
+    """Mirror of `convolutional_encoder`: one affine map, then doubled twice."""
+    out_channels, height, width = _image(event_shape)
+    small = (2 * channels, height // 4, width // 4)
+    return nn.Sequential(
+        nn.Linear(latent_dim, math.prod(small)),
+        nn.ReLU(),
+        nn.Unflatten(-1, small),
+        nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1),
+    )
+
+
+def apply_to_latents(decoder: nn.Module, z: Tensor) -> Tensor:
+    """Decode latents with any number of batch dimensions, ``(..., latent_dim)``."""
+    out = decoder(z.reshape(-1, z.shape[-1]))
+    return out.reshape(*z.shape[:-1], *out.shape[1:])
+
+
+def _image(event_shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(event_shape) != 3 or event_shape[1] % 4 or event_shape[2] % 4:
+        raise ValueError(
+            f"event_shape is {tuple(event_shape)}; convolutional networks expect (C, H, W) with H "
+            f"and W multiples of 4. Pad the images, or use the perceptron with hidden=(500,)."
+        )
+    return tuple(event_shape)

@@ -1,0 +1,97 @@
+"""Losses for `course_lib.training.fit`: means over examples of sums over dimensions, in nats."""
+
+from torch import Tensor
+
+from course_lib.inputs import require_positive_integer
+from course_lib.vae.bounds import iwae_bound
+from course_lib.vae.disentanglement import kl_decomposition
+from course_lib.vae.vae import VAE
+
+
+class NegativeELBO:
+    r"""−ELBO, and the usual ways to change the weight of its KL term.
+
+    .. math:: -\mathbb{E}_q[\log p(x|z)] + \beta \sum_j \max(\mathrm{KL}_j, \lambda) + \gamma\,\mathrm{TC}
+
+    Anything but the defaults minimizes something else than −ELBO, so the true −ELBO is always
+    recorded beside the loss as ``negative_elbo``.
+
+    Args:
+        beta: weight of the KL term; above 1 this is β-VAE (Higgins et al., 2017).
+        warm_up: share of training, in [0, 1], over which the weight grows from 0 to `beta`
+            (Sønderby et al., 2016).
+        free_nats: λ, nats per latent dimension (mean over the batch) that are not penalized
+            ("free bits", Kingma et al., 2016).
+        total_correlation: γ, extra weight of the total correlation, estimated within the batch
+            (Chen et al., 2018).
+
+    Raises:
+        ValueError: an argument is negative, or `warm_up` exceeds 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        beta: float = 1.0,
+        warm_up: float = 0.0,
+        free_nats: float = 0.0,
+        total_correlation: float = 0.0,
+    ) -> None:
+        for name, value in (
+            ("beta", beta),
+            ("warm_up", warm_up),
+            ("free_nats", free_nats),
+            ("total_correlation", total_correlation),
+        ):
+            if value < 0 or (name == "warm_up" and value > 1):
+                raise ValueError(
+                    f"{name} is {value}; a number of at least 0"
+                    f"{' and at most 1' if name == 'warm_up' else ''} is expected."
+                )
+        self.beta = beta
+        self.warm_up = warm_up
+        self.free_nats = free_nats
+        self.total_correlation = total_correlation
+
+    def __call__(self, model: VAE, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its terms, each a mean over the batch in nats per example."""
+        posterior = model.encode(x)
+        z = posterior.rsample()
+        reconstruction = -model.decode(z).log_prob(x).mean()
+        # Per dimension, for free bits need it; the sum over dimensions is the closed form.
+        kl_per_dim = 0.5 * (
+            posterior.logvar.exp() + posterior.mu.square() - 1 - posterior.logvar
+        ).mean(0)
+        kl = kl_per_dim.sum()
+        terms = {
+            "negative_elbo": reconstruction + kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+        }
+        weight = self.beta
+        if self.warm_up:
+            weight = weight * (progress / self.warm_up).clamp(max=1)
+        penalty = kl_per_dim.clamp(min=self.free_nats).sum() if self.free_nats else kl
+        loss = reconstruction + weight * penalty
+        if self.total_correlation:
+            _, terms["total_correlation"], _ = kl_decomposition(posterior.mu, posterior.logvar, z)
+            loss = loss + self.total_correlation * terms["total_correlation"]
+        return {"loss": loss, **terms}
+
+
+class NegativeIWAEBound:
+    """Minus the importance-weighted bound with k samples, as a loss.
+
+    Burda, Grosse and Salakhutdinov (2016).
+
+    Args:
+        k: number of importance samples per example.
+    """
+
+    def __init__(self, k: int) -> None:
+        require_positive_integer(k, "k")
+        self.k = k
+
+    def __call__(self, model: VAE, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
+        """Return the loss in nats per example."""
+        return {"loss": -iwae_bound(model, x, self.k).mean()}

@@ -1,0 +1,129 @@
+"""The variational autoencoder."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.vae import bounds
+from course_lib.vae.likelihoods import Bernoulli, Gaussian
+from course_lib.vae.networks import (
+    apply_to_latents,
+    convolutional_decoder,
+    convolutional_encoder,
+    mlp_decoder,
+    mlp_encoder,
+)
+from course_lib.vae.posterior import DiagonalGaussian
+
+
+class VAE(nn.Module):
+    r"""Variational autoencoder with a standard normal prior and a diagonal Gaussian posterior.
+
+    .. math:: \log p_\theta(x) \ge \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x|z)]
+              - \mathrm{KL}(q_\phi(z|x)\,\|\,p(z))
+
+    Kingma and Welling (2014), *Auto-Encoding Variational Bayes*; Rezende, Mohamed and Wierstra
+    (2014). The default is the classic recipe, one hidden layer of 500 units on each side.
+
+    Args:
+        event_shape: shape of one example, for instance ``(1, 28, 28)``.
+        latent_dim: number of latent dimensions, at least 1.
+        hidden: widths of the encoder's hidden layers; the decoder has them reversed.
+        channels: if given, convolutional networks with that many channels replace the
+            perceptrons, and `hidden` is not used.
+        likelihood: the law p(x|z): `Bernoulli` (default) or `Gaussian`.
+        dropout: probability of dropping a hidden unit while training (perceptrons only).
+
+    Attributes:
+        event_shape: shape of one example.
+        latent_dim: number of latent dimensions.
+
+    Raises:
+        ValueError: `latent_dim` is below 1, or the sizes do not suit convolutions.
+
+    Example:
+        >>> model = VAE((1, 8, 8), latent_dim=2)
+        >>> x = torch.bernoulli(torch.full((5, 1, 8, 8), 0.5))
+        >>> model.elbo(x).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        latent_dim: int,
+        *,
+        hidden: Sequence[int] = (500,),
+        channels: int | None = None,
+        likelihood: Bernoulli | Gaussian | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        require_positive_integer(latent_dim, "latent_dim")
+        self.event_shape = tuple(event_shape)
+        self.latent_dim = latent_dim
+        self.likelihood = Bernoulli() if likelihood is None else likelihood
+        if channels is None:
+            self.encoder = mlp_encoder(event_shape, hidden, 2 * latent_dim, dropout)
+            self.decoder = mlp_decoder(event_shape, hidden, latent_dim, dropout)
+        else:
+            self.encoder = convolutional_encoder(event_shape, channels, 2 * latent_dim)
+            self.decoder = convolutional_decoder(event_shape, channels, latent_dim)
+
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """Return q(z|x) for `x` of shape ``(N, *event_shape)``.
+
+        Raises:
+            TypeError: `x` is not a floating-point tensor.
+            ValueError: the shape is another one, the batch is empty, or a value is not allowed.
+        """
+        require_batch(x, self.event_shape)
+        self.likelihood.check(x)
+        mu, logvar = self.encoder(x).chunk(2, dim=-1)  # each (N, latent_dim)
+        return DiagonalGaussian(mu, logvar)
+
+    def decode(self, z: Tensor) -> Distribution:
+        """Return p(x|z) for `z` of shape ``(..., latent_dim)``.
+
+        Raises:
+            ValueError: the last dimension is not `latent_dim`.
+        """
+        if z.shape[-1] != self.latent_dim:
+            raise ValueError(
+                f"z has shape {tuple(z.shape)}; (..., {self.latent_dim}) is expected. The model "
+                f"was built with latent_dim={self.latent_dim}."
+            )
+        parameters = apply_to_latents(self.decoder, z)
+        return self.likelihood.law(parameters, len(self.event_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the parameters of p(x|z) at one posterior sample of z, ``(N, *event_shape)``."""
+        return self.decoder(self.encode(x).rsample())
+
+    def elbo(self, x: Tensor, n_samples: int = 1) -> Tensor:
+        """Return an unbiased estimate of the ELBO in nats, shape ``(N,)``.
+
+        See `course_lib.vae.elbo`. It is random: it samples z, also in evaluation mode.
+        """
+        return bounds.elbo(self, x, n_samples)
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Sample z from the prior, then x from p(x|z): shape ``(n, *event_shape)``.
+
+        Args:
+            n: number of samples, at least 1.
+            generator: source of the noise, on the model's device; the global one if none is given.
+
+        Raises:
+            ValueError: `n` is below 1.
+        """
+        require_positive_integer(n, "n")
+        weight = next(self.decoder.parameters())
+        z = torch.randn(
+            n, self.latent_dim, dtype=weight.dtype, device=weight.device, generator=generator
+        )
+        return self.likelihood.draw(self.decoder(z), generator)

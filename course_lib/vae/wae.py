@@ -1,0 +1,70 @@
+"""The Wasserstein autoencoder with an MMD penalty."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from course_lib.inputs import require_positive_integer
+from course_lib.vae.autoencoder import Autoencoder
+from course_lib.vae.mmd import imq_kernel, mmd
+
+
+class WAE(Autoencoder):
+    r"""Wasserstein autoencoder: the aggregate posterior, not each posterior, matches the prior.
+
+    .. math:: \mathbb{E}\,\tfrac12\lVert x - g(f(x))\rVert^2 + \lambda\,\mathrm{MMD}^2(q(z), p(z))
+
+    The encoder is deterministic. The model can be sampled but gives no likelihood.
+    Tolstikhin, Bousquet, Gelly and Schölkopf (2018), *Wasserstein Auto-Encoders*.
+
+    Args:
+        event_shape: shape of one example.
+        latent_dim: size of the code, at least 1.
+        hidden: widths of the encoder's hidden layers; the decoder has them reversed.
+        penalty: λ, positive.
+        dropout: probability of dropping a hidden unit while training.
+
+    Raises:
+        ValueError: `penalty` is not positive, or `latent_dim` is below 1.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        latent_dim: int,
+        *,
+        hidden: Sequence[int] = (500,),
+        penalty: float = 10.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(event_shape, latent_dim, hidden=hidden, dropout=dropout)
+        if not penalty > 0:
+            raise ValueError(f"penalty is {penalty}; a positive weight is expected.")
+        self.penalty = penalty
+
+    def loss(self, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its terms for `course_lib.training.fit`, pass it as ``WAE.loss``.
+
+        Args:
+            x: examples, shape ``(N, *event_shape)``, N ≥ 2.
+            progress: not used.
+        """
+        z = self.code(x)
+        error = 0.5 * (x - self.decoder(z)).square().flatten(1).sum(1).mean()
+        discrepancy = mmd(z, torch.randn_like(z), imq_kernel)
+        return {
+            "loss": error + self.penalty * discrepancy,
+            "squared_error": error,
+            "mmd": discrepancy,
+        }
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Decode n points of the prior: shape ``(n, *event_shape)``."""
+        require_positive_integer(n, "n")
+        weight = next(self.decoder.parameters())
+        z = torch.randn(
+            n, self.latent_dim, dtype=weight.dtype, device=weight.device, generator=generator
+        )
+        return self.decoder(z)

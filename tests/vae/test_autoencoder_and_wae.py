@@ -1,0 +1,92 @@
+"""Autoencoder, maximum mean discrepancy and Wasserstein autoencoder."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from course_lib.training import fit
+from course_lib.vae import WAE, Autoencoder, gaussian_kernel, imq_kernel, mmd
+
+
+def test_linear_autoencoder_finds_the_principal_subspace():
+    rng = np.random.default_rng(0)
+    scales = np.array([4.0, 2.5, 1.0, 0.5, 0.3, 0.1])
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    x = (rng.normal(size=(500, 6)) * scales) @ rotation + rng.normal(size=6)
+    data = torch.as_tensor(x, dtype=torch.float32)
+    model = Autoencoder((6,), 2)
+    fit(
+        model, lambda model, batch, _: model.squared_error(batch).mean(), data,
+        steps=3000, batch_size=500, learning_rate=2e-2, progress=False,
+        schedule=lambda share: 1 - share,
+    )  # fmt: skip
+    pca = PCA(2).fit(x)
+    optimum = 0.5 * (x - pca.inverse_transform(pca.transform(x))) ** 2
+    reached = model.squared_error(data).mean().item()
+    assert reached == pytest.approx(optimum.sum(1).mean(), rel=1e-3)
+    decoder = model.decoder[0].weight.detach().double().numpy()
+    span = np.linalg.qr(decoder)[0]
+    # Cosines of the principal angles between the two planes.
+    assert np.linalg.svd(span.T @ pca.components_.T)[1].min() > 0.999
+
+
+def test_squared_error_sums_over_pixels_and_has_its_half():
+    model = Autoencoder((1, 2, 2), 2)
+    x = torch.rand(3, 1, 2, 2)
+    expected = 0.5 * ((x - model(x)) ** 2).sum((1, 2, 3))
+    torch.testing.assert_close(model.squared_error(x), expected)
+
+
+@pytest.mark.parametrize("kernel", [gaussian_kernel, imq_kernel])
+def test_mmd_is_unbiased_zero_for_equal_laws_and_positive_for_others(kernel):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(n, shift=0.0):
+        return torch.randn(n, 3, generator=generator, dtype=torch.float64) + shift
+
+    same = torch.stack([mmd(draw(20), draw(25), kernel) for _ in range(400)])
+    assert same.mean().abs() < 4 * same.std() / 20
+    assert same.min() < 0  # unbiased, so it must fall on both sides of zero
+    assert mmd(draw(200), draw(200, 1.5), kernel) > 10 * same.std()
+
+
+def test_mmd_of_two_gaussians_has_its_closed_form():
+    """E k(x, y) of Gaussian points under a Gaussian kernel is known."""
+    d, shift, n = 2, 1.0, 4000
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    y = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    y[:, 0] += shift
+    within = (1 / 3) ** (d / 2)  # (h² / (h² + 2σ²))^{d/2} with h = σ = 1
+    across = within * np.exp(-(shift**2) / (2 * 3))
+    assert mmd(x, y, gaussian_kernel).item() == pytest.approx(2 * within - 2 * across, abs=0.01)
+
+
+def test_mmd_gradient_is_finite_at_equal_points():
+    x = torch.zeros(4, 2, requires_grad=True)
+    mmd(x, torch.zeros(4, 2)).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_mmd_refuses_single_points_and_other_dimensions():
+    with pytest.raises(ValueError, match="at least two"):
+        mmd(torch.zeros(1, 2), torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"\(4, 3\)"):
+        mmd(torch.zeros(4, 2), torch.zeros(4, 3))
+
+
+def test_wae_pulls_the_aggregate_posterior_to_the_prior():
+    torch.manual_seed(0)
+    x = torch.rand(256, 1, 4, 4)
+    model = WAE((1, 4, 4), 2, hidden=(32,), penalty=20.0)
+    prior = torch.randn(2000, 2)
+    before = mmd(model.code(x).detach() * 4 + 2, prior)
+    fit(model, WAE.loss, x, steps=400, batch_size=128, learning_rate=3e-3, progress=False)
+    after = mmd(model.code(x).detach(), prior)
+    assert after < 0.05 * before
+
+
+def test_wae_refuses_a_weight_that_is_not_positive():
+    with pytest.raises(ValueError, match="penalty is 0"):
+        WAE((1, 4, 4), 2, penalty=0.0)

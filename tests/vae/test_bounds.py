@@ -1,0 +1,177 @@
+"""ELBO ≤ importance-weighted bound ≤ log p(x), on models whose log p(x) is known."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+from course_lib.vae import (
+    VAE,
+    Bernoulli,
+    DiagonalGaussian,
+    Gaussian,
+    elbo,
+    elbo_terms,
+    importance_log_weights,
+    iwae_bound,
+    log_likelihood,
+    log_likelihood_with_error,
+    log_mean_exp,
+    prior_log_likelihood,
+    quadrature_log_likelihood,
+)
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class LinearGaussian(nn.Module):
+    """x = W z + b + σ ε with z standard normal: p(x) and p(z|x) are Gaussian and known."""
+
+    def __init__(self, posterior_scale: float = 1.0) -> None:
+        super().__init__()
+        self.event_shape, self.latent_dim, self.sigma = (3,), 2, 0.6
+        self.weight = torch.tensor([[1.2, -0.4], [0.3, 0.9], [-0.7, 0.5]])
+        self.bias = torch.tensor([0.2, -0.1, 0.4])
+        self.posterior_scale = posterior_scale
+
+    def posterior(self, x):
+        precision = torch.eye(2) + self.weight.T @ self.weight / self.sigma**2
+        covariance = torch.linalg.inv(precision)
+        mean = (x - self.bias) @ self.weight @ covariance / self.sigma**2
+        return mean, covariance
+
+    def encode(self, x):
+        mean, covariance = self.posterior(x)
+        variance = covariance.diagonal() * self.posterior_scale
+        return DiagonalGaussian(mean, variance.log().expand_as(mean))
+
+    def decode(self, z):
+        mean = z @ self.weight.T + self.bias
+        return Gaussian(self.sigma).law(mean, 1)
+
+    def log_prob(self, x):
+        covariance = self.weight @ self.weight.T + self.sigma**2 * torch.eye(3)
+        return MultivariateNormal(self.bias, covariance).log_prob(x)
+
+
+def batch():
+    return torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.3, -0.6]])
+
+
+def test_elbo_is_log_prob_minus_the_posterior_gap():
+    model, x = LinearGaussian(posterior_scale=1.7), batch()
+    mean, covariance = model.posterior(x)
+    posterior = MultivariateNormal(mean, covariance)
+    variance = covariance.diagonal() * 1.7
+    gap = torch.distributions.kl_divergence(
+        MultivariateNormal(mean, torch.diag(variance)), posterior
+    )
+    draws = torch.stack([elbo(model, x, 1000) for _ in range(40)])
+    error = draws.std(0) / math.sqrt(40)
+    assert (draws.mean(0) - (model.log_prob(x) - gap)).abs().lt(4 * error).all()
+
+
+def test_bounds_are_ordered_and_tend_to_log_prob():
+    model, x = LinearGaussian(posterior_scale=1.7), batch()
+    means = [
+        torch.stack([iwae_bound(model, x, k) for _ in range(2000 // k + 20)]).mean(0)
+        for k in (1, 5, 50)
+    ]
+    assert (means[0] + 0.02 < means[1]).all()
+    assert (means[1] < means[2] + 0.01).all()
+    torch.testing.assert_close(iwae_bound(model, x, 20_000), model.log_prob(x), atol=0.02, rtol=0)
+
+
+def test_with_one_sample_the_importance_weighted_bound_is_the_elbo():
+    model, x = LinearGaussian(posterior_scale=1.3), batch()
+    bound = torch.stack([iwae_bound(model, x, 1) for _ in range(4000)])
+    value = elbo(model, x, 20_000)
+    assert (bound.mean(0) - value).abs().lt(4 * bound.std(0) / math.sqrt(4000) + 0.01).all()
+
+
+def test_weights_are_constant_when_the_posterior_is_exact():
+    model = LinearGaussian()
+    # Make the true posterior diagonal: orthogonal columns of W.
+    model.weight = torch.tensor([[1.2, 0.0], [0.0, 0.9], [0.0, 0.0]])
+    log_w = importance_log_weights(model, batch(), 7)
+    torch.testing.assert_close(log_w, model.log_prob(batch()).expand(7, 2))
+
+
+def test_standard_error_covers_the_truth():
+    model, x = LinearGaussian(posterior_scale=2.0), batch()
+    truth = model.log_prob(x)
+    scores = []
+    for _ in range(200):
+        value, error = log_likelihood_with_error(model, x, 400)
+        scores.append((value - truth) / error)
+    scores = torch.stack(scores)
+    assert 0.8 < scores.std() < 1.2
+    assert scores.mean().abs() < 0.3
+    assert log_likelihood_with_error(model, x, 1)[1].isinf().all()
+
+
+def test_chunks_do_not_change_the_estimate(monkeypatch):
+    model, x = LinearGaussian(posterior_scale=2.0), batch()
+    whole = log_likelihood(model, x, 5000)
+    monkeypatch.setattr("course_lib.vae.bounds.CHUNK", 700)
+    torch.testing.assert_close(log_likelihood(model, x, 5000), whole, atol=0.05, rtol=0)
+
+
+def test_prior_estimate_and_quadrature_reach_log_prob():
+    model, x = LinearGaussian(), batch()
+    torch.testing.assert_close(quadrature_log_likelihood(model, x), model.log_prob(x))
+    torch.testing.assert_close(
+        prior_log_likelihood(model, x, 200_000), model.log_prob(x), atol=0.05, rtol=0
+    )
+
+
+def test_quadrature_of_a_bernoulli_model_sums_to_one_over_all_images():
+    torch.manual_seed(3)
+    model = VAE((1, 2, 2), 2, hidden=(6,))
+    nn.init.normal_(model.decoder[0].weight, std=2.0)
+    images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4).reshape(16, 1, 2, 2)
+    total = quadrature_log_likelihood(model, images, 241, 7.0).exp().sum()
+    torch.testing.assert_close(total, torch.tensor(1.0), atol=1e-8, rtol=0)
+
+
+def test_log_mean_exp_is_the_log_of_the_mean_and_does_not_overflow():
+    weights = torch.tensor([[0.5, 2.0], [3.0, 1.0], [0.1, 4.0]])
+    torch.testing.assert_close(log_mean_exp(weights.log()), weights.mean(0).log())
+    assert log_mean_exp(torch.full((4,), -2000.0)).item() == -2000.0
+
+
+def test_elbo_sums_over_pixels_and_over_latent_dimensions():
+    # Two independent copies of a model side by side have twice its ELBO.
+    class Twice(nn.Module):
+        event_shape, latent_dim = (2,), 2
+
+        def encode(self, x):
+            return DiagonalGaussian(0.5 * x, torch.full_like(x, -0.7))
+
+        def decode(self, z):
+            return Bernoulli().law(1.3 * z - 0.2, 1)
+
+    class Once(Twice):
+        event_shape, latent_dim = (1,), 1
+
+    x = torch.ones(1, 1)
+    torch.manual_seed(0)
+    both = elbo_terms(Twice(), torch.ones(1, 2), 200_000)
+    torch.manual_seed(0)
+    one = elbo_terms(Once(), x, 200_000)
+    torch.testing.assert_close(both[0], 2 * one[0], atol=5e-3, rtol=0)
+    torch.testing.assert_close(both[1], 2 * one[1])
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True])
+def test_number_of_samples_is_checked(k):
+    for function in (iwae_bound, elbo, log_likelihood, prior_log_likelihood):
+        with pytest.raises((TypeError, ValueError), match="at least 1"):
+            function(LinearGaussian(), batch(), k)
+
+
+def test_quadrature_refuses_many_dimensions():
+    with pytest.raises(ValueError, match="3 latent dimensions"):
+        quadrature_log_likelihood(VAE((1, 2, 2), 3, hidden=(4,)), torch.ones(1, 1, 2, 2))
