@@ -94,7 +94,8 @@ def test_zero_only_for_equal_laws_and_never_negative():
 def test_divergences_do_not_depend_on_units():
     # Metres or centimetres: the slip 2σ for 2σ² breaks this.
     torch.testing.assert_close(
-        kl_univariate_gaussian(0.4, 0.6, -0.5, 1.3), kl_univariate_gaussian(40.0, 60.0, -50.0, 130.0)
+        kl_univariate_gaussian(0.4, 0.6, -0.5, 1.3),
+        kl_univariate_gaussian(40.0, 60.0, -50.0, 130.0),
     )
     a = torch.tensor([[2.0, 0.5], [-0.3, 1.5]])
     mu_q, mu_p = torch.randn(2), torch.randn(2)
@@ -142,7 +143,10 @@ def test_univariate_refuses_standard_deviations_that_are_not_positive(sigma_q, s
 
 def test_multivariate_refuses_bad_covariances():
     mu, good = torch.zeros(2), torch.tensor([[1.0, 0.2], [0.2, 0.5]])
-    skew, indefinite = torch.tensor([[1.0, 0.2], [0.3, 0.5]]), torch.tensor([[1.0, 2.0], [2.0, 1.0]])
+    skew, indefinite = (
+        torch.tensor([[1.0, 0.2], [0.3, 0.5]]),
+        torch.tensor([[1.0, 2.0], [2.0, 1.0]]),
+    )
     with pytest.raises(ValueError, match="cov_q is not symmetric"):
         kl_gaussian(mu, skew, mu, good)
     with pytest.raises(ValueError, match="cov_p has the eigenvalue -1"):
