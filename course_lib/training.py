@@ -189,7 +189,6 @@ def fit(
                     batch = transform(batch, noise)
                 state.update(batch, gradient_clip)
                 bar.update()
-                last = state.step == steps or interruption.wanted
                 if state.step % evaluate_every == 0 or state.step == steps:
                     row = state.log()
                     if validation is not None:
@@ -198,6 +197,7 @@ def fit(
                     if callback is not None:
                         with state.evaluated_weights():
                             callback(state.step, model)
+                last = state.step == steps or interruption.wanted
                 if checkpoint is not None and (state.step % checkpoint_every == 0 or last):
                     state.save(Path(checkpoint), order, noise)
                 if interruption.wanted:
