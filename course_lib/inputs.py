@@ -68,12 +68,15 @@ def require_shape(x: Tensor, event_shape: Sequence[int], name: str = "x") -> Non
 
 
 def require_unit_interval(x: Tensor, name: str = "x") -> None:
-    """Require values in [0, 1]; raise `ValueError` otherwise."""
+    """Require a non-empty tensor of values in [0, 1], none of them NaN; raise `ValueError` otherwise."""
+    if x.numel() == 0:
+        raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}; values are expected.")
     low, high = x.min().item(), x.max().item()
-    if low < 0 or high > 1:
+    if not (low >= 0 and high <= 1):  # written so that NaN is caught too
         raise ValueError(
             f"{name} has values in [{low:.4g}, {high:.4g}]; values in [0, 1] are expected. Divide "
-            f"grey levels by their largest with course_lib.data.intensities(x, levels)."
+            f"grey levels by their largest with course_lib.data.intensities(x, levels); if it says "
+            f"NaN, clean the data first."
         )
 
 

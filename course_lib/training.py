@@ -18,9 +18,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.progress import progress_bar
 
 Batch = Tensor | tuple[Tensor, ...]
 Terms = dict[str, Tensor]
@@ -171,12 +171,11 @@ def fit(
         noise = torch.Generator(fabric.device).manual_seed(seed + 1 + fabric.global_rank)
         if checkpoint is not None and Path(checkpoint).exists():
             state.load(Path(checkpoint), order, noise)
-        bar = tqdm(
+        bar = progress_bar(
+            show=progress and fabric.global_rank == 0,
             total=steps,
             initial=state.step,
             desc="training",
-            leave=False,
-            disable=not progress or fabric.global_rank > 0,
         )
         with bar, _Interruption() as interruption, state:
             if state.step == 0 and callback is not None:
@@ -189,7 +188,6 @@ def fit(
                     batch = transform(batch, noise)
                 state.update(batch, gradient_clip)
                 bar.update()
-                last = state.step == steps or interruption.wanted
                 if state.step % evaluate_every == 0 or state.step == steps:
                     row = state.log()
                     if validation is not None:
@@ -198,6 +196,7 @@ def fit(
                     if callback is not None:
                         with state.evaluated_weights():
                             callback(state.step, model)
+                last = state.step == steps or interruption.wanted
                 if checkpoint is not None and (state.step % checkpoint_every == 0 or last):
                     state.save(Path(checkpoint), order, noise)
                 if interruption.wanted:

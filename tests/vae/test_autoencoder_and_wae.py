@@ -48,7 +48,7 @@ def test_mmd_is_unbiased_zero_for_equal_laws_and_positive_for_others(kernel):
     same = torch.stack([mmd(draw(20), draw(25), kernel) for _ in range(400)])
     assert same.mean().abs() < 4 * same.std() / 20
     assert same.min() < 0  # unbiased, so it must fall on both sides of zero
-    assert mmd(draw(200), draw(200, 1.5), kernel) > 10 * same.std()
+    assert mmd(draw(200), draw(200, 1.5), kernel) > 6 * same.std()
 
 
 def test_mmd_of_two_gaussians_has_its_closed_form():

@@ -1,0 +1,310 @@
+"""The training loop: what it minimizes, resumes, keeps, stops at, and leaves alone."""
+
+import math
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.training import History, TrainingError, cosine_decay, fit, linear_decay
+
+GENERATOR = torch.Generator().manual_seed(7)
+X = torch.randn(200, 3, generator=GENERATOR)
+Y = X @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
+DATA = (X[:160], Y[:160])
+HELD_OUT = (X[160:], Y[160:])
+
+
+def linear(seed=0):
+    torch.manual_seed(seed)
+    return nn.Linear(3, 1)
+
+
+def squared_error(model, batch, progress):
+    x, y = batch
+    return (model(x) - y).square().mean()
+
+
+def noisy(batch, generator):
+    x, y = batch
+    return x + 0.1 * torch.randn(x.shape, generator=generator), y
+
+
+def dropout_network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
+
+
+def run(model, **settings):
+    defaults = {"steps": 60, "batch_size": 32, "learning_rate": 1e-2, "progress": False}
+    return fit(model, squared_error, DATA, **{**defaults, **settings})
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_it_minimizes_the_loss():
+    model = linear()
+    history = run(model, steps=800, learning_rate=3e-2, schedule=linear_decay)
+    assert history.train[-1]["loss"] < 1e-4
+    torch.testing.assert_close(
+        model.weight.detach(), torch.tensor([[1.0, -2.0, 0.5]]), atol=0.02, rtol=0
+    )
+    assert not model.training
+
+
+def test_one_step_is_one_step_of_adam():
+    """The first update is that of torch's own Adam on the same batch."""
+    model, twin = linear(), linear()
+    run(model, steps=1, batch_size=160)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2)
+    squared_error(twin, DATA, None).backward()
+    optimizer.step()
+    torch.testing.assert_close(weights(model), weights(twin))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    results = []
+    for seed in (1, 1, 2):
+        model = dropout_network()
+        run(model, seed=seed, transform=noisy)
+        results.append(weights(model))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_the_global_random_state_is_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    model = linear()
+    torch.manual_seed(5)
+    run(model, transform=noisy, validation=HELD_OUT)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}, {"validation": HELD_OUT, "ema": 0.95}])
+def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, settings):
+    settings = {
+        **settings, "transform": noisy, "schedule": cosine_decay, "gradient_clip": 1.0,
+        "evaluate_every": 7,
+    }  # fmt: skip
+    whole = dropout_network()
+    expected = run(whole, **settings)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(step, model):
+        if step == 28:
+            raise StoppedError
+
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(StoppedError):
+        run(dropout_network(), **settings, checkpoint=path, checkpoint_every=5, callback=stop)
+    resumed = dropout_network()
+    nn.init.zeros_(resumed[0].weight)  # whatever the model holds, the checkpoint counts
+    history = run(resumed, **settings, checkpoint=path, checkpoint_every=5)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert [row["loss"] for row in history.train] == [row["loss"] for row in expected.train]
+    assert history.best_step == expected.best_step
+
+
+def test_ctrl_c_waits_for_the_step_keeps_everything_and_can_be_continued(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+
+    def interrupt(step, model):
+        if step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = dropout_network()
+    run(whole, transform=noisy, evaluate_every=10)
+    with pytest.raises(KeyboardInterrupt, match="holds all of it"):
+        run(
+            dropout_network(), transform=noisy, evaluate_every=10, checkpoint=path,
+            callback=interrupt,
+        )  # fmt: skip
+    assert 20 <= torch.load(path)["step"] < 60
+    resumed = dropout_network()
+    run(resumed, transform=noisy, evaluate_every=10, checkpoint=path)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_it_trains_outside_the_main_thread():
+    model, before = linear(), weights(linear())
+    thread = threading.Thread(target=run, args=(model,))
+    thread.start()
+    thread.join()
+    assert not torch.equal(weights(model), before)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    model = linear()
+    run(model, checkpoint=path)
+    again = linear(seed=9)
+    history = run(again, checkpoint=path)
+    assert torch.equal(weights(again), weights(model))
+    assert history.train[-1]["step"] == 60
+
+
+def test_a_checkpoint_of_something_else_is_refused_and_left(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="left as it is"):
+        run(linear(), checkpoint=path)
+    assert path.read_bytes() == b"not a checkpoint"
+    run(linear(), checkpoint=tmp_path / "other.pt", steps=10)
+    with pytest.raises(TrainingError, match="10 steps"):
+        run(linear(), checkpoint=tmp_path / "other.pt", steps=20)
+    with pytest.raises(TrainingError, match="not a checkpoint of this model"):
+        run(dropout_network(), checkpoint=tmp_path / "other.pt", steps=10)
+
+
+def test_the_best_validation_weights_are_kept():
+    """With a learning rate that blows up late, the best weights are early ones."""
+    model = linear()
+    history = run(
+        model, steps=200, validation=HELD_OUT, evaluate_every=10,
+        schedule=lambda share: 1.0 if share < 0.5 else 1e5,
+    )  # fmt: skip
+    losses = {row["step"]: row["loss"] for row in history.validation}
+    assert history.best_step == min(losses, key=losses.get) < 200
+    with torch.no_grad():
+        reached = squared_error(model, HELD_OUT, None).item()
+    assert reached == pytest.approx(losses[history.best_step], rel=1e-5)
+
+
+def test_validation_weighs_every_example_alike():
+    """Batches of 32, 32, … and a smaller last one: the mean is over examples."""
+    held_out = (X[:75], Y[:75])
+    model = linear()
+    history = run(model, steps=1, validation=held_out)
+    with torch.no_grad():
+        expected = squared_error(model, held_out, None).item()
+    assert history.validation[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_averaged_weights_are_the_moving_average():
+    decay, trace = 0.8, []
+    model = linear()
+    settings = {"steps": 12, "evaluate_every": 1}
+    run(linear(), **settings, callback=lambda step, m: trace.append(weights(m)))
+    run(model, **settings, ema=decay)
+    average = trace[1]  # after the first step the average is the weights themselves
+    for step in trace[2:]:
+        average = decay * average + (1 - decay) * step
+    torch.testing.assert_close(weights(model), average)
+
+
+def test_schedule_sees_progress_and_scales_the_rate():
+    seen = []
+    model = linear()
+    before = weights(model)
+    run(model, steps=4, schedule=lambda share: seen.append(share) or 0.0)
+    assert seen == [0.0, 0.25, 0.5, 0.75]
+    assert torch.equal(weights(model), before)
+    assert cosine_decay(0) == 1
+    assert cosine_decay(0.5) == pytest.approx(0.5)
+    assert linear_decay(0.25) == 0.75
+
+
+def test_the_loss_sees_progress():
+    seen = []
+
+    def loss(model, batch, progress):
+        seen.append(progress.item())
+        return squared_error(model, batch, progress)
+
+    fit(linear(), loss, DATA, steps=4, batch_size=16, progress=False)
+    assert seen == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_every_example_is_seen_once_an_epoch():
+    seen = []
+
+    def loss(model, batch, progress):
+        seen.append(batch.squeeze(1))
+        return model(batch.expand(-1, 3)).mean()
+
+    fit(linear(), loss, torch.arange(96.0).unsqueeze(1), steps=6, batch_size=32, progress=False)
+    first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(96))
+    assert not torch.equal(first, second)
+
+
+def test_gradient_clipping_bounds_the_step():
+    model = linear()
+    before = weights(model)
+    run(model, steps=1, learning_rate=1.0, gradient_clip=1e-3, optimizer=torch.optim.SGD)
+    assert (weights(model) - before).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_nan_stops_at_the_step_and_names_the_term():
+    def loss(model, batch, progress):
+        error = squared_error(model, batch, progress)
+        penalty = error * (math.nan if progress > 0.4 else 1.0)
+        return {"loss": error + penalty, "error": error, "penalty": penalty}
+
+    with pytest.raises(TrainingError, match=r"step 5.*loss and penalty.*error = ") as error:
+        fit(linear(), loss, DATA, steps=10, batch_size=16, progress=False)
+    assert "learning rate" in str(error.value)
+
+
+def test_every_term_is_recorded():
+    def loss(model, batch, progress):
+        return {"loss": squared_error(model, batch, progress), "two": torch.tensor(2.0)}
+
+    history = fit(linear(), loss, DATA, validation=HELD_OUT, steps=4, batch_size=16, progress=False)
+    assert history.curve("two") == ([1, 2, 3, 4], [2.0] * 4)
+    assert history.curve("two", "validation")[1] == pytest.approx([2.0] * 4)
+    with pytest.raises(ValueError, match=r"'three'.*\['loss', 'two'\]"):
+        history.curve("three")
+    assert isinstance(history, History)
+
+
+def test_callback_sees_averaged_weights_without_gradients():
+    seen = []
+
+    def callback(step, model):
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        seen.append(step)
+
+    run(linear(), steps=10, evaluate_every=5, ema=0.9, callback=callback)
+    assert seen == [0, 5, 10]
+
+
+def test_double_precision_is_double_throughout():
+    data = tuple(tensor.double() for tensor in DATA)
+    model = linear()
+    fit(model, squared_error, data, steps=2, batch_size=16, precision="64-true", progress=False)
+    assert weights(model).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0"),
+        ({"ema": 1.0}, "ema is 1"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"validation": (X, Y[:3])}, "validation"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(linear(), **settings)
+
+
+def test_empty_and_odd_data_are_named():
+    with pytest.raises(ValueError, match="train holds tensors of"):
+        fit(linear(), squared_error, (X[:0], Y[:0]), steps=1, batch_size=2)
+    with pytest.raises(TypeError, match="list"):
+        fit(linear(), squared_error, [[1.0]], steps=1, batch_size=2)
