@@ -99,7 +99,7 @@ def curves(
                 label=f"{term}, validation",
             )
     ax.set(xlabel="step", ylabel=ylabel)
-    ax.legend()
+    ax.legend(loc="center right")
     return ax
 
 
