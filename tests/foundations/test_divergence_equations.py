@@ -243,7 +243,7 @@ def gaussian_cross_entropy(mean, variance, m, s):
 
 
 @pytest.mark.equation(
-    "eq-gaussian-cross-entropy",
+    "eq-cross-entropy-to-gaussian",
     formula=gaussian_cross_entropy,
     wrong={
         "variance of the data dropped": lambda mean, variance, m, s: gaussian_cross_entropy(
