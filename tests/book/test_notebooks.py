@@ -52,10 +52,10 @@ def test_the_data_set_is_chosen_in_a_parameter_cell(notebook):
 
 
 def draws_a_figure(cell):
-    return any(
-        word in cell.source
-        for word in ("plt.subplots", "image_grid(", "curves(", "posterior_ellipses(", "density_")
-    ) and not any(word in cell.source for word in ("def draw", "frame_slider("))
+    calls = ("plt.subplots(", "image_grid(", "curves(", "posterior_ellipses(", "density_1d(")
+    return any(call in cell.source for call in (*calls, "density_2d(")) and not any(
+        word in cell.source for word in ("def draw", "frame_slider(")
+    )
 
 
 def test_every_figure_has_a_caption_and_a_description(notebook):
