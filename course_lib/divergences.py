@@ -246,6 +246,8 @@ def _log_diagonal(factor: Tensor) -> Tensor:
 
 
 def _cholesky(cov: Tensor, name: str) -> Tensor:
+    if not torch.isfinite(cov).all():
+        raise ValueError(f"{name} holds NaN or infinity; a finite covariance matrix is expected.")
     if not torch.allclose(cov, cov.mT):
         raise ValueError(f"{name} is not symmetric; a covariance matrix is expected.")
     factor, info = torch.linalg.cholesky_ex(cov)

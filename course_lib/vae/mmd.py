@@ -29,7 +29,7 @@ def imq_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def mmd(x: Tensor, y: Tensor, kernel: Kernel = imq_kernel) -> Tensor:
-    r"""Unbiased estimate of the squared MMD, equation ``eq-mmd``.
+    r"""Unbiased estimate of the squared MMD, equation ``eq-mmd-unbiased``.
 
     .. math:: \frac{1}{n(n-1)}\sum_{i\ne j} k(x_i,x_j) + \frac{1}{m(m-1)}\sum_{i\ne j} k(y_i,y_j)
               - \frac{2}{nm}\sum_{i,j} k(x_i,y_j)
