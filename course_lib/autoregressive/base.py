@@ -265,7 +265,9 @@ class Autoregressive(nn.Module):
         require_levels(labels, self.n_classes, "labels")
         require_shape(labels, (), "labels")
         if len(labels) != n:
-            raise ValueError(f"labels has {len(labels)} entries for {n} examples; {n} are expected.")
+            raise ValueError(
+                f"labels has {len(labels)} entries for {n} examples; {n} are expected."
+            )
 
 
 def negative_log_likelihood(

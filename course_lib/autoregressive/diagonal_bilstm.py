@@ -26,7 +26,8 @@ class DiagonalBiLSTM(RasterModel):
     those at (r, c−1) and (r−1, c). The other, its mirror image, comes from the upper right; at (r, c)
     it has seen pixels right of c in row r itself, so its result is moved down by one row before it
     is added: pixel (r, c) reads what the second LSTM knew at (r−1, c). Together they see every
-    pixel of the past.
+    pixel of the past. (That takes one addition to the published layer: the second LSTM also
+    reads the pixel itself, or the last pixel of the row above would be lost.)
 
     Source: van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel recurrent neural networks" (2016).
 
@@ -36,7 +37,7 @@ class DiagonalBiLSTM(RasterModel):
         channels: number of features and of LSTM units per pixel and direction.
         n_layers: number of layers.
         kernel_size: of the first, masked convolution; 7, or less for small images, if not given.
-        dropout: share of features dropped in training, after each layer.
+        dropout: share of features dropped in training, each for a whole image, after each layer.
         law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
 
     Raises:
@@ -65,15 +66,20 @@ class DiagonalBiLSTM(RasterModel):
         colours = self.event_shape[0]
         size = first_kernel_size(kernel_size, self.event_shape)
         self.first = MaskedConv2d("A", colours, channels, size, n_colours=colours)
+        # The masked features of a row's last pixel leave that pixel out, and no feature to the right
+        # of it makes up for that. The second direction, moved down, may see every pixel whole.
+        self.own = nn.Conv2d(colours, 4 * channels, 1, bias=False)
         self.layers = nn.ModuleList(DiagonalBiLSTMLayer(channels, colours) for _ in range(n_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)
         self.head = Head(channels, colours, self.law.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, C, H, W, P)``, for grey levels `x`."""
-        h = self.first(self.encode(x))  # (N, channels, H, W)
+        x = self.encode(x)
+        h, own = self.first(x), self.own(x)  # (N, channels, H, W), (N, 4·channels, H, W)
         for layer in self.layers:
-            h = h + self.dropout(layer(h))
+            h = h + self.dropout(layer(h, own))
+            own = 0  # the first layer has read it
         return self.head(h)
 
     def pixel_sampler(self, n: int, labels: Tensor | None) -> PixelSampler:
@@ -129,43 +135,56 @@ class DiagonalBiLSTMLayer(nn.Module):
             torch.randn(2, 2 * channels, 4 * channels) * (2 * channels) ** -0.5
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map features ``(N, channels, H, W)`` to the sum of both directions, of the same shape."""
-        n, channels, height, width = x.shape
-        inputs = self.input_to_state(x).permute(0, 2, 3, 1)  # (N, H, W, 8·channels)
-        one, two = inputs.chunk(2, -1)
+    def forward(self, x: Tensor, to_second: Tensor | float) -> Tensor:
+        """Map features ``(N, channels, H, W)`` to the sum of both directions, of the same shape.
+
+        Args:
+            x: the features.
+            to_second: added to the gates of the second direction alone, shape
+                ``(N, 4 · channels, H, W)``; or 0.
+        """
+        height, width = x.shape[2:]
+        one, two = self.input_to_state(x).chunk(2, 1)  # (N, 4·channels, H, W) each
         # The second direction sees the image in a mirror, and is then the first.
-        inputs = skew(torch.stack([one, two.flip(2)]))  # (2, N, H, H + W − 1, 4·channels)
+        inputs = torch.stack([one, (two + to_second).flip(3)]).permute(0, 1, 3, 4, 2)
+        inputs = skew(inputs)  # (2, N, H, H + W − 1, 4·channels)
         one, two = unskew(self._along_diagonals(inputs, width))  # (N, H, W, channels) each
         # Moved down by one row: at (r, c) the second direction has seen the future of its row.
         two = F.pad(two.flip(2), (0, 0, 0, 0, 1, 0))[:, :height]
         return (one + two).permute(0, 3, 1, 2)
 
     def _along_diagonals(self, inputs: Tensor, width: int) -> Tensor:
-        """Run both LSTMs over skewed inputs; returns skewed hidden states."""
-        directions, n, height, diagonals, gates = inputs.shape
+        """Run both LSTMs over skewed inputs ``(2, N, H, H + W − 1, 4·channels)``.
+
+        Returns:
+            Skewed hidden states, shape ``(2, N, H, H + W − 1, channels)``.
+        """
+        directions, n, height, _, gates = inputs.shape
         channels = gates // 4
-        weight = self.state_to_state
+        from_beside, from_above = self.state_to_state.chunk(2, 1)  # (2, channels, 4·channels)
         # Diagonal d crosses the rows max(0, d − W + 1) … min(H − 1, d). Only these are computed; the
         # states of the diagonal before are kept with one empty row at either end.
-        hidden = cell = inputs.new_zeros(directions, n, 2, channels)
+        hidden = cell = inputs.new_zeros(directions, 2, n, channels)
         first = 0
         columns = []
-        for d in range(diagonals):
+        for d, column in enumerate(inputs.permute(3, 0, 2, 1, 4).contiguous()):  # (2, H, N, gates)
             top, bottom = max(0, d - width + 1), min(height - 1, d)
             rows = bottom - top + 1
-            left, above = top - first + 1, top - first  # where they start in the padded states
-            states = torch.cat(
-                [hidden[:, :, left : left + rows], hidden[:, :, above : above + rows]], -1
+            above = top - first  # where the states above begin; those in the row, one later
+            beside = slice(above + 1, above + 1 + rows)
+            pre = torch.baddbmm(
+                column[:, top : bottom + 1].flatten(1, 2),
+                hidden[:, beside].flatten(1, 2),
+                from_beside,
             )
-            gates_here = torch.baddbmm(
-                inputs[:, :, top : bottom + 1, d].flatten(1, 2), states.flatten(1, 2), weight
-            ).view(directions, n, rows, -1)
-            # The cell's own neighbour in time is the one in the row.
-            h, c = lstm_cell(gates_here, cell[:, :, left : left + rows])
-            columns.append(F.pad(h, (0, 0, top, height - 1 - bottom)))
-            hidden, cell, first = F.pad(h, (0, 0, 1, 1)), F.pad(c, (0, 0, 1, 1)), top
-        return torch.stack(columns, 3)  # (2, N, H, H + W − 1, channels)
+            pre = torch.baddbmm(pre, hidden[:, above : above + rows].flatten(1, 2), from_above)
+            # The memory of a pixel comes from its neighbour in the row.
+            h, c = lstm_cell(pre, cell[:, beside].flatten(1, 2))
+            h, c = (state.view(directions, rows, n, channels) for state in (h, c))
+            columns.append(F.pad(h, (0, 0, 0, 0, top, height - 1 - bottom)))
+            hidden, cell = (F.pad(state, (0, 0, 0, 0, 1, 1)) for state in (h, c))
+            first = top
+        return torch.stack(columns, 3).transpose(1, 2)
 
 
 class _Sampler(PixelSampler):
@@ -191,20 +210,28 @@ class _Sampler(PixelSampler):
         self.from_beside, self.from_above = (
             part.contiguous() for part in states.split(channels, 2)
         )
-        # For each layer and column of the current row: features read, and hidden states of both
-        # directions (the second one's are those of the row above).
-        zeros = weight.new_zeros
-        self.inputs, self.one, self.two = zeros(3, self.depth, width, n, channels).unbind(0)
-        self.outside = zeros(n, channels)
+        self.own = model.own.weight.flatten(1).T.contiguous()  # (C, 4·channels)
+        self.from_input_one = self.from_input[0].unbind(0)
+        self.from_beside_one = self.from_beside[0].unbind(0)
+        # For each layer: features read and states reached in the current row, by column. States
+        # have one more entry, for the empty neighbour outside the image.
+        self.outside = weight.new_zeros(n, channels)
+        self.inputs = [[self.outside] * width for _ in layers]
+        self.hidden = [[self.outside] * (width + 1) for _ in layers]
+        self.cell = [[self.outside] * (width + 1) for _ in layers]
+        # Hidden states of the second direction in the row above.
+        self.two = weight.new_zeros(self.depth, width, n, channels)
         self.head = model.head.pixelwise()
 
     def begin_row(self, row: int) -> None:
-        self.first.begin_row(row)
         if row:
             self._finish_second_direction()
-        self.terms = self._from_above(0, self.one)
-        self.hidden = [[self.outside] * (self.width + 1) for _ in range(self.depth)]
-        self.cell = [[self.outside] * (self.width + 1) for _ in range(self.depth)]
+        self.first.begin_row(row)
+        above = torch.stack([torch.stack(hidden[1:]) for hidden in self.hidden])
+        terms = self._from_above(0, above)
+        # Per layer and column, what is added to h and to its gates.
+        self.two_at = [two.unbind(0) for two in self.two.unbind(0)]
+        self.terms_at = [term.unbind(0) for term in terms.unbind(0)]
 
     def _from_above(self, direction: int, hidden: Tensor) -> Tensor:
         """Bias and contribution of the row above: (depth, W, n, channels) to (…, 4·channels)."""
@@ -216,24 +243,31 @@ class _Sampler(PixelSampler):
     def _finish_second_direction(self) -> None:
         """Run the second direction through the row that is now complete."""
         terms = self._from_above(1, self.two).flatten(1, 2)
-        terms = torch.baddbmm(terms, self.inputs.flatten(1, 2), self.from_input[1])
+        inputs = torch.stack([torch.cat(columns) for columns in self.inputs])
+        pixels = self.first.row[:, self.first.radius :][:, : self.width].transpose(
+            0, 1
+        )  # (W, n, C)
+        terms = torch.baddbmm(terms, inputs, self.from_input[1])
         terms = terms.view(self.depth, self.width, self.n, -1)
+        terms[0] += pixels @ self.own
         hidden = cell = self.two.new_zeros(self.depth, self.n, self.channels)
-        for column in reversed(range(self.width)):
-            gates = torch.baddbmm(terms[:, column], hidden, self.from_beside[1])
+        states = []
+        for gates in reversed(terms.unbind(1)):
+            gates = torch.baddbmm(gates, hidden, self.from_beside[1])
             hidden, cell = lstm_cell(gates, cell)
-            self.two[:, column] = hidden
+            states.append(hidden)
+        self.two = torch.stack(states[::-1], 1)
 
     def pixel(self, column: int) -> Tensor:
         h = self.first.pixel(column)  # (n, channels)
-        for index in range(self.depth):
-            self.inputs[index, column] = h
-            hidden, cell = self.hidden[index], self.cell[index]
-            gates = torch.addmm(self.terms[index, column], h, self.from_input[0, index])
-            gates.addmm_(hidden[column], self.from_beside[0, index])
+        for index, (inputs, hidden, cell) in enumerate(
+            zip(self.inputs, self.hidden, self.cell, strict=True)
+        ):
+            inputs[column] = h
+            gates = torch.addmm(self.terms_at[index][column], h, self.from_input_one[index])
+            gates.addmm_(hidden[column], self.from_beside_one[index])
             hidden[column + 1], cell[column + 1] = lstm_cell(gates, cell[column])
-            self.one[index, column] = hidden[column + 1]
-            h = h + hidden[column + 1] + self.two[index, column]
+            h = h + hidden[column + 1] + self.two_at[index][column]
         return self.head(h)
 
     def put(self, column: int, colour: int, value: Tensor) -> None:

@@ -33,9 +33,7 @@ class FVSBN(Autoregressive):
 
     mask: Tensor
 
-    def __init__(
-        self, event_shape: Sequence[int], levels: int, *, law: Law | None = None
-    ) -> None:
+    def __init__(self, event_shape: Sequence[int], levels: int, *, law: Law | None = None) -> None:
         super().__init__(event_shape, levels, law)
         n_parameters = self.law.n_parameters
         degrees = torch.arange(self.n_dims)

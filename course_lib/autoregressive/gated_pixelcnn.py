@@ -32,7 +32,7 @@ class GatedPixelCNN(RasterModel):
         channels: number of features of each stack.
         n_layers: number of gated layers; the first has the large kernel, the others 3×3.
         kernel_size: of the first layer; 7, or less for small images, if not given.
-        dropout: share of features dropped in training.
+        dropout: share of features dropped in training, each for a whole image.
         n_classes: number of classes for p(x|label); None for p(x).
         law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
 
@@ -71,6 +71,7 @@ class GatedPixelCNN(RasterModel):
                 n_colours=colours,
                 dropout=dropout,
                 n_classes=n_classes,
+                is_last=index == n_layers - 1,
             )
             for index in range(n_layers)
         )
@@ -114,8 +115,9 @@ class GatedLayer(nn.Module):
         channels: features written, by each stack.
         kernel_size: width of the kernels.
         n_colours: number of channels of the image.
-        dropout: share of features dropped in training.
+        dropout: share of features dropped in training, each for a whole image.
         n_classes: number of classes, or None.
+        is_last: whether no layer follows that would read the two stacks.
     """
 
     def __init__(
@@ -128,9 +130,10 @@ class GatedLayer(nn.Module):
         n_colours: int,
         dropout: float,
         n_classes: int | None,
+        is_last: bool,
     ) -> None:
         super().__init__()
-        self.is_first = kind == "A"
+        self.is_first, self.is_last = kind == "A", is_last
         self.radius = kernel_size // 2
         # The first layer turns pixels into "the rows above", and so leaves the pixel's own row
         # out; later layers read features that are about the rows above already.
@@ -148,27 +151,28 @@ class GatedLayer(nn.Module):
             rows_above=0,
         )
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
-        self.residual = MaskedConv2d("B", channels, channels, 1, n_colours=n_colours)
+        if not is_last:
+            self.residual = MaskedConv2d("B", channels, channels, 1, n_colours=n_colours)
         self.skip = MaskedConv2d("B", channels, channels, 1, n_colours=n_colours)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)
         self.condition = None if n_classes is None else nn.Embedding(n_classes, 4 * channels)
 
     def forward(
         self, vertical: Tensor, horizontal: Tensor, labels: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Map both stacks, each ``(N, in, H, W)``, to themselves and a term of the skip sum."""
         height = vertical.shape[2]
         v = self.vertical(vertical)[:, :, :height]  # padded rows at the bottom are cut off
         v, h = self.add_condition(v, self.horizontal(horizontal), labels)
         h = self.dropout(gated_unit(h + self.link(v)))
+        if self.is_last:
+            return None, None, self.skip(h)
         residual = self.residual(h)
         if not self.is_first:  # the first input holds the pixel itself
             residual = residual + horizontal
         return self.dropout(gated_unit(v)), residual, self.skip(h)
 
-    def add_condition(
-        self, v: Tensor, h: Tensor, labels: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def add_condition(self, v: Tensor, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Add the class to the pre-activations of both stacks, at every pixel alike."""
         if self.condition is None:
             return v, h
@@ -298,7 +302,8 @@ def _taps(convolution: MaskedConv2d) -> Tensor:
 
 def _output_weight(layer: GatedLayer) -> Tensor:
     """Residual and skip products side by side, with their biases as the last row."""
-    pair = (layer.residual, layer.skip)
-    weight = torch.cat([part.masked_weight()[:, :, 0, 0] for part in pair])
-    bias = torch.cat([part.bias for part in pair])
-    return torch.cat([weight, bias.unsqueeze(1)], 1).T.contiguous()  # (channels + 1, 2·channels)
+    parts = [layer.skip if layer.is_last else layer.residual, layer.skip]
+    weights = [torch.cat([p.masked_weight()[:, :, 0, 0], p.bias.unsqueeze(1)], 1) for p in parts]
+    if layer.is_last:
+        weights[0] = torch.zeros_like(weights[0])  # nothing reads its residual stream
+    return torch.cat(weights).T.contiguous()  # (channels + 1, 2·channels)

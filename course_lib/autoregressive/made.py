@@ -1,6 +1,7 @@
 """MADE: an autoencoder whose masks make it autoregressive, in one or several orderings."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,9 @@ class MADE(Autoregressive):
     ) -> None:
         super().__init__(event_shape, levels, law)
         if not hidden:
-            raise ValueError("hidden is empty; at least one hidden layer is expected, or use FVSBN.")
+            raise ValueError(
+                "hidden is empty; at least one hidden layer is expected, or use FVSBN."
+            )
         for width in hidden:
             require_positive_integer(width, "an entry of hidden")
         require_positive_integer(n_orderings, "n_orderings")
@@ -70,9 +73,7 @@ class MADE(Autoregressive):
         orderings += [torch.randperm(D, generator=generator) for _ in range(n_orderings - 1)]
         self.register_buffer("orderings", torch.stack(orderings))
         widths = [D, *hidden, D * P]
-        self.linears = nn.ModuleList(
-            nn.Linear(n_in, n_out) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.linears = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
         # Hidden degrees spread evenly over 0 … D−2, in ascending order: units that become
         # computable together lie side by side, which the cached sampler lives on.

@@ -34,7 +34,7 @@ def made_mask(in_degrees: Tensor, out_degrees: Tensor, *, strict: bool = False) 
 
 
 def channel_groups(n: int, n_groups: int) -> Tensor:
-    """The colour that each of `n` features belongs to: equal runs 0, …, 0, 1, …, 1, …
+    """The colour that each of `n` features belongs to, in equal runs and ascending order.
 
     Args:
         n: number of features.

@@ -33,7 +33,7 @@ class PixelCNN(RasterModel):
         channels: number of features.
         n_layers: number of residual layers with 3×3 kernels.
         kernel_size: of the first layer; 7, or less for small images, if not given.
-        dropout: share of features dropped in training.
+        dropout: share of features dropped in training, each for a whole image.
         law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
 
     Raises:
@@ -65,7 +65,7 @@ class PixelCNN(RasterModel):
         self.layers = nn.ModuleList(
             MaskedConv2d("B", channels, channels, 3, n_colours=colours) for _ in range(n_layers)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)
         self.head = Head(channels, colours, self.law.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -34,7 +34,7 @@ class RowLSTM(RasterModel):
         channels: number of features and of LSTM units per pixel.
         n_layers: number of LSTM layers.
         kernel_size: of the first, masked convolution; 7, or less for small images, if not given.
-        dropout: share of features dropped in training, after each layer.
+        dropout: share of features dropped in training, each for a whole image, after each layer.
         law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
 
     Raises:
@@ -64,7 +64,7 @@ class RowLSTM(RasterModel):
         size = first_kernel_size(kernel_size, self.event_shape)
         self.first = MaskedConv2d("A", colours, channels, size, n_colours=colours)
         self.layers = nn.ModuleList(RowLSTMLayer(channels, colours) for _ in range(n_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)
         self.head = Head(channels, colours, self.law.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -93,8 +93,9 @@ def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         h' and c', each of the shape of `cell`.
     """
     channels = cell.shape[-1]
-    o, f, i = torch.sigmoid(gates[..., : 3 * channels]).chunk(3, -1)
-    cell = torch.addcmul(f * cell, i, torch.tanh(gates[..., 3 * channels :]))
+    squashed, g = gates.split([3 * channels, channels], -1)
+    o, f, i = torch.sigmoid(squashed).chunk(3, -1)
+    cell = torch.addcmul(f * cell, i, torch.tanh(g))
     return o * torch.tanh(cell), cell
 
 
@@ -121,7 +122,9 @@ class RowLSTMLayer(nn.Module):
         for row in inputs.unbind(0):
             hidden, cell = lstm_cell(row + self.from_above(hidden), cell)
             rows.append(hidden)
-        return torch.stack(rows, 2).permute(0, 3, 2, 1)  # (N, W, H, channels) to (N, channels, H, W)
+        return torch.stack(rows, 2).permute(
+            0, 3, 2, 1
+        )  # (N, W, H, channels) to (N, channels, H, W)
 
     def from_above(self, hidden: Tensor) -> Tensor:
         """What a row of hidden states ``(N, W, channels)`` contributes to the gates below it."""
@@ -138,32 +141,28 @@ class _Sampler(PixelSampler):
         self.layers = model.layers
         self.first = PixelwiseConv(model.first, n, height, width)
         self.inputs = [PixelwiseConv(la.input_to_state, n, height, width) for la in self.layers]
-        zeros = model.first.weight.new_zeros
-        # For each layer: hidden and cell states of the current row, which replace those above.
-        self.hidden = [zeros(n, width, channels) for _ in self.layers]
-        self.cell = [zeros(n, width, channels) for _ in self.layers]
+        # For each layer and column: hidden and cell states of the current row, which replace
+        # those of the row above.
+        outside = model.first.weight.new_zeros(n, channels)
+        self.hidden = [[outside] * width for _ in self.layers]
+        self.cell = [[outside] * width for _ in self.layers]
         self.head = model.head.pixelwise()
 
     def begin_row(self, row: int) -> None:
         self.first.begin_row(row)
-        self.above = []
-        for layer, inputs, hidden, cell in zip(
-            self.layers, self.inputs, self.hidden, self.cell, strict=True
-        ):
+        self.from_above = []
+        for layer, inputs, hidden in zip(self.layers, self.inputs, self.hidden, strict=True):
             inputs.begin_row(row)
-            from_above = layer.from_above(hidden).transpose(0, 1).contiguous()
-            self.above.append((from_above, cell.transpose(0, 1).contiguous()))  # (W, n, …)
+            self.from_above.append(layer.from_above(torch.stack(hidden, 1)).unbind(1))
+        self.cell_above = [list(cell) for cell in self.cell]
 
     def pixel(self, column: int) -> Tensor:
         h = self.first.pixel(column)  # (n, channels)
         for index, inputs in enumerate(self.inputs):
-            from_above, cell_above = self.above[index]
             inputs.put(column, h)
-            hidden, cell = lstm_cell(
-                inputs.pixel(column).add_(from_above[column]), cell_above[column]
-            )
-            self.hidden[index][:, column] = hidden
-            self.cell[index][:, column] = cell
+            gates = inputs.pixel(column).add_(self.from_above[index][column])
+            hidden, cell = lstm_cell(gates, self.cell_above[index][column])
+            self.hidden[index][column], self.cell[index][column] = hidden, cell
             h = h + hidden
         return self.head(h)
 
