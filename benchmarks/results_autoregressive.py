@@ -84,6 +84,7 @@ def run(name: str, budget: int, seed: int) -> dict[str, object]:
         ema=0.99,
         seed=seed,
         accelerator="cpu",
+        progress=False,
     )
     seconds = time.perf_counter() - start
     with torch.no_grad():

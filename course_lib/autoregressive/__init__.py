@@ -8,6 +8,7 @@ from course_lib.autoregressive.laws import BernoulliLaw, LogisticMixtureLaw, Sof
 from course_lib.autoregressive.made import MADE
 from course_lib.autoregressive.nade import NADE
 from course_lib.autoregressive.pixelcnn import PixelCNN
+from course_lib.autoregressive.receptive_field import seen_by
 from course_lib.autoregressive.row_lstm import RowLSTM
 from course_lib.autoregressive.wavenet import WaveNet
 
@@ -25,4 +26,5 @@ __all__ = [
     "SoftmaxLaw",
     "WaveNet",
     "negative_log_likelihood",
+    "seen_by",
 ]

@@ -10,6 +10,7 @@ from course_lib.autoregressive import (
     PixelCNN,
     RowLSTM,
     WaveNet,
+    seen_by,
 )
 from course_lib.autoregressive.diagonal_bilstm import skew, unskew
 from tests.autoregressive.properties import (
@@ -119,3 +120,12 @@ def test_skew_puts_diagonals_in_columns_and_unskew_undoes_it():
                 skewed[:, r, d], x[:, r, d - r] if inside else torch.zeros(2, 5)
             )
     assert torch.equal(unskew(skewed), x)
+
+
+def test_seen_by_agrees_with_the_jacobian():
+    model = RowLSTM((1, 4, 4), 2, channels=6, kernel_size=3)
+    expected = jacobian(model)[9].view(1, 4, 4) > 0
+    assert torch.equal(seen_by(model, (0, 2, 1)), expected)
+    assert expected.any()
+    assert not expected.all()
+    assert torch.equal(model.encode(torch.tensor([0, 1])), torch.tensor([-1.0, 1.0]))
