@@ -212,10 +212,10 @@ class Autoregressive(nn.Module):
             known: where they hold, of the same shape, or None.
         """
         n = len(noise)
-        noise = noise.T.contiguous()  # (D, n): one row for each step
+        uniform = noise.T.contiguous().unbind(0)  # D rows of n numbers
         given = None if x is None else x.flatten(1).T.to(torch.int64).contiguous()
         is_given = None if known is None else known.flatten(1).T.contiguous()
-        result = torch.empty(self.n_dims, n, dtype=torch.int64, device=noise.device)
+        drawn: list[Tensor | None] = [None] * self.n_dims
         training = self.training
         self.eval()
         try:
@@ -226,13 +226,14 @@ class Autoregressive(nn.Module):
                         index, parameters = steps.send(value)
                     except StopIteration:
                         break
-                    value = self.law.draw(parameters, noise[index])
+                    value = self.law.draw(parameters, uniform[index])
                     if is_given is not None:
                         value = torch.where(is_given[index], given[index], value)
-                    result[index] = value
+                    drawn[index] = value
         finally:
             self.train(training)
-        return result.T.reshape(n, *self.event_shape).contiguous()
+        # Stacked outside inference mode: the result may be trained on.
+        return torch.stack(drawn, 1).view(n, *self.event_shape)
 
     def _naive(self, n: int, labels: Tensor | None) -> Steps:
         """The reference: a full pass of the network for every dimension."""

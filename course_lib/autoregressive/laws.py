@@ -81,6 +81,10 @@ class BernoulliLaw(Law):
         """P(X ≤ 0), the only entry; see `Law.cdf`."""
         return torch.sigmoid(-parameters)
 
+    def draw(self, parameters: Tensor, u: Tensor) -> Tensor:
+        """As `Law.draw`: 1 where P(X ≤ 0) ≤ u."""
+        return (self.cdf(parameters).squeeze(-1) <= u).to(torch.int64)
+
 
 class SoftmaxLaw(Law):
     """K levels without any notion that neighbouring levels are alike: one logit for each.

@@ -100,4 +100,4 @@ class _Sampler(PixelSampler):
         return self.head(h)
 
     def put(self, column: int, colour: int, value: Tensor) -> None:
-        self.first.row[:, column + self.first.radius, colour] = value
+        self.first.slots[column][:, colour] = value

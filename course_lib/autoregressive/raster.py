@@ -86,25 +86,37 @@ class PixelwiseConv:
         self.weight_above, self.bias = weight[:, :, :above], bias
         # The last row of the kernel, up to its centre: (taps · in, out).
         self.taps = weight[:, :, above, : radius + 1].permute(2, 1, 0).flatten(0, 1).contiguous()
-        self.inputs = weight.new_zeros(n, above + height, width + 2 * radius, weight.shape[1])
-        self.terms = bias.expand(width, n, -1)
+        # Without rows above, one row is enough: a window never reaches to the right, where the
+        # row before has left its values.
+        rows = above + height if above else 1
+        self.inputs = weight.new_zeros(n, rows, width + 2 * radius, weight.shape[1])
+        self.terms = [bias] * width
+        self._take_row(above)
+
+    def _take_row(self, row: int) -> None:
+        """Prepare the views of a row of the inputs: calls on views are cheap, making them is not."""
+        self.row = self.inputs[:, row]  # (n, W + 2·radius, in)
+        self.slots = self.row[:, self.radius : self.radius + self.width].unbind(1)
+        taps = self.radius + 1
+        self.windows = [
+            self.row[:, c : c + taps].view(len(self.inputs), -1) for c in range(self.width)
+        ]
 
     def begin_row(self, row: int) -> None:
         """Compute what the rows above contribute to all pixels of `row`."""
-        self.row = self.inputs[:, self.above + row]  # (n, W + 2·radius, in)
         if self.above:
+            self._take_row(self.above + row)
             rows = self.inputs[:, row : row + self.above].permute(0, 3, 1, 2)
             terms = F.conv2d(rows, self.weight_above, self.bias)  # (n, out, 1, W)
-            self.terms = terms.squeeze(2).permute(2, 0, 1).contiguous()  # (W, n, out)
+            self.terms = terms.squeeze(2).permute(2, 0, 1).contiguous().unbind(0)  # (n, out) each
 
     def put(self, column: int, value: Tensor) -> None:
         """Write the input at a pixel of the current row, shape ``(n, in)``."""
-        self.row[:, column + self.radius] = value
+        self.slots[column].copy_(value)
 
     def pixel(self, column: int) -> Tensor:
         """The output at a pixel of the current row, shape ``(n, out)``."""
-        window = self.row[:, column : column + self.radius + 1].reshape(self.n, -1)
-        return torch.addmm(self.terms[column], window, self.taps)
+        return torch.addmm(self.terms[column], self.windows[column], self.taps)
 
 
 class Head(nn.Module):
@@ -204,6 +216,7 @@ class RasterModel(Autoregressive):
     def _cached(self, n: int, labels: Tensor | None) -> Steps:
         sampler = self.pixel_sampler(n, labels)
         colours, height, width = self.event_shape
+        encoded = self.encode(torch.arange(self.levels, device=self.order.device))
         for row in range(height):
             sampler.begin_row(row)
             for column in range(width):
@@ -212,7 +225,7 @@ class RasterModel(Autoregressive):
                     # colour now see the one just drawn.
                     parameters = sampler.pixel(column)[:, colour]
                     value = yield (colour * height + row) * width + column, parameters
-                    sampler.put(column, colour, self.encode(value))
+                    sampler.put(column, colour, encoded[value])
 
 
 def first_kernel_size(kernel_size: int | None, event_shape: Sequence[int], default: int = 7) -> int:

@@ -150,21 +150,19 @@ class _Sampler(PixelSampler):
 
     def begin_row(self, row: int) -> None:
         self.first.begin_row(row)
-        self.from_above = []
         for layer, inputs, hidden in zip(self.layers, self.inputs, self.hidden, strict=True):
-            inputs.begin_row(row)
-            self.from_above.append(layer.from_above(torch.stack(hidden, 1)).unbind(1))
+            terms = layer.from_above(torch.stack(hidden, 1)) + inputs.bias  # (n, W, 4·channels)
+            inputs.terms = terms.unbind(1)
         self.cell_above = [list(cell) for cell in self.cell]
 
     def pixel(self, column: int) -> Tensor:
         h = self.first.pixel(column)  # (n, channels)
         for index, inputs in enumerate(self.inputs):
             inputs.put(column, h)
-            gates = inputs.pixel(column).add_(self.from_above[index][column])
-            hidden, cell = lstm_cell(gates, self.cell_above[index][column])
+            hidden, cell = lstm_cell(inputs.pixel(column), self.cell_above[index][column])
             self.hidden[index][column], self.cell[index][column] = hidden, cell
             h = h + hidden
         return self.head(h)
 
     def put(self, column: int, colour: int, value: Tensor) -> None:
-        self.first.row[:, column + self.first.radius, colour] = value
+        self.first.slots[column][:, colour] = value
