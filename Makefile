@@ -13,7 +13,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test test-fast lint notebooks clean distclean
+.PHONY: help setup book serve test test-fast lint notebooks results clean distclean
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ test: test-fast book ## All tests: also every notebook executed and compared, ev
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
 	$(BIN)/python tools/notebooks.py refresh
+
+results: $(STAMP) ## Reproduce the recorded results (long)
+	$(BIN)/python -m benchmarks.results_autoregressive --seconds 300 --seeds 0 1 2
 
 clean: ## Remove what was built
 	rm -rf _build

@@ -1,0 +1,30 @@
+"""Autoregressive models: the chain rule, one conditional for each dimension."""
+
+from course_lib.autoregressive.base import Autoregressive, negative_log_likelihood
+from course_lib.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+from course_lib.autoregressive.fvsbn import FVSBN
+from course_lib.autoregressive.gated_pixelcnn import GatedPixelCNN
+from course_lib.autoregressive.laws import BernoulliLaw, LogisticMixtureLaw, SoftmaxLaw
+from course_lib.autoregressive.made import MADE
+from course_lib.autoregressive.nade import NADE
+from course_lib.autoregressive.pixelcnn import PixelCNN
+from course_lib.autoregressive.receptive_field import seen_by
+from course_lib.autoregressive.row_lstm import RowLSTM
+from course_lib.autoregressive.wavenet import WaveNet
+
+__all__ = [
+    "FVSBN",
+    "MADE",
+    "NADE",
+    "Autoregressive",
+    "BernoulliLaw",
+    "DiagonalBiLSTM",
+    "GatedPixelCNN",
+    "LogisticMixtureLaw",
+    "PixelCNN",
+    "RowLSTM",
+    "SoftmaxLaw",
+    "WaveNet",
+    "negative_log_likelihood",
+    "seen_by",
+]

@@ -1,0 +1,291 @@
+"""What every autoregressive model shares: a likelihood in parallel, a sample in sequence.
+
+By the chain rule (``eq-chain-rule``) an image's probability is a product of one conditional for
+each dimension. A model of this package is a network that maps an image to the parameters of all
+those conditionals at once, built so that the parameters of dimension i depend on the dimensions
+before i alone. From that one property everything here follows:
+
+* `Autoregressive.log_prob` needs one pass, because the whole image is known;
+* `Autoregressive.sample` needs the dimensions one after another, because each is fed back.
+"""
+
+from collections.abc import Generator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.autoregressive.laws import Law, default_law
+from course_lib.inputs import (
+    require_levels,
+    require_positive_integer,
+    require_shape,
+    require_tensor,
+)
+
+Steps = Generator[tuple[int, Tensor], Tensor, None]
+"""Ancestral sampling as a coroutine: yields (dimension, its parameters), is sent its values."""
+
+
+class Autoregressive(nn.Module):
+    """Base of all autoregressive models.
+
+    A subclass writes ``forward(x, labels)``, which returns the parameters of the law of every
+    dimension, shape ``(N, *event_shape, P)``, and `_cached`, its fast sampler.
+
+    Args:
+        event_shape: shape of one example, for images ``(C, H, W)``.
+        levels: number K of grey levels; data are the integers 0 … K−1.
+        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        n_classes: number of classes, for a model of p(x|label); None for a model of p(x).
+
+    Raises:
+        ValueError: `event_shape` has no entries or one below 1; `levels` is below 2; `law` is
+            one of another number of levels.
+    """
+
+    order: Tensor
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        levels: int,
+        law: Law | None = None,
+        n_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not event_shape:
+            raise ValueError("event_shape is empty; the shape of one example is expected.")
+        for size in event_shape:
+            require_positive_integer(size, "an entry of event_shape")
+        require_positive_integer(levels, "levels")
+        if levels < 2:
+            raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
+        law = law or default_law(levels)
+        if law.levels != levels:
+            raise ValueError(
+                f"law has {law.levels} levels and the model {levels}; the same number is expected. "
+                f"Build the law with levels={levels}."
+            )
+        if n_classes is not None:
+            require_positive_integer(n_classes, "n_classes")
+        self.event_shape = tuple(event_shape)
+        self.levels = levels
+        self.law = law
+        self.n_classes = n_classes
+        self.n_dims = int(torch.tensor(self.event_shape).prod())
+        # Dimensions of the flattened example, in the order in which they are generated.
+        self.register_buffer("order", torch.arange(self.n_dims), persistent=False)
+
+    def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Exact log-probability, in one pass of the network.
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``.
+            labels: classes, int64 of shape ``(N,)``, if the model is conditional.
+
+        Returns:
+            log p(x), or log p(x|label), in nats, shape ``(N,)``.
+
+        Raises:
+            TypeError: `x` is not a tensor of an integer type.
+            ValueError: `x` has another shape or levels outside 0 … K−1; or `labels` do not fit.
+        """
+        self._require_images(x)
+        self._require_labels(labels, len(x))
+        return self.law.log_prob(self(x, labels), x).flatten(1).sum(1)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        cached: bool = True,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Draw examples by ancestral sampling: each dimension given those drawn before it.
+
+        Dropout is switched off while sampling, whatever mode the model is in.
+
+        Args:
+            n: number of examples.
+            generator: source of the noise; the global one if none is given.
+            cached: compute every activation once. False runs one full pass for every
+                dimension instead: the reference, with the same result for the same noise.
+            labels: classes, int64 of shape ``(n,)``, if the model is conditional.
+
+        Returns:
+            Integer grey levels, int64, shape ``(n, *event_shape)``.
+
+        Raises:
+            ValueError: `n` is below 1, or `labels` do not fit.
+        """
+        require_positive_integer(n, "n")
+        self._require_labels(labels, n)
+        return self._generate(n, generator, cached, labels)
+
+    def complete(
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        cached: bool = True,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Fill the unknown dimensions by ancestral sampling, and leave the known ones untouched.
+
+        Each unknown dimension is drawn given all those before it, known or filled. What is known
+        only *after* it in the order does not inform it: that would need p(x_i | all known
+        dimensions), which no single pass of the model gives.
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``; unknown entries are not read.
+            known: True where `x` is given, bool of shape ``event_shape`` or
+                ``(N, *event_shape)``.
+            generator: source of the noise; the global one if none is given.
+            cached: as in `sample`.
+            labels: classes, int64 of shape ``(N,)``, if the model is conditional.
+
+        Returns:
+            Integer grey levels, int64, shape ``(N, *event_shape)``.
+
+        Raises:
+            TypeError: `known` is not boolean, or `x` not of an integer type.
+            ValueError: `known` has another shape, or `x` or `labels` do not fit.
+        """
+        require_tensor(known, "known")
+        if known.dtype != torch.bool:
+            raise TypeError(
+                f"known has dtype {known.dtype}; a boolean mask is expected, True where x is given."
+            )
+        require_tensor(x)
+        require_shape(x, self.event_shape)
+        if tuple(known.shape) not in (self.event_shape, tuple(x.shape)):
+            raise ValueError(
+                f"known has shape {tuple(known.shape)}; {self.event_shape} or {tuple(x.shape)} is "
+                f"expected, one entry for every dimension of an example."
+            )
+        known = known.expand(x.shape)
+        x = torch.where(known, x, torch.zeros_like(x))
+        self._require_images(x)
+        self._require_labels(labels, len(x))
+        return self._generate(len(x), generator, cached, labels, x, known)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Grey levels as numbers for the network: 2x/(K−1) − 1, in [−1, 1].
+
+        Zero, with which convolutions pad, then is no grey level of a black or white pixel:
+        the network can tell the outside of the image from a dark inside.
+        """
+        dtype = next(self.parameters()).dtype
+        return x.to(dtype) * (2 / (self.levels - 1)) - 1
+
+    def _generate(
+        self,
+        n: int,
+        generator: torch.Generator | None,
+        cached: bool,
+        labels: Tensor | None,
+        x: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        noise = self._noise(n, generator)
+        steps = (self._cached if cached else self._naive)(n, labels)
+        return self._run(steps, noise, x, known)
+
+    def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """One uniform number for each dimension of each example, drawn before anything else."""
+        parameter = next(self.parameters())
+        return torch.rand(
+            n, self.n_dims, generator=generator, dtype=parameter.dtype, device=parameter.device
+        )
+
+    def _run(
+        self, steps: Steps, noise: Tensor, x: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
+        """Drive a coroutine of steps: draw what it asks for, and send it back.
+
+        Args:
+            steps: the naive or the cached coroutine.
+            noise: uniform numbers, shape ``(n, D)``.
+            x: given values, shape ``(n, *event_shape)``, or None.
+            known: where they hold, of the same shape, or None.
+        """
+        n = len(noise)
+        uniform = noise.T.contiguous().unbind(0)  # D rows of n numbers
+        given = None if x is None else x.flatten(1).T.to(torch.int64).contiguous()
+        is_given = None if known is None else known.flatten(1).T.contiguous()
+        drawn: list[Tensor | None] = [None] * self.n_dims
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                value = None
+                while True:
+                    try:
+                        index, parameters = steps.send(value)
+                    except StopIteration:
+                        break
+                    value = self.law.draw(parameters, uniform[index])
+                    if is_given is not None:
+                        value = torch.where(is_given[index], given[index], value)
+                    drawn[index] = value
+        finally:
+            self.train(training)
+        # Stacked outside inference mode: the result may be trained on.
+        return torch.stack(drawn, 1).view(n, *self.event_shape)
+
+    def _naive(self, n: int, labels: Tensor | None) -> Steps:
+        """The reference: a full pass of the network for every dimension."""
+        x = torch.zeros(n, *self.event_shape, dtype=torch.int64, device=self.order.device)
+        for index in self.order.tolist():
+            parameters = self(x, labels).flatten(1, -2)  # (n, D, P)
+            x.view(n, -1)[:, index] = yield index, parameters[:, index]
+
+    def _cached(self, n: int, labels: Tensor | None) -> Steps:
+        """The fast sampler: every activation once."""
+        raise NotImplementedError
+
+    def _require_images(self, x: Tensor) -> None:
+        require_levels(x, self.levels)
+        require_shape(x, self.event_shape)
+
+    def _require_labels(self, labels: Tensor | None, n: int) -> None:
+        if self.n_classes is None:
+            if labels is not None:
+                raise ValueError(
+                    "labels were given to a model without classes; leave them out, or build the "
+                    "model with n_classes."
+                )
+            return
+        if labels is None:
+            raise ValueError(
+                f"the model is conditional and no labels were given; classes "
+                f"0 … {self.n_classes - 1} of shape ({n},) are expected."
+            )
+        require_levels(labels, self.n_classes, "labels")
+        require_shape(labels, (), "labels")
+        if len(labels) != n:
+            raise ValueError(
+                f"labels has {len(labels)} entries for {n} examples; {n} are expected."
+            )
+
+
+def negative_log_likelihood(
+    model: nn.Module, batch: Tensor | tuple[Tensor, Tensor], progress: Tensor | None = None
+) -> Tensor:
+    """The loss of maximum likelihood, as `course_lib.training.fit` calls it.
+
+    The network sees the true dimensions before each one, not its own guesses: teacher forcing.
+    That is what lets all conditionals be trained in one parallel pass.
+
+    Args:
+        model: anything with ``log_prob``.
+        batch: images, or images and labels.
+        progress: not used.
+
+    Returns:
+        Mean over examples of −log p(x), itself a sum over dimensions: nats per image, 0-d.
+    """
+    examples = batch if isinstance(batch, tuple) else (batch,)
+    return -model.log_prob(*examples).mean()

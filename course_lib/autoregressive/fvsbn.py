@@ -1,0 +1,57 @@
+"""FVSBN: the fully visible sigmoid belief network, one logistic regression per dimension."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.laws import Law
+from course_lib.autoregressive.masks import made_mask
+
+
+class FVSBN(Autoregressive):
+    """Each dimension by a generalized linear model of those before it.
+
+    parameters_i = b_i + Σ_{j<i} W_ij x_j, with a strictly triangular W.
+
+    Source: Frey, Hinton and Dayan, "Does the wake-sleep algorithm produce good density
+    estimators?" (1996).
+
+    Args:
+        event_shape: shape of one example; its dimensions are generated in the order of the
+            flattened tensor.
+        levels: number K of grey levels.
+        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+
+    Example:
+        >>> model = FVSBN((1, 4, 4), 2)
+        >>> model.log_prob(model.sample(3)).shape
+        torch.Size([3])
+    """
+
+    mask: Tensor
+
+    def __init__(self, event_shape: Sequence[int], levels: int, *, law: Law | None = None) -> None:
+        super().__init__(event_shape, levels, law)
+        n_parameters = self.law.n_parameters
+        degrees = torch.arange(self.n_dims)
+        mask = made_mask(degrees, degrees.repeat_interleave(n_parameters), strict=True)
+        self.register_buffer("mask", mask, persistent=False)  # (D·P, D)
+        self.weight = nn.Parameter(torch.randn_like(mask) * 0.01)
+        self.bias = nn.Parameter(torch.zeros(len(mask)))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Parameters of all conditionals, shape ``(N, *event_shape, P)``, for grey levels `x`."""
+        parameters = F.linear(self.encode(x).flatten(1), self.mask * self.weight, self.bias)
+        return parameters.view(len(x), *self.event_shape, self.law.n_parameters)
+
+    def _cached(self, n: int, labels: Tensor | None) -> Steps:
+        rows = self.weight.view(self.n_dims, -1, self.n_dims)  # (D, P, D)
+        bias = self.bias.view(self.n_dims, -1)
+        x = self.weight.new_zeros(n, self.n_dims)
+        for i in range(self.n_dims):
+            # One row of the triangle for each dimension: all rows together are one pass.
+            value = yield i, torch.addmm(bias[i], x[:, :i], rows[i, :, :i].T)
+            x[:, i] = self.encode(value)

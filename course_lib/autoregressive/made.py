@@ -1,0 +1,194 @@
+"""MADE: an autoencoder whose masks make it autoregressive, in one or several orderings."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.laws import Law
+from course_lib.autoregressive.masks import made_mask
+from course_lib.inputs import require_positive_integer
+
+
+class MADE(Autoregressive):
+    """A multilayer perceptron with masked weights.
+
+    Every unit carries a degree, and may read units of degrees not above its own; the output for a
+    dimension reads strictly smaller degrees than that of the dimension (``eq-made-mask``). Any
+    path from input j to output i then climbs from the degree of j to below that of i: the
+    Jacobian is triangular in the order of the degrees.
+
+    With several orderings the same weights are read through several sets of masks, and the model
+    is the uniform mixture of them: p(x) = (1/R) Σ_r p_r(x), exact and normalized.
+
+    Source: Germain et al., "MADE: masked autoencoder for distribution estimation" (2015).
+
+    Args:
+        event_shape: shape of one example.
+        levels: number K of grey levels.
+        hidden: width of each hidden layer. A layer narrower than D − 1 leaves some degrees
+            out, and then some outputs cannot see the dimension just before them.
+        n_orderings: number R of orderings. The first is that of the flattened tensor, the others
+            are random.
+        dropout: share of hidden units dropped in training.
+        seed: draws the random orderings.
+        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+
+    Attributes:
+        orderings: the dimensions in the order in which they are generated, shape ``(R, D)``.
+
+    Example:
+        >>> model = MADE((1, 4, 4), 2, hidden=(64,), n_orderings=2)
+        >>> model.log_prob(model.sample(3)).shape
+        torch.Size([3])
+    """
+
+    orderings: Tensor
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        levels: int,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        n_orderings: int = 1,
+        dropout: float = 0.0,
+        seed: int = 0,
+        law: Law | None = None,
+    ) -> None:
+        super().__init__(event_shape, levels, law)
+        if not hidden:
+            raise ValueError(
+                "hidden is empty; at least one hidden layer is expected, or use FVSBN."
+            )
+        for width in hidden:
+            require_positive_integer(width, "an entry of hidden")
+        require_positive_integer(n_orderings, "n_orderings")
+        D, P = self.n_dims, self.law.n_parameters
+        generator = torch.Generator().manual_seed(seed)
+        orderings = [torch.arange(D)]
+        orderings += [torch.randperm(D, generator=generator) for _ in range(n_orderings - 1)]
+        self.register_buffer("orderings", torch.stack(orderings))
+        widths = [D, *hidden, D * P]
+        self.linears = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
+        self.dropout = nn.Dropout(dropout)
+        # Hidden degrees spread evenly over 0 … D−2, in ascending order: units that become
+        # computable together lie side by side, which the cached sampler lives on.
+        self.hidden_degrees = [torch.arange(width) * max(1, D - 1) // width for width in hidden]
+        for index in range(len(hidden) + 1):
+            masks = torch.stack([self._mask(index, degrees) for degrees in self._input_degrees()])
+            self.register_buffer(f"mask_{index}", masks, persistent=False)
+
+    def _input_degrees(self) -> Tensor:
+        """Place of each dimension in each ordering, shape ``(R, D)``."""
+        return self.orderings.argsort(1)
+
+    def _mask(self, index: int, degrees: Tensor) -> Tensor:
+        last = len(self.hidden_degrees)
+        read = self.hidden_degrees[index - 1] if index else degrees
+        if index == last:
+            readers = degrees.repeat_interleave(self.law.n_parameters)
+            return made_mask(read, readers, strict=True)
+        return made_mask(read, self.hidden_degrees[index])
+
+    def masked_weights(self, ordering: int = 0) -> list[Tensor]:
+        """The weight in use of each layer, shape ``(out, in)``, in one of the orderings."""
+        return [
+            self.get_buffer(f"mask_{index}")[ordering] * linear.weight
+            for index, linear in enumerate(self.linears)
+        ]
+
+    def forward(self, x: Tensor, labels: Tensor | None = None, ordering: int = 0) -> Tensor:
+        """Parameters of all conditionals in one ordering, shape ``(N, *event_shape, P)``."""
+        h = self.encode(x).flatten(1)  # (N, D)
+        *weights, last = self.masked_weights(ordering)
+        for weight, linear in zip(weights, self.linears, strict=False):
+            h = self.dropout(F.relu(F.linear(h, weight, linear.bias)))
+        parameters = F.linear(h, last, self.linears[-1].bias)
+        return parameters.view(len(x), *self.event_shape, self.law.n_parameters)
+
+    def log_prob(
+        self, x: Tensor, labels: Tensor | None = None, ordering: int | None = None
+    ) -> Tensor:
+        """Exact log-probability: of the mixture of all orderings, or of one of them.
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``.
+            labels: not used; the model has no classes.
+            ordering: one ordering; None for the mixture.
+
+        Returns:
+            Nats, shape ``(N,)``.
+        """
+        self._require_images(x)
+        self._require_labels(labels, len(x))
+        which = range(len(self.orderings)) if ordering is None else [ordering]
+        each = [self.law.log_prob(self(x, ordering=r), x).flatten(1).sum(1) for r in which]
+        return torch.logsumexp(torch.stack(each), 0) - torch.log(torch.tensor(float(len(each))))
+
+    def _generate(
+        self,
+        n: int,
+        generator: torch.Generator | None,
+        cached: bool,
+        labels: Tensor | None,
+        x: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """Draw an ordering for each example, then each example in its ordering."""
+        device = self.orderings.device
+        noise = self._noise(n, generator)
+        choice = torch.randint(len(self.orderings), (n,), generator=generator, device=device)
+        result = torch.empty(n, *self.event_shape, dtype=torch.int64, device=device)
+        steps = self._cached if cached else self._naive
+        for ordering in choice.unique().tolist():
+            rows = (choice == ordering).nonzero().squeeze(1)
+            result[rows] = self._run(
+                steps(len(rows), None, ordering),
+                noise[rows],
+                None if x is None else x[rows],
+                None if known is None else known[rows],
+            )
+        return result
+
+    def _naive(self, n: int, labels: Tensor | None, ordering: int = 0) -> Steps:
+        x = torch.zeros(n, *self.event_shape, dtype=torch.int64, device=self.order.device)
+        for index in self.orderings[ordering].tolist():
+            parameters = self(x, ordering=ordering).flatten(1, -2)  # (n, D, P)
+            x.view(n, -1)[:, index] = yield index, parameters[:, index]
+
+    def _cached(self, n: int, labels: Tensor | None, ordering: int = 0) -> Steps:
+        """Each hidden unit once, as soon as the last input it reads is known.
+
+        Units are sorted by degree, so those of one degree are a slice, and all they may read is
+        a prefix of the layer before: one small matrix product per layer and dimension.
+        """
+        order = self.orderings[ordering]
+        P = self.law.n_parameters
+        first, *middle, last = self.masked_weights(ordering)
+        first = first[:, order].contiguous()  # columns in the order of generation
+        last = last.view(self.n_dims, P, -1)[order].contiguous()
+        last_bias = self.linears[-1].bias.view(self.n_dims, P)[order]
+        weights = [first, *middle]
+        # ends[l][d]: number of units of layer l with a degree below d.
+        degrees = [torch.arange(self.n_dims), *(d.cpu() for d in self.hidden_degrees)]
+        places = torch.arange(self.n_dims + 1)
+        ends = [torch.searchsorted(d, places).tolist() for d in degrees]
+        layers = [first.new_zeros(n, len(d)) for d in degrees]  # inputs, then hidden layers
+        for step, index in enumerate(order.tolist()):
+            readable = ends[-1][step]
+            value = yield (
+                index,
+                torch.addmm(last_bias[step], layers[-1][:, :readable], last[step, :, :readable].T),
+            )
+            layers[0][:, step] = self.encode(value)
+            for k, (weight, linear) in enumerate(zip(weights, self.linears, strict=False)):
+                start, end, known = ends[k + 1][step], ends[k + 1][step + 1], ends[k][step + 1]
+                if start < end:
+                    h = torch.addmm(
+                        linear.bias[start:end], layers[k][:, :known], weight[start:end, :known].T
+                    )
+                    layers[k + 1][:, start:end] = h.relu_()

@@ -1,0 +1,63 @@
+"""NADE: the neural autoregressive distribution estimator."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.laws import Law
+from course_lib.inputs import require_positive_integer
+
+
+class NADE(Autoregressive):
+    """One hidden layer for each dimension, all sharing their weights.
+
+    h_i = σ(c + Σ_{j<i} V_j x_j); parameters_i = b_i + U_i h_i. The hidden layers of neighbouring
+    dimensions differ by one term, so that all of them together cost as much as one
+    matrix product: keep the running sum.
+
+    Source: Larochelle and Murray, "The neural autoregressive distribution estimator" (2011).
+
+    Args:
+        event_shape: shape of one example; its dimensions are generated in the order of the
+            flattened tensor.
+        levels: number K of grey levels.
+        hidden: number of hidden units.
+        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+
+    Example:
+        >>> model = NADE((1, 4, 4), 2, hidden=20)
+        >>> model.log_prob(model.sample(3)).shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        levels: int,
+        *,
+        hidden: int = 256,
+        law: Law | None = None,
+    ) -> None:
+        super().__init__(event_shape, levels, law)
+        require_positive_integer(hidden, "hidden")
+        D, P = self.n_dims, self.law.n_parameters
+        self.V = nn.Parameter(torch.randn(D, hidden) * D**-0.5)
+        self.c = nn.Parameter(torch.zeros(hidden))
+        self.U = nn.Parameter(torch.randn(D, hidden, P) * hidden**-0.5)
+        self.b = nn.Parameter(torch.zeros(D, P))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Parameters of all conditionals, shape ``(N, *event_shape, P)``, for grey levels `x`."""
+        terms = self.encode(x).flatten(1).unsqueeze(-1) * self.V  # (N, D, hidden)
+        before = terms.cumsum(1) - terms  # the sum over j < i: without the term of i itself
+        h = torch.sigmoid(self.c + before)
+        parameters = torch.einsum("ndh,dhp->ndp", h, self.U) + self.b
+        return parameters.view(len(x), *self.event_shape, -1)
+
+    def _cached(self, n: int, labels: Tensor | None) -> Steps:
+        before = self.c.expand(n, -1).clone()
+        for i in range(self.n_dims):
+            value = yield i, torch.addmm(self.b[i], torch.sigmoid(before), self.U[i])
+            before.addr_(self.encode(value), self.V[i])

@@ -1,0 +1,42 @@
+"""Receptive fields, measured: which pixels move the prediction of another."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from course_lib.autoregressive.base import Autoregressive
+
+
+def seen_by(
+    model: Autoregressive, at: Sequence[int], *, n_points: int = 8, seed: int = 0
+) -> Tensor:
+    """Where the gradient of one dimension's parameters with respect to the input is not zero.
+
+    The network is differentiated in front of its encoding, at random real inputs. One input might sit
+    where a ReLU is off; several do not.
+
+    Args:
+        model: any unconditional autoregressive model.
+        at: index of the dimension, for images ``(channel, row, column)``.
+        n_points: number of random inputs.
+        seed: draws them.
+
+    Returns:
+        Boolean, of the model's `event_shape`: True where the prediction depends on the input.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parameter = next(model.parameters())
+    x = torch.randn(n_points, *model.event_shape, generator=generator).to(parameter)
+    x.requires_grad_()
+    training = model.training
+    model.eval()
+    model.encode = lambda x: x  # hides the method: the gradient starts at its output
+    try:
+        parameters = model(x)[(slice(None), *at)]  # (n_points, P)
+        direction = torch.randn(parameters.shape, generator=generator).to(parameter)
+        (gradient,) = torch.autograd.grad((parameters * direction).sum(), x)
+    finally:
+        del model.encode
+        model.train(training)
+    return (gradient != 0).any(0)

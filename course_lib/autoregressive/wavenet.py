@@ -1,0 +1,167 @@
+"""WaveNet: dilated causal convolutions over a one-dimensional signal."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.gated_pixelcnn import gated_unit
+from course_lib.autoregressive.laws import Law
+from course_lib.inputs import require_positive_integer
+
+
+class WaveNet(Autoregressive):
+    """A stack of gated, dilated, causal convolutions with residual and skip connections.
+
+    A kernel of k taps with dilation d reads the times t, t − d, …, t − (k−1)d. Doubling the
+    dilation from layer to layer doubles the reach with each (``eq-wavenet-receptive-field``).
+
+    Source: van den Oord et al., "WaveNet: a generative model for raw audio" (2016).
+
+    Args:
+        event_shape: ``(T,)``, the length of a signal.
+        levels: number K of levels of the quantized signal.
+        channels: number of features.
+        dilations: dilation of each layer; if not given 1, 2, 4, … as far as the signal is long.
+        kernel_size: number k of taps.
+        dropout: share of features dropped in training.
+        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+
+    Raises:
+        ValueError: `event_shape` has other than one entry, or a kernel reaches beyond the signal.
+
+    Example:
+        >>> model = WaveNet((64,), 16, dilations=(1, 2, 4))
+        >>> model.receptive_field
+        8
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        levels: int,
+        *,
+        channels: int = 32,
+        dilations: Sequence[int] | None = None,
+        kernel_size: int = 2,
+        dropout: float = 0.0,
+        law: Law | None = None,
+    ) -> None:
+        super().__init__(event_shape, levels, law)
+        if len(self.event_shape) != 1:
+            raise ValueError(
+                f"event_shape is {self.event_shape}; (T,), the length of a signal, is expected."
+            )
+        require_positive_integer(kernel_size, "kernel_size")
+        length = self.n_dims
+        if dilations is None:
+            dilations = [1]
+            while receptive_field([*dilations, 2 * dilations[-1]], kernel_size) <= length:
+                dilations.append(2 * dilations[-1])
+        for dilation in dilations:
+            require_positive_integer(dilation, "an entry of dilations")
+        if not dilations:
+            raise ValueError("dilations is empty; at least one layer is expected.")
+        self.receptive_field = receptive_field(dilations, kernel_size)
+        if self.receptive_field > max(length, kernel_size):
+            raise ValueError(
+                f"the signal of {length} values is shorter than the receptive field of "
+                f"{self.receptive_field} that dilations {tuple(dilations)} with "
+                f"{kernel_size} taps have. Leave layers out, or pass longer signals."
+            )
+        self.first = nn.Linear(1, channels)
+        self.layers = nn.ModuleList(
+            WaveNetLayer(channels, dilation, kernel_size, dropout) for dilation in dilations
+        )
+        self.hidden = nn.Conv1d(channels, channels, 1)
+        self.output = nn.Conv1d(channels, self.law.n_parameters, 1)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Parameters of all conditionals, shape ``(N, T, P)``, for quantized signals `x`."""
+        # Moved right by one: time t is predicted from the values before it, and time 0 from none.
+        before = F.pad(self.encode(x), (1, 0))[:, :-1]
+        h = self.first(before.unsqueeze(-1)).transpose(1, 2)  # (N, channels, T)
+        skip = 0
+        for layer in self.layers:
+            h, to_skip = layer(h)
+            skip = skip + to_skip
+        return self.output(F.relu(self.hidden(F.relu(skip)))).transpose(1, 2)
+
+    def _cached(self, n: int, labels: Tensor | None) -> Steps:
+        """Each layer keeps its past inputs, and computes one new output per time.
+
+        One value needs one step of each layer, whatever the receptive field is.
+        """
+        pasts = [
+            self.first.weight.new_zeros(self.n_dims + layer.reach, n, self.first.out_features)
+            for layer in self.layers
+        ]
+        hidden, output = (
+            (layer.weight.squeeze(-1), layer.bias) for layer in (self.hidden, self.output)
+        )
+        before = self.first.weight.new_zeros(n, 1)
+        for t in range(self.n_dims):
+            h = self.first(before)  # (n, channels)
+            skip = 0
+            for layer, past in zip(self.layers, pasts, strict=True):
+                past[layer.reach + t] = h
+                h, to_skip = layer.step(past[t : layer.reach + t + 1 : layer.dilation])
+                skip = skip + to_skip
+            parameters = F.linear(F.relu(F.linear(F.relu(skip), *hidden)), *output)
+            value = yield t, parameters
+            before = self.encode(value).unsqueeze(1)
+
+
+def receptive_field(dilations: Sequence[int], kernel_size: int = 2) -> int:
+    """Number of values that one output of a stack of causal convolutions reads.
+
+    Source: equation ``eq-wavenet-receptive-field``.
+
+    Args:
+        dilations: dilation of each layer.
+        kernel_size: number k of taps of each.
+
+    Returns:
+        1 + (k − 1) · Σ dilations.
+    """
+    return 1 + (kernel_size - 1) * sum(dilations)
+
+
+class WaveNetLayer(nn.Module):
+    """One gated, dilated, causal convolution.
+
+    Args:
+        channels: number of features.
+        dilation: distance of neighbouring taps.
+        kernel_size: number of taps.
+        dropout: share of features dropped in training.
+    """
+
+    def __init__(self, channels: int, dilation: int, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.reach = dilation * (kernel_size - 1)
+        self.gates = nn.Conv1d(channels, 2 * channels, kernel_size, dilation=dilation)
+        self.outputs = nn.Conv1d(channels, 2 * channels, 1)  # residual and skip
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(N, channels, T)`` to the next layer's input and a term of the skip sum."""
+        gated = self.dropout(gated_unit(self.gates(F.pad(x, (self.reach, 0)))))
+        residual, skip = self.outputs(gated).chunk(2, 1)
+        return x + residual, skip
+
+    def step(self, taps: Tensor) -> tuple[Tensor, Tensor]:
+        """The same at one time.
+
+        Args:
+            taps: the inputs under the kernel, oldest first, shape ``(kernel_size, n, channels)``.
+        """
+        weight = self.gates.weight.permute(2, 1, 0).flatten(0, 1)  # (taps · channels, 2·channels)
+        window = taps.transpose(0, 1).flatten(1)
+        gated = gated_unit(torch.addmm(self.gates.bias, window, weight))
+        outputs = F.linear(gated, self.outputs.weight.squeeze(-1), self.outputs.bias)
+        residual, skip = outputs.chunk(2, 1)
+        return taps[-1] + residual, skip

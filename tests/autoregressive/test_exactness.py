@@ -1,0 +1,140 @@
+"""Likelihoods are normalized, and samplers draw from them: exactly, for every model and law."""
+
+import pytest
+import torch
+
+from course_lib.autoregressive import (
+    GatedPixelCNN,
+    LogisticMixtureLaw,
+    SoftmaxLaw,
+    negative_log_likelihood,
+)
+from tests.autoregressive.properties import (
+    GREY,
+    MODELS,
+    all_images,
+    build,
+    cached_is_naive,
+    samples_follow_log_prob,
+    sums_to_one,
+)
+
+LAWS = {
+    "Bernoulli": (2, None),
+    "softmax": (3, SoftmaxLaw(3)),
+    "logistic mixture": (3, LogisticMixtureLaw(3, 2)),
+}
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", MODELS)
+def test_all_grey_images_sum_to_one(name, law):
+    levels, law = LAWS[law]
+    sums_to_one(build(name, (1, 2, 3), levels, law=law))
+
+
+@pytest.mark.parametrize("name", GREY)
+def test_all_colour_images_sum_to_one(name):
+    sums_to_one(build(name, (3, 2, 1), 2))
+    sums_to_one(build(name, (2, 1, 2), 3, law=LogisticMixtureLaw(3, 2)))
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_follow_the_likelihood(name, law):
+    levels, law = LAWS[law]
+    samples_follow_log_prob(build(name, (1, 2, 2), levels, law=law))
+
+
+@pytest.mark.parametrize("name", GREY)
+def test_colour_samples_follow_the_likelihood(name):
+    samples_follow_log_prob(build(name, (3, 2, 1), 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "n"),
+    [((1, 1, 1), 2, 3), ((1, 1, 6), 2, 4), ((1, 5, 1), 3, 1), ((1, 6, 5), 4, 2), ((3, 4, 3), 3, 5)],
+)
+@pytest.mark.parametrize("name", MODELS)
+def test_cached_samples_are_the_naive_ones(name, shape, levels, n):
+    cached_is_naive(build(name, shape, levels), n)
+    cached_is_naive(build(name, shape, levels, law=LogisticMixtureLaw(levels, 2)), n)
+
+
+def test_conditional_model_is_normalized_cached_and_uses_its_class():
+    model = GatedPixelCNN((1, 2, 3), 2, channels=5, n_layers=3, n_classes=4)
+    log_probs = []
+    for label in range(4):
+        labels = torch.full((64,), label)
+        sums_to_one(model, labels=labels)
+        log_probs.append(model.log_prob(all_images(model), labels))
+    assert (log_probs[0] - log_probs[3]).abs().max() > 0.01
+    cached_is_naive(model, 4, labels=torch.tensor([3, 0, 0, 2]))
+    model = GatedPixelCNN((3, 3, 4), 3, channels=6, n_layers=2, n_classes=2)
+    cached_is_naive(model, 3, labels=torch.tensor([1, 0, 1]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_completion_keeps_the_known_and_continues_as_a_sample_would(name):
+    model = build(name, (1, 4, 4), 3)
+    generator = torch.Generator
+    x = model.sample(3, generator=generator().manual_seed(0))
+    known = torch.rand(x.shape) < 0.4
+    marked = torch.where(known, x, torch.full_like(x, -1))  # unknown entries are not read
+    filled = [
+        model.complete(marked, known, generator=generator().manual_seed(1), cached=cached)
+        for cached in (True, False)
+    ]
+    assert torch.equal(*filled)
+    assert torch.equal(filled[0][known], x[known])
+    assert (filled[0] >= 0).all()
+    assert not torch.equal(filled[0], x)
+    # The same noise with the true past known gives the same sample again.
+    early = torch.zeros(model.n_dims, dtype=torch.bool)
+    early[: model.n_dims // 2] = True
+    again = model.complete(x, early.view(model.event_shape), generator=generator().manual_seed(0))
+    assert torch.equal(again, x) or len(getattr(model, "orderings", [0])) > 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_completion_is_conditioned_on_what_it_was_given(name):
+    # One known dimension: frequencies of the rest against p(x | x_1), by Bayes from log_prob.
+    model = build(name, (1, 1, 2), 2)
+    if len(getattr(model, "orderings", [0])) > 1:
+        pytest.skip("with several orderings the known dimension may be drawn last")
+    images = all_images(model)
+    p = model.log_prob(images).exp().view(2, 2)
+    x = torch.ones(4000, *model.event_shape, dtype=torch.int64)
+    known = torch.tensor([True, False]).view(model.event_shape)
+    filled = model.complete(x, known, generator=torch.Generator().manual_seed(0))
+    rate = filled.flatten(1)[:, 1].double().mean().item()
+    expected = (p[1, 1] / p[1].sum()).item()
+    assert abs(rate - expected) < 4 * (expected * (1 - expected) / 4000) ** 0.5
+
+
+def test_sampling_ignores_dropout_and_leaves_the_mode():
+    model = GatedPixelCNN((1, 4, 4), 4, channels=8, n_layers=2, dropout=0.5)
+    model.train()
+    cached_is_naive(model, 8)
+    assert model.training
+    trained = model.sample(8, generator=torch.Generator().manual_seed(0))
+    model.eval()
+    assert torch.equal(trained, model.sample(8, generator=torch.Generator().manual_seed(0)))
+
+
+def test_samples_can_be_trained_on():
+    # Tensors made in inference mode could not be saved for a backward pass.
+    model = GatedPixelCNN((1, 3, 3), 4, channels=4, n_layers=2)
+    loss = negative_log_likelihood(model, model.sample(4))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_mixture_of_orderings_is_the_mean_of_their_probabilities():
+    model = build("MADE, 3 orderings", (1, 2, 2), 2)
+    images = all_images(model)
+    each = torch.stack([model.log_prob(images, ordering=r).exp() for r in range(3)])
+    torch.testing.assert_close(each.sum(1), torch.ones(3))
+    torch.testing.assert_close(model.log_prob(images).exp(), each.mean(0))
+    assert (each[0] - each[1]).abs().max() > 1e-3
