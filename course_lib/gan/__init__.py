@@ -3,6 +3,7 @@
 The chapter on generative adversarial networks derives what stands here.
 """
 
+from course_lib.gan import dirac
 from course_lib.gan.closed_forms import game_value, jensen_shannon, optimal_discriminator
 from course_lib.gan.discriminator import ConvDiscriminator, Discriminator
 from course_lib.gan.gan import GAN, players
@@ -31,6 +32,7 @@ __all__ = [
     "Generator",
     "Objective",
     "critic_loss",
+    "dirac",
     "discriminator_loss",
     "game_value",
     "gradient_penalty",
