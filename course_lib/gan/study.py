@@ -148,8 +148,10 @@ def train(
     *,
     n_seeds: int = 8,
     n_data: int = 50_000,
-    batch_size: int = 256,
-    hidden: Sequence[int] = (32, 32),
+    batch_size: int = 128,
+    latent_dim: int = 8,
+    hidden: Sequence[int] = (16, 16),
+    ema: float = 0.998,
     seed: int = 0,
     progress: bool = False,
 ) -> Trained:
@@ -161,7 +163,9 @@ def train(
         n_seeds: seeds per law. Each has its own initial weights, data, batches and noise.
         n_data: size of each training set.
         batch_size: examples per update, for each generator.
+        latent_dim: number of dimensions of the noise.
         hidden: width of the hidden layers of both networks.
+        ema: decay of the average of the weights, which every method is given.
         seed: seeds all of it.
         progress: show a progress bar.
 
@@ -177,7 +181,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GAN(
-            GroupedGenerator(groups, hidden=hidden), GroupedDiscriminator(groups, hidden=hidden)
+            GroupedGenerator(groups, latent_dim, hidden), GroupedDiscriminator(groups, hidden)
         )
     steps: list[int] = []
     moments: list[Tensor] = []
@@ -195,6 +199,7 @@ def train(
         batch_size=batch_size,
         learning_rate=method.learning_rate,
         schedule=linear_decay if method.decay else None,
+        ema=ema,
         # One draw per group becomes one example, sorted by group.
         transform=lambda batch, noise: batch.T.reshape(-1, 1),
         callback=measure,
@@ -227,8 +232,7 @@ def divergences(
         fake = trained.sample(n_draws, generator=generator)  # (laws, seeds, n)
         for i, law in enumerate(trained.laws):
             true = law.draw((n_draws,), generator)
-            for j in range(trained.n_seeds):
-                by_histogram[i, j] += _histogram_kl(law, true, fake[i, j])
+            by_histogram[i] += torch.stack([_histogram_kl(law, true, x) for x in fake[i]])
             by_kernel[i] += _kernel_kl(law, true, fake[i])
     return by_histogram / repetitions, by_kernel / repetitions
 
