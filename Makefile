@@ -40,11 +40,13 @@ lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test-fast: lint ## Lint and all tests but the notebooks
-	$(BIN)/python -m pytest -m "not browser"
+test-fast: lint ## Lint and all tests but the notebooks and the pages
+	$(BIN)/python -m pytest -q -m "not browser and not mutants"
 
-test: test-fast ## All tests, and every notebook executed and compared
-	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=180 book assignments
+test: test-fast book ## All tests: also every notebook executed and compared, every page opened
+	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants"
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=180 \
+	  $(wildcard book assignments)
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
 	$(BIN)/python tools/notebooks.py refresh

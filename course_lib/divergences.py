@@ -7,6 +7,8 @@ are in the chapters on foundations and on variational autoencoders.
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_positive_integer, require_tensor
+
 
 def kl_univariate_gaussian(
     mu_q: Tensor | float, sigma_q: Tensor | float, mu_p: Tensor | float, sigma_p: Tensor | float
@@ -92,7 +94,9 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
-    r"""KL(p‖q) between finite laws: :math:`\sum_k p_k \log(p_k/q_k)` with 0 log 0 = 0.
+    r"""KL(p‖q) between finite laws, equation ``eq-kl-definition``.
+
+    .. math:: \sum_k p_k \log(p_k/q_k) \quad\text{with } 0\log 0 = 0
 
     Args:
         p: probabilities, shape ``(..., K)``; each row sums to 1.
@@ -102,16 +106,11 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
         The divergence in nats, shape ``(...)``; infinite where q is 0 and p is not.
 
     Raises:
-        ValueError: a probability is negative, or a row does not sum to 1.
+        TypeError: an argument is no tensor.
+        ValueError: a probability is negative or NaN, a row does not sum to 1, or the laws have
+            different numbers of outcomes.
     """
-    for name, law in (("p", p), ("q", q)):
-        total = law.sum(-1)
-        if (law < 0).any() or not torch.allclose(total, torch.ones_like(total), atol=1e-4):
-            raise ValueError(
-                f"{name} has a least value of {law.min().item():.4g} and rows that sum to "
-                f"{total.min().item():.6g} … {total.max().item():.6g}; non-negative rows that "
-                f"sum to 1 are expected. Normalize with {name} / {name}.sum(-1, keepdim=True)."
-            )
+    _require_laws(p, q)
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
 
 
@@ -124,7 +123,13 @@ def js_discrete(p: Tensor, q: Tensor) -> Tensor:
 
     Returns:
         The divergence in nats, shape ``(...)``.
+
+    Raises:
+        TypeError: an argument is no tensor.
+        ValueError: a probability is negative or NaN, a row does not sum to 1, or the laws have
+            different numbers of outcomes.
     """
+    _require_laws(p, q)
     mixture = 0.5 * (p + q)
     return 0.5 * kl_discrete(p, mixture) + 0.5 * kl_discrete(q, mixture)
 
@@ -134,36 +139,43 @@ def histogram_kl(
 ) -> Tensor:
     """KL between the histograms of two samples on the line.
 
-    Both samples are counted in the same bins, with one overflow bin on each side so that no
-    point is lost. A pseudo-count in every bin keeps the value finite. The value depends on
+    Both samples are counted in the same bins, and no point is lost: the first and the last bin
+    are unbounded. A pseudo-count in every bin keeps the value finite. The value depends on
     the bins and on the pseudo-count: state them with every number.
 
     Args:
         x: sample of the first law, shape ``(N,)``.
         y: sample of the second law, shape ``(M,)``.
-        bins: the increasing inner edges, or the number of equal bins over the joint range.
-        pseudo_count: added to the count of every bin.
+        bins: the E increasing edges between the E + 1 bins, or the number of equal bins over the
+            joint range of the samples.
+        pseudo_count: added to the count of every bin, not negative.
 
     Returns:
-        KL(histogram of x ‖ histogram of y) in nats, a scalar.
+        KL(histogram of x ‖ histogram of y) in nats, a scalar in float64.
 
     Raises:
-        ValueError: a sample is empty or holds NaN.
+        TypeError: an argument is no tensor.
+        ValueError: a sample is empty or holds NaN or infinity, the edges do not increase, or
+            `pseudo_count` is negative.
     """
-    for name, sample in (("x", x), ("y", y)):
-        if sample.dim() != 1 or sample.numel() == 0 or sample.isnan().any():
-            raise ValueError(
-                f"{name} has shape {tuple(sample.shape)} and {int(sample.isnan().sum())} NaN; "
-                f"a non-empty one-dimensional sample without NaN is expected."
-            )
+    _require_sample(x, "x")
+    _require_sample(y, "y")
+    if pseudo_count < 0:
+        raise ValueError(f"pseudo_count is {pseudo_count}; a number of at least 0 is expected.")
     if isinstance(bins, int):
-        low = torch.minimum(x.min(), y.min()).item()
-        high = torch.maximum(x.max(), y.max()).item()
-        bins = torch.linspace(low, high, bins + 1, dtype=x.dtype, device=x.device)
+        require_positive_integer(bins, "bins")
+        low, high = torch.cat([x, y]).aminmax()
+        # Only the edges between the bins: the outermost points then count in the outermost bins.
+        bins = torch.linspace(low.item(), high.item(), bins + 1, dtype=torch.float64)[1:-1]
+    elif not (bins.diff() > 0).all():
+        raise ValueError(
+            "the edges given as bins do not increase; distinct edges in increasing order are "
+            "expected. Sort them with bins.unique()."
+        )
 
     def law(sample: Tensor) -> Tensor:
-        counts = torch.bincount(torch.bucketize(sample, bins), minlength=len(bins) + 1)
-        counts = counts.to(torch.float64) + pseudo_count
+        bin_of = torch.bucketize(sample.double(), bins.to(sample.device, torch.float64))
+        counts = torch.bincount(bin_of, minlength=len(bins) + 1).double() + pseudo_count
         return counts / counts.sum()
 
     return kl_discrete(law(x), law(y))
@@ -180,14 +192,47 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
 
     Returns:
         The distance, in the units of the samples, a scalar.
+
+    Raises:
+        TypeError: an argument is no tensor.
+        ValueError: a sample is not one-dimensional, is empty, or holds NaN or infinity.
     """
+    _require_sample(x, "x")
+    _require_sample(y, "y")
     points = torch.cat([x, y]).sort().values
 
     def cdf(sample: Tensor) -> Tensor:
-        rank = torch.searchsorted(sample.sort().values, points[:-1], right=True)
-        return rank.to(points.dtype) / sample.numel()
+        ordered = sample.to(points.dtype).sort().values
+        return torch.searchsorted(ordered, points[:-1], right=True) / sample.numel()
 
     return ((cdf(x) - cdf(y)).abs() * points.diff()).sum()
+
+
+def _require_laws(p: Tensor, q: Tensor) -> None:
+    for name, law in (("p", p), ("q", q)):
+        require_tensor(law, name)
+        total = law.sum(-1)
+        if (law < 0).any() or not torch.allclose(total, torch.ones_like(total), atol=1e-4):
+            raise ValueError(
+                f"{name} has a least value of {law.min().item():.4g} and rows that sum to "
+                f"{total.min().item():.6g} … {total.max().item():.6g}; non-negative rows that "
+                f"sum to 1 are expected. Normalize with {name} / {name}.sum(-1, keepdim=True)."
+            )
+    if p.shape[-1] != q.shape[-1]:
+        raise ValueError(
+            f"p has {p.shape[-1]} outcomes and q has {q.shape[-1]}; laws over the same outcomes "
+            f"are expected. Give outcomes that one of them lacks the probability 0."
+        )
+
+
+def _require_sample(sample: Tensor, name: str) -> None:
+    require_tensor(sample, name)
+    if sample.dim() != 1 or sample.numel() == 0 or not torch.isfinite(sample).all():
+        raise ValueError(
+            f"{name} has shape {tuple(sample.shape)} and {int((~torch.isfinite(sample)).sum())} "
+            f"values that are NaN or infinite; a non-empty one-dimensional sample of finite values "
+            f"is expected. Flatten it with {name}.flatten(), and find what made it diverge."
+        )
 
 
 def _as_tensors(*values: Tensor | float) -> list[Tensor]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pooch
 import requests
-from tqdm.auto import tqdm
+
+from course_lib.progress import progress_bar
 
 CHUNK = 1 << 16
 # Seconds to wait for a connection, and for the next bytes: a stalled mirror is left, not waited for.
@@ -81,8 +82,8 @@ def _download(url: str, sha256: str, path: Path, timeout: tuple[float, float]) -
         resumed = response.status_code == requests.codes.partial_content
         have = have if resumed else 0
         total = have + int(response.headers.get("Content-Length", 0)) or None
-        bar = tqdm(
-            total=total, initial=have, unit="B", unit_scale=True, desc=path.name, leave=False
+        bar = progress_bar(
+            total=total, initial=have, unit="B", unit_scale=True, desc=f"downloading {path.name}"
         )
         with bar, open(part, "ab" if resumed else "wb") as file:
             for chunk in response.iter_content(CHUNK):

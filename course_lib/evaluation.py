@@ -89,15 +89,22 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         Euclidean distances, shape ``(N,)``, and indices into `reference`, shape ``(N,)``.
 
     Raises:
-        ValueError: the event shapes differ.
+        TypeError: an argument is no tensor.
+        ValueError: the event shapes differ, or `reference` is empty.
     """
-    if x.shape[1:] != reference.shape[1:]:
+    require_tensor(x)
+    require_tensor(reference, "reference")
+    if x.shape[1:] != reference.shape[1:] or len(reference) == 0:
         raise ValueError(
-            f"x has events of shape {tuple(x.shape[1:])} and reference of "
-            f"{tuple(reference.shape[1:])}; the same shape is expected."
+            f"x has shape {tuple(x.shape)} and reference {tuple(reference.shape)}; events of the "
+            f"same shape, and at least one to compare with, are expected."
         )
-    best = [torch.cdist(part.flatten(1), reference.flatten(1)).min(1) for part in x.split(1024)]
-    return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
+    # Grey levels are integers, whose differences would wrap around.
+    dtype = torch.promote_types(torch.promote_types(x.dtype, reference.dtype), torch.float32)
+    flat, pool = x.flatten(1).to(dtype), reference.flatten(1).to(dtype)
+    index = torch.cat([torch.cdist(part, pool).argmin(1) for part in flat.split(1024)])
+    # cdist squares and subtracts large numbers; only this difference is exactly 0 for a copy.
+    return (flat - pool[index]).norm(dim=1), index
 
 
 def frechet_gaussian(mu_p: Tensor, cov_p: Tensor, mu_q: Tensor, cov_q: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def curves(
                 label=f"{term}, validation",
             )
     ax.set(xlabel="step", ylabel=ylabel)
-    ax.legend()
+    ax.legend(loc="center right")
     return ax
 
 
@@ -130,7 +130,7 @@ def density_1d(
     ax = ax or plt.subplots()[1]
     points = torch.linspace(low, high, n_points, dtype=torch.float64)
     with torch.no_grad():
-        ax.plot(points, log_prob(points).exp(), label=label, **line)
+        ax.plot(points.numpy(), log_prob(points).exp().numpy(), label=label, **line)
     ax.set(xlabel="x", ylabel="density")
     return ax
 

@@ -18,9 +18,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.progress import progress_bar
 
 Batch = Tensor | tuple[Tensor, ...]
 Terms = dict[str, Tensor]
@@ -213,12 +213,11 @@ def fit(
         noise = torch.Generator(fabric.device).manual_seed(seed + 1 + fabric.global_rank)
         if checkpoint is not None and Path(checkpoint).exists():
             state.load(Path(checkpoint), order, noise)
-        bar = tqdm(
+        bar = progress_bar(
+            show=progress and fabric.global_rank == 0,
             total=steps,
             initial=state.step,
             desc="training",
-            leave=False,
-            disable=not progress or fabric.global_rank > 0,
         )
         with bar, _Interruption() as interruption, state:
             if state.step == 0 and callback is not None:

@@ -16,6 +16,7 @@ from course_lib.vae.disentanglement import kl_decomposition
 from course_lib.vae.gradients import pathwise_gradient, reparameterize, score_function_gradient
 from course_lib.vae.latent import interpolate, latent_grid, traversal
 from course_lib.vae.likelihoods import Bernoulli, Gaussian
+from course_lib.vae.linear_gaussian import LinearGaussian
 from course_lib.vae.mmd import gaussian_kernel, imq_kernel, mmd
 from course_lib.vae.objectives import NegativeELBO, NegativeIWAEBound
 from course_lib.vae.posterior import DiagonalGaussian
@@ -29,6 +30,7 @@ __all__ = [
     "Bernoulli",
     "DiagonalGaussian",
     "Gaussian",
+    "LinearGaussian",
     "NegativeELBO",
     "NegativeIWAEBound",
     "elbo",

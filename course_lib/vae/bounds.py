@@ -8,10 +8,10 @@ import math
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from course_lib.divergences import kl_standard_normal
 from course_lib.inputs import require_positive_integer
+from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
 
 # Latent points decoded at once: bounds the memory of every estimate below.
@@ -134,9 +134,8 @@ def log_likelihood_with_error(
     values, errors = [], []
     # A few examples at a time with all their samples, or one example with its samples in pieces.
     examples = max(1, CHUNK // k)
-    for part in tqdm(
-        x.split(examples), desc="importance sampling", leave=False, disable=not progress
-    ):
+    parts = x.split(examples)
+    for part in progress_bar(show=progress, iterable=parts, desc="importance sampling"):
         log_w = torch.cat(
             [
                 importance_log_weights(model, part, min(CHUNK, k - start))

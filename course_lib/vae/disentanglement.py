@@ -21,8 +21,8 @@ def kl_decomposition(mu: Tensor, logvar: Tensor, z: Tensor) -> tuple[Tensor, Ten
         z: one sample of each posterior, shape ``(N, d)``.
 
     Returns:
-        Mutual information, total correlation and dimension-wise KL, in nats: Monte-Carlo means
-        over the samples, 0-d tensors. Their sum is the mean of log q(z|x) − log p(z).
+        Mutual information, total correlation and dimension-wise KL in nats, each a Monte-Carlo mean
+        over the samples and a 0-d tensor. Their sum is the mean of log q(z|x) − log p(z).
     """
     # log q(z_i,j | x_n) for all pairs: (N samples, N posteriors, d)
     pairs = -0.5 * ((z.unsqueeze(1) - mu) ** 2 / logvar.exp() + logvar + math.log(2 * math.pi))

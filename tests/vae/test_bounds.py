@@ -11,7 +11,7 @@ from course_lib.vae import (
     VAE,
     Bernoulli,
     DiagonalGaussian,
-    Gaussian,
+    LinearGaussian,
     elbo,
     elbo_terms,
     importance_log_weights,
@@ -26,34 +26,25 @@ from course_lib.vae import (
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-class LinearGaussian(nn.Module):
-    """x = W z + b + σ ε with z standard normal: p(x) and p(z|x) are Gaussian and known."""
+WEIGHT = [[1.2, -0.4], [0.3, 0.9], [-0.7, 0.5]]
 
-    def __init__(self, posterior_scale: float = 1.0) -> None:
-        super().__init__()
-        self.event_shape, self.latent_dim, self.sigma = (3,), 2, 0.6
-        self.weight = torch.tensor([[1.2, -0.4], [0.3, 0.9], [-0.7, 0.5]])
-        self.bias = torch.tensor([0.2, -0.1, 0.4])
-        self.posterior_scale = posterior_scale
 
-    def posterior(self, x):
-        precision = torch.eye(2) + self.weight.T @ self.weight / self.sigma**2
-        covariance = torch.linalg.inv(precision)
-        mean = (x - self.bias) @ self.weight @ covariance / self.sigma**2
-        return mean, covariance
+def linear_gaussian(posterior_scale=1.0, weight=WEIGHT):
+    bias = torch.tensor([0.2, -0.1, 0.4])
+    return LinearGaussian(torch.tensor(weight), bias, 0.6, posterior_scale=posterior_scale)
 
-    def encode(self, x):
-        mean, covariance = self.posterior(x)
-        variance = covariance.diagonal() * self.posterior_scale
-        return DiagonalGaussian(mean, variance.log().expand_as(mean))
 
-    def decode(self, z):
-        mean = z @ self.weight.T + self.bias
-        return Gaussian(self.sigma).law(mean, 1)
-
-    def log_prob(self, x):
-        covariance = self.weight @ self.weight.T + self.sigma**2 * torch.eye(3)
-        return MultivariateNormal(self.bias, covariance).log_prob(x)
+def test_the_yardstick_itself_obeys_bayes_rule():
+    """p(x|z) p(z) = p(z|x) p(x) at arbitrary points."""
+    model, x = linear_gaussian(), batch()
+    z = torch.tensor([[0.3, -1.1], [0.8, 0.4]])
+    prior = MultivariateNormal(torch.zeros(2), torch.eye(2))
+    joint = model.decode(z).log_prob(x) + prior.log_prob(z)
+    torch.testing.assert_close(joint, model.posterior(x).log_prob(z) + model.log_prob(x))
+    samples = model.sample(200_000)
+    torch.testing.assert_close(
+        samples.T.cov(), model.weight @ model.weight.T + 0.36 * torch.eye(3), atol=0.02, rtol=0
+    )
 
 
 def batch():
@@ -61,12 +52,10 @@ def batch():
 
 
 def test_elbo_is_log_prob_minus_the_posterior_gap():
-    model, x = LinearGaussian(posterior_scale=1.7), batch()
-    mean, covariance = model.posterior(x)
-    posterior = MultivariateNormal(mean, covariance)
-    variance = covariance.diagonal() * 1.7
+    model, x = linear_gaussian(posterior_scale=1.7), batch()
+    posterior, q = model.posterior(x), model.encode(x)
     gap = torch.distributions.kl_divergence(
-        MultivariateNormal(mean, torch.diag(variance)), posterior
+        MultivariateNormal(q.mean, torch.diag_embed(q.variance)), posterior
     )
     draws = torch.stack([elbo(model, x, 1000) for _ in range(40)])
     error = draws.std(0) / math.sqrt(40)
@@ -74,7 +63,7 @@ def test_elbo_is_log_prob_minus_the_posterior_gap():
 
 
 def test_bounds_are_ordered_and_tend_to_log_prob():
-    model, x = LinearGaussian(posterior_scale=1.7), batch()
+    model, x = linear_gaussian(posterior_scale=1.7), batch()
     means = [
         torch.stack([iwae_bound(model, x, k) for _ in range(2000 // k + 20)]).mean(0)
         for k in (1, 5, 50)
@@ -85,22 +74,21 @@ def test_bounds_are_ordered_and_tend_to_log_prob():
 
 
 def test_with_one_sample_the_importance_weighted_bound_is_the_elbo():
-    model, x = LinearGaussian(posterior_scale=1.3), batch()
+    model, x = linear_gaussian(posterior_scale=1.3), batch()
     bound = torch.stack([iwae_bound(model, x, 1) for _ in range(4000)])
     value = elbo(model, x, 20_000)
     assert (bound.mean(0) - value).abs().lt(4 * bound.std(0) / math.sqrt(4000) + 0.01).all()
 
 
 def test_weights_are_constant_when_the_posterior_is_exact():
-    model = LinearGaussian()
-    # Make the true posterior diagonal: orthogonal columns of W.
-    model.weight = torch.tensor([[1.2, 0.0], [0.0, 0.9], [0.0, 0.0]])
+    # Orthogonal columns of W make the true posterior diagonal.
+    model = linear_gaussian(weight=[[1.2, 0.0], [0.0, 0.9], [0.0, 0.0]])
     log_w = importance_log_weights(model, batch(), 7)
     torch.testing.assert_close(log_w, model.log_prob(batch()).expand(7, 2))
 
 
 def test_standard_error_covers_the_truth():
-    model, x = LinearGaussian(posterior_scale=2.0), batch()
+    model, x = linear_gaussian(posterior_scale=2.0), batch()
     truth = model.log_prob(x)
     scores = []
     for _ in range(200):
@@ -113,14 +101,14 @@ def test_standard_error_covers_the_truth():
 
 
 def test_chunks_do_not_change_the_estimate(monkeypatch):
-    model, x = LinearGaussian(posterior_scale=2.0), batch()
+    model, x = linear_gaussian(posterior_scale=2.0), batch()
     whole = log_likelihood(model, x, 5000)
     monkeypatch.setattr("course_lib.vae.bounds.CHUNK", 700)
     torch.testing.assert_close(log_likelihood(model, x, 5000), whole, atol=0.05, rtol=0)
 
 
 def test_prior_estimate_and_quadrature_reach_log_prob():
-    model, x = LinearGaussian(), batch()
+    model, x = linear_gaussian(), batch()
     torch.testing.assert_close(quadrature_log_likelihood(model, x), model.log_prob(x))
     torch.testing.assert_close(
         prior_log_likelihood(model, x, 200_000), model.log_prob(x), atol=0.05, rtol=0
@@ -169,7 +157,7 @@ def test_elbo_sums_over_pixels_and_over_latent_dimensions():
 def test_number_of_samples_is_checked(k):
     for function in (iwae_bound, elbo, log_likelihood, prior_log_likelihood):
         with pytest.raises((TypeError, ValueError), match="at least 1"):
-            function(LinearGaussian(), batch(), k)
+            function(linear_gaussian(), batch(), k)
 
 
 def test_quadrature_refuses_many_dimensions():

@@ -1,0 +1,75 @@
+"""A latent-variable model that can be solved on paper: the yardstick for bounds."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, MultivariateNormal
+
+from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.vae.likelihoods import Gaussian
+from course_lib.vae.posterior import DiagonalGaussian
+
+
+class LinearGaussian(nn.Module):
+    r"""x = W z + b + σ ε with standard normal z and ε: probabilistic PCA.
+
+    Everything is Gaussian and known: :math:`p(x) = \mathcal{N}(b, WW^\top + \sigma^2 I)` and
+    :math:`p(z|x) = \mathcal{N}(\Lambda^{-1} W^\top (x-b)/\sigma^2, \Lambda^{-1})` with
+    :math:`\Lambda = I + W^\top W / \sigma^2`. Tipping and Bishop (1999).
+
+    Its `encode` returns a Gaussian with the mean of the true posterior and `posterior_scale` times the
+    diagonal of its covariance. With orthogonal columns of W and a scale of 1 that is the true
+    posterior; otherwise it is wrong by a known amount.
+
+    Args:
+        weight: W, shape ``(D, d)``.
+        bias: b, shape ``(D,)``.
+        sigma: standard deviation of the noise, positive.
+        posterior_scale: factor on the posterior's variances, positive.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, sigma: float, *, posterior_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        if not posterior_scale > 0:
+            raise ValueError(
+                f"posterior_scale is {posterior_scale}; a positive factor is expected."
+            )
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.event_shape, self.latent_dim = (weight.shape[0],), weight.shape[1]
+        self.sigma = sigma
+        self.posterior_scale = posterior_scale
+        self.likelihood = Gaussian(sigma)
+
+    def posterior(self, x: Tensor) -> MultivariateNormal:
+        """The true posterior p(z|x)."""
+        require_batch(x, self.event_shape)
+        identity = torch.eye(self.latent_dim, dtype=x.dtype)
+        precision = identity + self.weight.mT @ self.weight / self.sigma**2
+        covariance = torch.linalg.inv(precision)
+        mean = (x - self.bias) @ self.weight @ covariance / self.sigma**2
+        return MultivariateNormal(mean, covariance)
+
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """The approximate posterior q(z|x) described above."""
+        true = self.posterior(x)
+        variance = self.posterior_scale * true.covariance_matrix.diagonal(dim1=-2, dim2=-1)
+        return DiagonalGaussian(true.mean, variance.log())
+
+    def decode(self, z: Tensor) -> Distribution:
+        """p(x|z) for latents of shape ``(..., d)``."""
+        return self.likelihood.law(z @ self.weight.mT + self.bias, 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Exact log p(x) in nats, shape ``(N,)``."""
+        require_batch(x, self.event_shape)
+        noise = self.sigma**2 * torch.eye(len(self.bias), dtype=x.dtype)
+        return MultivariateNormal(self.bias, self.weight @ self.weight.mT + noise).log_prob(x)
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n examples, shape ``(n, D)``."""
+        require_positive_integer(n, "n")
+        z = torch.randn(n, self.latent_dim, dtype=self.bias.dtype, generator=generator)
+        return self.likelihood.draw(z @ self.weight.mT + self.bias, generator)

@@ -1,0 +1,90 @@
+"""Notebooks are stored clean, start alike, and their figures can be read without being seen."""
+
+import nbformat
+import notebooks as tool
+import pytest
+import yaml
+
+ROOT = tool.ROOT
+FILES = tool.notebooks()
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert FILES
+
+
+def test_only_compared_cells_store_outputs_and_all_of_them_do(notebook):
+    for cell in code(notebook):
+        if tool.is_compared(cell):
+            # A compared cell without a stored output would pass every comparison.
+            assert cell.outputs, f"nothing is stored to compare with:\n{cell.source}"
+            assert cell.execution_count is not None
+            for output in cell.outputs:
+                assert output.output_type == "stream", f"only text is compared:\n{cell.source}"
+        else:
+            assert not cell.outputs, f"outputs are stored:\n{cell.source}"
+            assert cell.execution_count is None
+
+
+def test_at_least_one_cell_is_compared(notebook):
+    assert any(tool.is_compared(cell) for cell in code(notebook))
+
+
+def test_the_first_code_cell_is_the_common_setup(notebook):
+    first = code(notebook)[0]
+    assert first.source == tool.setup_cell(), "run: python tools/notebooks.py sync"
+    assert "hide-cell" in first.metadata.tags
+
+
+def test_the_data_set_is_chosen_in_a_parameter_cell(notebook):
+    parameters = [c for c in code(notebook) if "parameters" in c.metadata.get("tags", [])]
+    assert len(parameters) == 1
+    assert "data_set" in parameters[0].source or "n_" in parameters[0].source
+
+
+def draws_a_figure(cell):
+    calls = ("plt.subplots(", "image_grid(", "curves(", "posterior_ellipses(", "density_1d(")
+    return any(call in cell.source for call in (*calls, "density_2d(")) and not any(
+        word in cell.source for word in ("def draw", "frame_slider(")
+    )
+
+
+def test_every_figure_has_a_caption_and_a_description(notebook):
+    for cell in code(notebook):
+        mystnb = cell.metadata.get("mystnb", {})
+        if draws_a_figure(cell) or mystnb:
+            alt = mystnb.get("image", {}).get("alt", "")
+            figure = mystnb.get("figure", {})
+            assert len(alt.split()) > 3, f"no alternative text:\n{cell.source}"
+            assert len(figure.get("caption", "").split()) > 3, f"no caption:\n{cell.source}"
+            assert figure.get("name", "").startswith("fig-"), f"no name:\n{cell.source}"
+
+
+def test_figure_names_and_glued_names_are_unique():
+    names = []
+    for path in FILES:
+        for cell in code(nbformat.read(path, as_version=4)):
+            name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+            names += [name] if name else []
+    assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
+
+
+def test_the_repository_has_one_address():
+    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    slug = address.removeprefix("https://github.com/")
+    for name in ("README.md", "CITATION.cff"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert slug in text
+        for line in text.splitlines():
+            if "github.com/" in line or "colab.research" in line:
+                assert slug in line, f"{name} names another repository: {line}"
+    assert address in tool.setup_cell()
