@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_tensor
+from course_lib.inputs import require_positive_integer, require_tensor
 
 
 @dataclass(frozen=True)
@@ -105,3 +105,207 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     index = torch.cat([torch.cdist(part, pool).argmin(1) for part in flat.split(1024)])
     # cdist squares and subtracts large numbers; only this difference is exactly 0 for a copy.
     return (flat - pool[index]).norm(dim=1), index
+
+
+def frechet_gaussian(mu_p: Tensor, cov_p: Tensor, mu_q: Tensor, cov_q: Tensor) -> Tensor:
+    r"""Squared Fréchet (Wasserstein-2) distance of two Gaussians, equation ``eq-frechet``.
+
+    .. math:: \lVert\mu_p-\mu_q\rVert^2
+              + \operatorname{tr}\left(\Sigma_p + \Sigma_q - 2(\Sigma_p\Sigma_q)^{1/2}\right)
+
+    The trace of the root is that of the symmetric :math:`(\Sigma_p^{1/2}\Sigma_q\Sigma_p^{1/2})^{1/2}`,
+    whose eigenvalues are real: no complex rounding errors, and singular covariances are fine.
+
+    Args:
+        mu_p: mean of p, shape ``(d,)``.
+        cov_p: covariance of p, shape ``(d, d)``, symmetric positive semidefinite.
+        mu_q: mean of q.
+        cov_q: covariance of q.
+
+    Returns:
+        The squared distance, a scalar ≥ 0.
+
+    Source: Dowson and Landau (1982).
+    """
+    root = _matrix_root(cov_p)
+    cross = torch.linalg.eigvalsh(root @ cov_q @ root).clamp(min=0).sqrt().sum()
+    distance = (mu_p - mu_q).square().sum() + cov_p.trace() + cov_q.trace() - 2 * cross
+    return distance.clamp(min=0)  # equal laws give 0 up to rounding
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Fréchet distance of two sets of features: `frechet_gaussian` of their means and covariances.
+
+    Known as FID where the features are those of an ImageNet network (Heusel et al., 2017). It
+    compares two moments only, it is biased upwards by some multiple of 1/N: compare sets of equal
+    size, and give the distance of training to test images beside it.
+
+    Args:
+        x: features, shape ``(N, d)``, N ≥ 2.
+        y: features, shape ``(M, d)``, M ≥ 2.
+
+    Returns:
+        The squared distance, a scalar ≥ 0, computed in float64.
+
+    Raises:
+        ValueError: shapes do not fit, fewer than two examples, or NaN.
+    """
+    _require_features(x, y)
+    x, y = x.double(), y.double()
+    return frechet_gaussian(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
+
+
+def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
+    r"""Squared maximum mean discrepancy of features with a cubic kernel, equation ``eq-kernel-distance``.
+
+    .. math:: \frac{\sum_{i\ne j}k(x_i,x_j)}{N(N-1)} + \frac{\sum_{i\ne j}k(y_i,y_j)}{M(M-1)}
+              - \frac{2\sum_{i,j}k(x_i,y_j)}{NM},\qquad k(a,b) = \left(\frac{a^\top b}{d}+1\right)^3
+
+    Unbiased, unlike the Fréchet distance, and therefore sometimes below 0 for equal laws. Known as
+    KID (Bińkowski et al., 2018).
+
+    Args:
+        x: features, shape ``(N, d)``, N ≥ 2.
+        y: features, shape ``(M, d)``, M ≥ 2.
+
+    Returns:
+        The estimate, a scalar, computed in float64.
+
+    Raises:
+        ValueError: shapes do not fit, fewer than two examples, or NaN.
+    """
+    _require_features(x, y)
+    x, y = x.double(), y.double()
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def off_diagonal_mean(a: Tensor) -> Tensor:
+        values = kernel(a, a)
+        return (values.sum() - values.trace()) / (len(a) * (len(a) - 1))
+
+    return off_diagonal_mean(x) + off_diagonal_mean(y) - 2 * kernel(x, y).mean()
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Fidelity and diversity of a set of generated examples, apart from one another.
+
+    Attributes:
+        precision: share of generated examples inside the real manifold.
+        recall: share of real examples inside the generated manifold.
+        density: mean number of real balls around a generated example, over k; may exceed 1.
+        coverage: share of real balls that hold a generated example.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
+    """Precision, recall, density and coverage from k-nearest-neighbour balls, ``eq-precision-recall``.
+
+    A set's manifold is the union of balls around its examples, each reaching to the example's k-th
+    nearest neighbour within the set. Recall uses the generated balls, which outliers blow up;
+    coverage asks the same with the real balls.
+
+    Args:
+        real: features of real examples, shape ``(N, d)``, N > k.
+        fake: features of generated examples, shape ``(M, d)``, M > k.
+        k: number of neighbours.
+
+    Returns:
+        The four numbers.
+
+    Raises:
+        ValueError: shapes do not fit, k < 1, no more than k examples, or NaN.
+
+    Source: Kynkäänniemi et al. (2019); Naeem et al. (2020).
+    """
+    require_positive_integer(k, "k")
+    _require_features(real, fake, at_least=k + 1)
+    real, fake = real.double(), fake.double()
+
+    def radii(points: Tensor) -> Tensor:
+        # The nearest to each point is itself, at distance 0: hence k + 1.
+        return torch.cdist(points, points).kthvalue(k + 1).values
+
+    distance = torch.cdist(real, fake)  # (N, M)
+    in_real_ball = distance <= radii(real).unsqueeze(1)  # (N, M)
+    in_fake_ball = distance <= radii(fake).unsqueeze(0)  # (N, M)
+    return Coverage(
+        precision=in_real_ball.any(0).double().mean().item(),
+        recall=in_fake_ball.any(1).double().mean().item(),
+        density=in_real_ball.double().sum(0).mean().item() / k,
+        coverage=in_real_ball.any(1).double().mean().item(),
+    )
+
+
+@dataclass(frozen=True)
+class ModeCount:
+    """How samples lie about the modes of a known mixture.
+
+    Attributes:
+        modes: number of modes that are covered.
+        high_quality: share of samples near any mode.
+        shares: share of all samples near each mode, shape ``(K,)``.
+    """
+
+    modes: int
+    high_quality: float
+    shares: Tensor
+
+
+def modes_covered(
+    samples: Tensor, centres: Tensor, std: float, *, radius: float = 3.0, least: float = 0.01
+) -> ModeCount:
+    """Count the modes of a mixture of Gaussians that samples cover.
+
+    A sample is of high quality if it lies within `radius` standard deviations of its nearest
+    centre; a mode is covered if at least a share `least` of all samples are of high quality and its own. In
+    the plane a true Gaussian has 98.9 % of its samples within three standard deviations.
+
+    Args:
+        samples: samples, shape ``(N, d)``.
+        centres: centres of the modes, shape ``(K, d)``.
+        std: standard deviation of each mode in each direction.
+        radius: in standard deviations.
+        least: smallest share of all samples for a mode to count.
+
+    Returns:
+        Number of modes covered, high-quality fraction, and the share of each mode.
+
+    Raises:
+        ValueError: shapes do not fit, or there are no samples, or NaN.
+    """
+    _require_features(samples, centres, at_least=1)
+    distance, nearest = torch.cdist(samples.double(), centres.double()).min(1)
+    good = distance <= radius * std
+    counts = torch.bincount(nearest[good], minlength=len(centres))
+    shares = counts.double() / len(samples)
+    return ModeCount(int((shares >= least).sum()), good.double().mean().item(), shares)
+
+
+def _matrix_root(cov: Tensor) -> Tensor:
+    """Symmetric root of a symmetric positive semidefinite matrix."""
+    values, vectors = torch.linalg.eigh(cov)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+
+
+def _require_features(x: Tensor, y: Tensor, at_least: int = 2) -> None:
+    """Two sets of vectors of one dimension, each with enough examples, free of NaN."""
+    for features in (x, y):
+        require_tensor(features, "features")
+    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"features have shapes {tuple(x.shape)} and {tuple(y.shape)}; (N, d) and (M, d) are "
+            f"expected. Flatten images, or take a classifier's features of them."
+        )
+    if min(len(x), len(y)) < at_least:
+        raise ValueError(
+            f"there are {len(x)} and {len(y)} examples; at least {at_least} of each are expected."
+        )
+    if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
+        raise ValueError("features hold NaN or infinity; finite values are expected.")

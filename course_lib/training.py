@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,31 @@ Batch = Tensor | tuple[Tensor, ...]
 Terms = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch, Tensor], Terms | Tensor]
 Transform = Callable[[Batch, torch.Generator], Batch]
+
+
+@dataclass(frozen=True)
+class Player:
+    """One of several players of a game, each with a loss and parameters of its own.
+
+    Attributes:
+        name: what to call it; its terms are recorded as ``"name/term"``.
+        loss: what it minimizes, called like the loss of `fit`.
+        parameters: picks its parameters out of the model; no two players share one.
+        updates: how often it is updated in every step, each time on a fresh batch.
+        learning_rate: its step size; that of `fit` if none is given.
+        optimizer: called with its parameters and ``lr=``; that of `fit` if none is given.
+    """
+
+    name: str
+    loss: Loss
+    parameters: Callable[[nn.Module], Iterable[nn.Parameter]]
+    updates: int = 1
+    learning_rate: float | None = None
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None
+
+    def record_name(self, term: str) -> str:
+        """Name of a term in the history: a player without a name is alone and needs no prefix."""
+        return f"{self.name}/{term}" if self.name else term
 
 
 class TrainingError(RuntimeError):
@@ -68,7 +93,7 @@ class History:
 
 def fit(
     model: nn.Module,
-    loss: Loss,
+    loss: Loss | Sequence[Player],
     train: Batch,
     *,
     validation: Batch | None = None,
@@ -92,7 +117,7 @@ def fit(
     num_nodes: int = 1,
     progress: bool = True,
 ) -> History:
-    """Train `model` in place by minimizing `loss`.
+    """Train `model` in place by minimizing `loss`, or by letting several players take turns.
 
     With a validation set, `model` ends with the weights of its best evaluation (averaged ones if
     `ema` is given); without one, with the last. Training leaves the global random state as it
@@ -104,10 +129,12 @@ def fit(
             [0, 1]: the share of training that is done (for warm-up). Returns a dictionary of 0-d
             tensors whose entry ``"loss"`` is minimized and whose others are recorded beside it;
             or the loss alone. Losses are means over examples of sums over dimensions.
+            Or a sequence of `Player`: in every step each in turn is updated by its own loss.
         train: the training set, a tensor or a tuple of tensors with the same first dimension.
             It is moved to the device once.
-        validation: the validation set, of the same kind.
-        steps: number of optimizer steps.
+        validation: the validation set, of the same kind; not with several players, whose losses
+            do not say which weights are best.
+        steps: number of optimizer steps; of rounds in which every player has its updates.
         batch_size: examples per step, over all processes together.
         learning_rate: step size, before `schedule`.
         schedule: maps `progress` in [0, 1] to a factor on the learning rate; see
@@ -136,7 +163,8 @@ def fit(
         The recorded history.
 
     Raises:
-        ValueError: an argument is out of range, or the data do not fit one another.
+        ValueError: an argument is out of range, the data do not fit one another, or players
+            share a name or a parameter.
         TrainingError: a term of the loss became NaN or infinite.
     """
     for name, value in (("steps", steps), ("batch_size", batch_size)):
@@ -147,11 +175,25 @@ def fit(
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"ema is {ema}; a decay between 0 and 1 is expected, such as 0.999.")
     n_train = _count(train, "train")
+    players = _players(model, loss)
     if validation is not None:
         _count(validation, "validation")
+        if len(players) > 1:
+            raise ValueError(
+                "validation is given with several players; there is no one loss that says which "
+                "weights are best. Measure what matters in callback=, and leave validation out."
+            )
 
+    many_processes = devices not in (1, "1") or num_nodes > 1
+    # Each player's loss leaves the other players' parameters alone; processes must expect that.
+    unused = many_processes and len(players) > 1
+    strategy = "ddp_find_unused_parameters_true" if unused else "auto"
     fabric = Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=precision
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        strategy=strategy,
     )
     fabric.launch()
     if batch_size % fabric.world_size:
@@ -159,7 +201,7 @@ def fit(
             f"batch_size is {batch_size} for {fabric.world_size} processes; a multiple of the "
             f"number of processes is expected, so that every process has an equal share."
         )
-    state = _State(fabric, model, loss, steps, learning_rate, schedule, optimizer, ema, compile)
+    state = _State(fabric, model, players, steps, learning_rate, schedule, optimizer, ema, compile)
     train = _to_device(train, fabric.device)
     validation = None if validation is None else _to_device(validation, fabric.device)
     evaluate_every = evaluate_every or max(1, steps // 20)
@@ -182,17 +224,19 @@ def fit(
                 with state.evaluated_weights():
                     callback(0, model)
             while state.step < steps:
-                share = order.next()[fabric.global_rank :: fabric.world_size]
-                batch = _index(train, share.to(fabric.device))
-                if transform is not None:
-                    batch = transform(batch, noise)
-                state.update(batch, gradient_clip)
+                for turn in state.turns:
+                    share = order.next()[fabric.global_rank :: fabric.world_size]
+                    batch = _index(train, share.to(fabric.device))
+                    if transform is not None:
+                        batch = transform(batch, noise)
+                    state.update(turn, batch, gradient_clip)
+                state.finish_step()
                 bar.update()
                 if state.step % evaluate_every == 0 or state.step == steps:
                     row = state.log()
                     if validation is not None:
                         row = state.evaluate(validation, batch_size, transform, seed)
-                    bar.set_postfix(loss=f"{row['loss']:.4g}")
+                    bar.set_postfix({n: f"{v:.4g}" for n, v in row.items() if n.endswith("loss")})
                     if callback is not None:
                         with state.evaluated_weights():
                             callback(state.step, model)
@@ -219,16 +263,40 @@ def linear_decay(progress: float) -> float:
     return 1 - progress
 
 
-class _Objective(nn.Module):
-    """The loss as one module, so that one forward pass of it is what Fabric wraps."""
+def _players(model: nn.Module, loss: Loss | Sequence[Player]) -> tuple[Player, ...]:
+    """One loss is a game of one nameless player; several must not share names or parameters."""
+    if not isinstance(loss, Sequence):
+        return (Player("", loss, nn.Module.parameters),)
+    owners: dict[nn.Parameter, str] = {}
+    for player in loss:
+        require_positive_integer(player.updates, f"updates of the player {player.name!r}")
+        for parameter in _trainable(player, model):
+            if owners.setdefault(parameter, player.name) != player.name:
+                raise ValueError(
+                    f"the players {owners[parameter]!r} and {player.name!r} share a parameter of shape "
+                    f"{tuple(parameter.shape)}; each parameter is updated by one player. Let each "
+                    f"player's `parameters` pick its own network's only."
+                )
+    names = [player.name for player in loss]
+    if not names or len(set(names)) < len(names) or "" in names:
+        raise ValueError(f"players are named {names}; at least one, each with a name of its own.")
+    return tuple(loss)
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+
+def _trainable(player: Player, model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in player.parameters(model) if p.requires_grad]
+
+
+class _Objective(nn.Module):
+    """The losses as one module, so that one forward pass of it is what Fabric wraps."""
+
+    def __init__(self, model: nn.Module, players: Sequence[Player]) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss
+        self.losses = [player.loss for player in players]
 
-    def forward(self, batch: Batch, progress: Tensor) -> Terms:
-        terms = self.loss(self.model, batch, progress)
+    def forward(self, batch: Batch, progress: Tensor, turn: int = 0) -> Terms:
+        terms = self.losses[turn](self.model, batch, progress)
         return terms if isinstance(terms, dict) else {"loss": terms}
 
 
@@ -255,7 +323,7 @@ class _State:
         self,
         fabric: Fabric,
         model: nn.Module,
-        loss: Loss,
+        players: tuple[Player, ...],
         steps: int,
         learning_rate: float,
         schedule: Callable[[float], float] | None,
@@ -264,17 +332,21 @@ class _State:
         compile: bool,
     ) -> None:
         self.fabric, self.model, self.steps = fabric, model, steps
-        self.learning_rate, self.schedule = learning_rate, schedule
-        objective = _Objective(model, loss)
-        build = optimizer or (
+        self.players, self.schedule = players, schedule
+        # The players' turns of one step: each player as often as it has updates.
+        self.turns = [turn for turn, p in enumerate(players) for _ in range(p.updates)]
+        self.learning_rates = [player.learning_rate or learning_rate for player in players]
+        objective = _Objective(model, players)
+        default = optimizer or (
             lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, fused=True)
         )
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizers = [
+            (player.optimizer or default)(_trainable(player, model), lr=rate)
+            for player, rate in zip(players, self.learning_rates, strict=True)
+        ]
         if compile:
             objective = torch.compile(objective)
-        self.objective, self.optimizer = fabric.setup(
-            objective, build(parameters, lr=learning_rate)
-        )
+        self.objective, *self.optimizers = fabric.setup(objective, *optimizers)
         self.average = (
             AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
             if ema is not None
@@ -289,24 +361,31 @@ class _State:
         self.since_log = 0
         self.started = time.perf_counter()
 
-    def update(self, batch: Batch, gradient_clip: float | None) -> None:
+    def update(self, turn: int, batch: Batch, gradient_clip: float | None) -> None:
+        """One update of the player whose turn it is."""
+        player, optimizer = self.players[turn], self.optimizers[turn]
         done = self.step / self.steps
         if self.schedule is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * self.schedule(done)
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rates[turn] * self.schedule(done)
         self.model.train()
-        terms = self.objective(batch, torch.tensor(done, device=self.fabric.device))
-        self._require_finite(terms, "training")
-        self.optimizer.zero_grad(set_to_none=True)
+        terms = self.objective(batch, torch.tensor(done, device=self.fabric.device), turn)
+        self._require_finite({player.record_name(n): v for n, v in terms.items()}, "training")
+        # This also drops what the other players' losses have sent to these parameters.
+        optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
         if gradient_clip is not None:
-            self.fabric.clip_gradients(self.objective, self.optimizer, max_norm=gradient_clip)
-        self.optimizer.step()
+            self.fabric.clip_gradients(self.objective, optimizer, max_norm=gradient_clip)
+        optimizer.step()
+        for term, value in terms.items():
+            name = player.record_name(term)
+            self.sums[name] = self.sums.get(name, 0) + value.detach() / player.updates
+
+    def finish_step(self) -> None:
+        """All players have had their updates."""
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.step += 1
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
         self.since_log += 1
 
     def _require_finite(self, terms: Terms, phase: str) -> None:
@@ -319,7 +398,7 @@ class _State:
         raise TrainingError(
             f"In {phase} at step {self.step}, {' and '.join(bad) or 'the sum of the terms'} "
             f"became NaN or infinite ({values}). Try a smaller learning rate (now "
-            f"{self.optimizer.param_groups[0]['lr']:.3g}), gradient_clip=1.0, or check the data for "
+            f"{self.optimizers[0].param_groups[0]['lr']:.3g}), gradient_clip=1.0, or check the data for "
             f"NaN; torch.autograd.set_detect_anomaly(True) names the operation."
         )
 
@@ -393,7 +472,7 @@ class _State:
             "steps": self.steps,
             "seconds": self.seconds + time.perf_counter() - self.started,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": None if self.average is None else self.average.state_dict(),
             "best": self.best,
             "best_loss": self.best_loss,
@@ -425,7 +504,8 @@ class _State:
                 f"{self.steps}; schedules would not agree. Pass steps={content['steps']}, or "
                 f"another path."
             )
-        self.optimizer.load_state_dict(content["optimizer"])
+        for optimizer, kept in zip(self.optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.step, self.seconds = content["step"], content["seconds"]

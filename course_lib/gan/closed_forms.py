@@ -1,0 +1,87 @@
+"""What is known in closed form about the game: the optimal discriminator and the value it attains."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from course_lib.inputs import require_tensor
+
+LogDensity = Callable[[Tensor], Tensor]
+
+
+def optimal_discriminator(log_p: Tensor, log_q: Tensor) -> Tensor:
+    r"""The best discriminator of two known laws, equation ``eq-optimal-discriminator``.
+
+    .. math:: D^*(x) = \frac{p(x)}{p(x)+q(x)} = \operatorname{sigmoid}(\log p(x) - \log q(x))
+
+    Its logit is the log ratio of the densities. Where both are 0 every value is optimal; ½ is
+    returned there.
+
+    Args:
+        log_p: log density of the real law at some points, any shape; −inf where it is 0.
+        log_q: log density of the generated law at the same points, same shape.
+
+    Returns:
+        D* in [0, 1], in the shape of `log_p`.
+
+    Raises:
+        ValueError: the shapes differ, or a value is NaN or +inf.
+
+    Source: Goodfellow et al. (2014), proposition 1.
+    """
+    for name, value in (("log_p", log_p), ("log_q", log_q)):
+        require_tensor(value, name)
+        if (value.isnan() | value.isposinf()).any():
+            raise ValueError(
+                f"{name} holds NaN or +inf; log densities, finite or −inf, are expected."
+            )
+    if log_p.shape != log_q.shape:
+        raise ValueError(
+            f"log_p has shape {tuple(log_p.shape)} and log_q {tuple(log_q.shape)}; both densities at "
+            f"the same points are expected."
+        )
+    both_zero = log_p.isneginf() & log_q.isneginf()
+    logits = torch.where(both_zero, torch.zeros_like(log_p), log_p) - torch.where(
+        both_zero, torch.zeros_like(log_q), log_q
+    )
+    return torch.sigmoid(logits)
+
+
+def game_value(logit: LogDensity, log_p: LogDensity, log_q: LogDensity, points: Tensor) -> Tensor:
+    r"""The value V(D, G) of equation ``eq-gan-value`` for known densities on the line.
+
+    .. math:: V = \int p(x)\log D(x) + q(x)\log(1 - D(x))\,dx
+
+    Args:
+        logit: the discriminator's logit as a function of points, shape ``(P,)``.
+        log_p: log density of the real law.
+        log_q: log density of the generated law.
+        points: where to evaluate, increasing, shape ``(P,)``; the trapezoidal rule is used.
+
+    Returns:
+        V in nats, a scalar: at most 2·JSD − log 4, which D* attains, and −log 4 if p = q.
+    """
+    a = logit(points)
+    integrand = log_p(points).exp() * logsigmoid(a) + log_q(points).exp() * logsigmoid(-a)
+    return torch.trapezoid(integrand, points)
+
+
+def jensen_shannon(log_p: LogDensity, log_q: LogDensity, points: Tensor) -> Tensor:
+    r"""JSD(p‖q) of two known densities on the line, by the trapezoidal rule.
+
+    .. math:: \tfrac12\mathrm{KL}(p\,\|\,m) + \tfrac12\mathrm{KL}(q\,\|\,m),\qquad m = \tfrac12(p+q)
+
+    Args:
+        log_p: log density of the first law.
+        log_q: log density of the second.
+        points: where to evaluate, increasing, shape ``(P,)``.
+
+    Returns:
+        The divergence in nats, a scalar between 0 and log 2.
+    """
+    p, q = log_p(points).exp(), log_q(points).exp()
+    m = (p + q) / 2
+    m = torch.where(m == 0, torch.ones_like(m), m)  # there p = q = 0, and 0 log 0 = 0
+    return torch.trapezoid(torch.xlogy(p, p / m) + torch.xlogy(q, q / m), points) / 2

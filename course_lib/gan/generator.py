@@ -1,0 +1,224 @@
+"""Generators: maps from noise to data, a multilayer perceptron and a convolutional one."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.networks import mlp
+
+
+class _PushForward(nn.Module):
+    """What every generator shares: noise z ~ N(0, I) in, an example x = G(z) out."""
+
+    event_shape: tuple[int, ...]
+    latent_dim: int
+    n_classes: int | None
+    bounded: bool
+
+    def __init__(
+        self, event_shape: Sequence[int], latent_dim: int, n_classes: int | None, bounded: bool
+    ) -> None:
+        super().__init__()
+        require_positive_integer(latent_dim, "latent_dim")
+        self.event_shape = tuple(event_shape)
+        self.latent_dim, self.n_classes, self.bounded = latent_dim, n_classes, bounded
+        self.embedding = nn.Embedding(n_classes, latent_dim) if n_classes is not None else None
+
+    def _inputs(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Noise, and beside it the embedding of the class if the model has classes."""
+        require_batch(z, (self.latent_dim,), "z")
+        labels = require_labels(labels, len(z), self.n_classes)
+        if labels is None:
+            return z  # (N, latent_dim)
+        return torch.cat([z, self.embedding(labels)], 1)  # (N, 2 latent_dim)
+
+    @property
+    def _n_inputs(self) -> int:
+        return self.latent_dim * (1 if self.n_classes is None else 2)
+
+    def _to_range(self, outputs: Tensor) -> Tensor:
+        return torch.sigmoid(outputs) if self.bounded else outputs
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw `n` samples, in evaluation mode whatever mode the module is in.
+
+        Args:
+            n: number of samples.
+            labels: class of each sample, int64, shape ``(n,)``; only with `n_classes`.
+            generator: source of the noise; the global one if none is given.
+
+        Returns:
+            Samples, shape ``(n, *event_shape)``, without gradients.
+        """
+        require_positive_integer(n, "n")
+        training = self.training
+        self.eval()
+        parameter = next(self.parameters())
+        z = torch.randn(
+            n, self.latent_dim, generator=generator, device=parameter.device, dtype=parameter.dtype
+        )
+        x = self(z, labels)
+        self.train(training)
+        return x
+
+
+class Generator(_PushForward):
+    r"""A multilayer perceptron G that pushes noise forward: x = G(z), z ~ N(0, I).
+
+    The law of x, p_g, is never written down: the model is *implicit*. Equation
+    ``eq-gan-value``; Goodfellow et al. (2014).
+
+    Args:
+        event_shape: shape of one example.
+        latent_dim: number of dimensions of z.
+        hidden: width of each hidden layer.
+        n_classes: number of classes, for a class-conditional generator (Mirza and Osindero, 2014).
+        bounded: whether examples are intensities in [0, 1] (a sigmoid ends the network) or any
+            real numbers.
+
+    Example:
+        >>> Generator((1, 8, 8)).sample(16).shape
+        torch.Size([16, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        latent_dim: int = 16,
+        hidden: Sequence[int] = (256, 256),
+        *,
+        n_classes: int | None = None,
+        bounded: bool = True,
+    ) -> None:
+        super().__init__(event_shape, latent_dim, n_classes, bounded)
+        self.network = mlp(self._n_inputs, hidden, math.prod(self.event_shape))
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map noise to examples, the parameters of a law that puts all its mass on G(z).
+
+        Args:
+            z: noise, shape ``(N, latent_dim)``.
+            labels: class of each example, int64, shape ``(N,)``; only with `n_classes`.
+
+        Returns:
+            Examples, shape ``(N, *event_shape)``.
+        """
+        return self._to_range(self.network(self._inputs(z, labels))).unflatten(1, self.event_shape)
+
+
+class ConvGenerator(_PushForward):
+    """A DCGAN-style generator: transposed convolutions that double the side of the image.
+
+    Each side is halved while it is even and no less than 8, down to the side that the first layer
+    makes: 8 and 32 and 64 from 4, 28 from 7. Source: Radford, Metz and Chintala (2016).
+
+    Args:
+        event_shape: shape ``(C, H, W)`` of one image.
+        latent_dim: number of dimensions of z.
+        channels: channels of the last hidden layer; doubled for every layer before it.
+        n_classes: number of classes, for a class-conditional generator.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        latent_dim: int = 64,
+        channels: int = 32,
+        *,
+        n_classes: int | None = None,
+    ) -> None:
+        super().__init__(event_shape, latent_dim, n_classes, bounded=True)
+        require_positive_integer(channels, "channels")
+        halvings = count_halvings(self.event_shape)
+        side = tuple(size // 2**halvings for size in self.event_shape[1:])
+        width = channels * 2**halvings
+        layers: list[nn.Module] = [
+            nn.Linear(self._n_inputs, width * math.prod(side), bias=False),
+            nn.Unflatten(1, (width, *side)),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+        for _ in range(halvings):
+            layers += [
+                nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width // 2),
+                nn.ReLU(),
+            ]
+            width //= 2
+        self.network = nn.Sequential(*layers, nn.Conv2d(width, self.event_shape[0], 3, padding=1))
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map noise, shape ``(N, latent_dim)``, to images in [0, 1], shape ``(N, C, H, W)``.
+
+        Args:
+            z: noise; while training at least two examples, because of batch normalization.
+            labels: class of each image, int64, shape ``(N,)``; only with `n_classes`.
+
+        Raises:
+            ValueError: one example in training mode.
+        """
+        if self.training and len(z) < 2:
+            raise ValueError(
+                "z is a batch of one in training mode; at least two examples are expected, because "
+                "batch normalization averages over the batch. Call .eval() to generate one image."
+            )
+        return self._to_range(self.network(self._inputs(z, labels)))
+
+
+def count_halvings(event_shape: Sequence[int]) -> int:
+    """How often both sides of an image can be halved without falling below 4.
+
+    Raises:
+        ValueError: the shape is not ``(C, H, W)``, or a side is below 4.
+    """
+    if len(event_shape) != 3 or min(event_shape[1:]) < 4:
+        raise ValueError(
+            f"event_shape is {tuple(event_shape)}; (C, H, W) with sides of at least 4 is expected. "
+            f"Use Generator and Discriminator for data that are not images."
+        )
+    sides, halvings = list(event_shape[1:]), 0
+    while all(side % 2 == 0 and side >= 8 for side in sides):
+        sides = [side // 2 for side in sides]
+        halvings += 1
+    return halvings
+
+
+def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tensor | None:
+    """Require labels exactly where the model has classes; shape ``(n,)``, values 0 … n_classes−1.
+
+    Raises:
+        ValueError: labels are missing, unwanted, of another shape, or out of range.
+    """
+    if n_classes is None:
+        if labels is not None:
+            raise ValueError(
+                "labels are given to a model without classes; none are expected. Build it with "
+                "n_classes=…, or leave them out."
+            )
+        return None
+    if labels is None:
+        raise ValueError(
+            f"labels are missing; the model has {n_classes} classes and needs one label for each of "
+            f"the {n} examples."
+        )
+    if labels.shape != (n,) or labels.is_floating_point():
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; one integer per "
+            f"example, shape ({n},), is expected."
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(
+            f"labels have values {labels.min().item()} … {labels.max().item()}; "
+            f"0 … {n_classes - 1} are expected."
+        )
+    return labels

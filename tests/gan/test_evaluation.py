@@ -1,0 +1,141 @@
+"""Metrics of implicit models, on closed forms."""
+
+import math
+
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from course_lib.classifier import Classifier, train_classifier
+from course_lib.data import digits, intensities
+from course_lib.evaluation import (
+    frechet_distance,
+    frechet_gaussian,
+    kernel_distance,
+    modes_covered,
+    precision_recall,
+)
+
+
+def covariance(d, seed):
+    a = torch.randn(d, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return a @ a.T + 0.1 * torch.eye(d, dtype=torch.float64)
+
+
+def test_frechet_against_the_matrix_root():
+    mu_p, mu_q = torch.randn(2, 4, dtype=torch.float64)
+    cov_p, cov_q = covariance(4, 1), covariance(4, 2)
+    root = torch.as_tensor(sqrtm((cov_p @ cov_q).numpy()).real)
+    expected = ((mu_p - mu_q) ** 2).sum() + (cov_p + cov_q - 2 * root).trace()
+    torch.testing.assert_close(frechet_gaussian(mu_p, cov_p, mu_q, cov_q), expected)
+
+
+def test_frechet_in_one_dimension_and_of_a_shift():
+    one = torch.ones(1, dtype=torch.float64)
+    value = frechet_gaussian(3 * one, 4 * one[None], one, 9 * one[None])
+    assert value.item() == pytest.approx(4 + 1)
+    x = torch.randn(50, 5)
+    assert frechet_distance(x, x + 2).item() == pytest.approx(20, rel=1e-5)
+
+
+def test_distances_of_equal_and_degenerate_sets():
+    x = torch.randn(40, 6)
+    assert frechet_distance(x, x).item() == pytest.approx(0, abs=1e-6)
+    constant = torch.ones(10, 6)
+    assert frechet_distance(constant, constant).item() == 0
+    assert frechet_distance(constant, 3 * constant).item() == pytest.approx(24)
+    assert math.isfinite(kernel_distance(constant, constant).item())
+    assert precision_recall(constant, constant).precision == 1
+
+
+def test_kernel_distance_is_unbiased_and_has_its_closed_form():
+    """With one dimension and moments m: E k(x, y) is a polynomial of moments."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 3000, 1, generator=generator, dtype=torch.float64)
+    y = 0.5 + y
+
+    def expected_kernel(shift_a, shift_b):
+        # E(ab + 1)³ with a, b independent: Σ C(3, r) E aʳ E bʳ.
+        moments = [[1, s, 1 + s * s, s**3 + 3 * s] for s in (shift_a, shift_b)]  # of N(s, 1)
+        return sum(math.comb(3, r) * moments[0][r] * moments[1][r] for r in range(4))
+
+    expected = expected_kernel(0, 0) + expected_kernel(0.5, 0.5) - 2 * expected_kernel(0, 0.5)
+    # Standard error from ten parts of the samples.
+    parts = torch.stack(
+        [kernel_distance(a, b) for a, b in zip(x.chunk(10), y.chunk(10), strict=True)]
+    )
+    error = (parts.mean() - expected).abs() / (parts.std() / math.sqrt(10))
+    assert error < 3
+    same = torch.stack([kernel_distance(*torch.randn(2, 8, 2)) for _ in range(400)])
+    assert same.mean().abs() < 3 * same.std() / 20
+    assert same.min() < 0
+
+
+def test_precision_and_recall_tell_fidelity_from_diversity():
+    generator = torch.Generator().manual_seed(0)
+    two_modes = torch.cat([torch.randn(200, 2, generator=generator) + s for s in (-10.0, 10.0)])
+    one_mode = torch.randn(400, 2, generator=generator) - 10
+    collapsed = precision_recall(two_modes, one_mode)
+    assert collapsed.precision > 0.9
+    assert collapsed.recall < 0.6
+    assert collapsed.coverage < 0.6
+    blurred = precision_recall(one_mode, two_modes)
+    assert blurred.precision < 0.6
+    assert blurred.recall > 0.9
+    assert blurred.density < 0.75
+    same = precision_recall(two_modes, two_modes)
+    assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
+
+
+def test_precision_and_recall_by_hand():
+    """On the line with k = 1: real balls around 0, 1, 3 reach 1, 1, 2."""
+    real = torch.tensor([[0.0], [1.0], [3.0]])
+    fake = torch.tensor([[-0.5], [4.5], [20.0]])
+    value = precision_recall(real, fake, k=1)
+    # −0.5 lies in the ball of 0; 4.5 in that of 3; 20 in none. Fake balls reach 5, 5, 15.5.
+    assert value.precision == pytest.approx(2 / 3)
+    assert value.recall == pytest.approx(1)
+    assert value.density == pytest.approx(2 / 3)
+    assert value.coverage == pytest.approx(2 / 3)
+
+
+def test_modes_by_hand():
+    centres = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    samples = torch.tensor([[0.1, 0.0], [0.0, 0.2], [5.0, 0.29], [5.0, 0.31], [9.0, 9.0]])
+    value = modes_covered(samples, centres, std=0.1, least=0.1)
+    assert value.modes == 2
+    assert value.high_quality == pytest.approx(3 / 5)
+    assert value.shares.tolist() == pytest.approx([0.4, 0.2, 0.0])
+    assert modes_covered(samples, centres, std=0.1, least=0.3).modes == 1
+
+
+def test_a_true_gaussian_has_its_share_of_high_quality():
+    samples = 0.2 * torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+    value = modes_covered(samples, torch.zeros(1, 2), std=0.2)
+    assert value.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.003)
+
+
+@pytest.mark.parametrize(
+    "metric", [frechet_distance, kernel_distance, precision_recall], ids=lambda m: m.__name__
+)
+def test_bad_features_are_named(metric):
+    x = torch.randn(10, 3)
+    with pytest.raises(ValueError, match="at least"):
+        metric(x, x[:1])
+    with pytest.raises(ValueError, match=r"\(N, d\) and \(M, d\)"):
+        metric(x, x[:, :2])
+    with pytest.raises(ValueError, match="NaN"):
+        metric(x, x * math.nan)
+    with pytest.raises(TypeError, match="list"):
+        metric([[1.0]], x)
+
+
+def test_the_classifier_is_reproducible_and_its_features_are_standardized():
+    data = digits()
+    a, b = (train_classifier(data, steps=200) for _ in range(2))
+    images = intensities(data.train, data.levels)
+    torch.testing.assert_close(a.features(images), b.features(images))
+    torch.testing.assert_close(a.features(images).std(0), torch.ones(32))
+    assert a.accuracy(intensities(data.test, data.levels), data.test_labels) > 0.8
+    with pytest.raises(ValueError, match=r"\(N, 1, 8, 8\)"):
+        Classifier((1, 8, 8), 10)(torch.rand(2, 1, 8, 9))
