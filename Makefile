@@ -53,6 +53,10 @@ notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are comp
 
 results: $(STAMP) ## Reproduce the recorded results (long)
 	$(BIN)/python -m benchmarks.results_autoregressive --seconds 300 --seeds 0 1 2
+	$(BIN)/python -m benchmarks.results_gan
+
+bench: $(STAMP) ## Measure the samplers' speed and print one table
+	$(BIN)/python -m benchmarks.sampling
 
 clean: ## Remove what was built
 	rm -rf _build
