@@ -61,7 +61,7 @@ def game_value(logit: LogDensity, log_p: LogDensity, log_q: LogDensity, points: 
         points: where to evaluate, increasing, shape ``(P,)``; the trapezoidal rule is used.
 
     Returns:
-        V in nats, a scalar: at most 2·JSD − log 4, which D* attains, and −log 4 if p = q.
+        V in nats, a scalar. It is at most 2·JSD − log 4, which D* attains; −log 4 if p = q.
     """
     a = logit(points)
     integrand = log_p(points).exp() * logsigmoid(a) + log_q(points).exp() * logsigmoid(-a)

@@ -26,7 +26,7 @@ class DiracMethod:
         name: what to call it.
         field: maps states (θ, ψ), shape ``(..., 2)``, to velocities, same shape.
         jacobian: of `field` at the equilibrium, rows (θ̇, ψ̇); None where it does not exist.
-        clip: bound on |ψ| after each step, or None.
+        clip: bound on the size of ψ after each step, or None.
     """
 
     name: str
@@ -123,10 +123,10 @@ def wasserstein(clip: float | None = None) -> DiracMethod:
 
 
 def wasserstein_gp(weight: float) -> DiracMethod:
-    r"""WGAN-GP: θ̇ = ψ, ψ̇ = −θ − 2λ(|ψ| − 1) sign ψ.
+    r"""WGAN-GP: θ̇ = ψ and :math:`\dot\psi = -\theta - 2\lambda(|\psi| - 1)\,\mathrm{sign}\,\psi`.
 
     The gradient of a(x) = ψx is ψ at every point, interpolates included. The penalty pushes
-    |ψ| to 1 although the equilibrium needs ψ = 0, where the field jumps: it has no Jacobian there, and
+    its size to 1 although the equilibrium needs ψ = 0, where the field jumps: it has no Jacobian there, and
     training ends on a cycle around the equilibrium.
 
     Args:
@@ -175,7 +175,7 @@ def update_eigenvalues(
 def predicted_radius(
     method: DiracMethod, start: float, steps: int, step_size: float, *, alternating: bool = False
 ) -> float | None:
-    """Distance from the equilibrium that the largest eigenvalue predicts: start · |λ|ⁿ.
+    """Distance from the equilibrium that the largest eigenvalue predicts, start · modulusⁿ.
 
     It describes the linearized update, so it holds near the equilibrium and up to a constant factor
     (exactly, if the update's Jacobian is a multiple of a rotation).

@@ -108,7 +108,8 @@ def players(
 
     def discriminator_loss(model: GAN, batch: Batch, progress: Tensor) -> Terms:
         real, labels = _split(model, batch)
-        fake = model(_noise(model, real), labels).detach()
+        with torch.no_grad():  # detached: this step sends nothing to the generator
+            fake = model(_noise(model, real), labels)
         discriminator = partial(model.discriminator, labels=labels)
         on_real, on_fake = discriminator(real), discriminator(fake)
         loss = judge(on_real, on_fake)

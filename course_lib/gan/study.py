@@ -263,7 +263,8 @@ def _kernel_kl(law: Law, true: Tensor, fake: Tensor) -> Tensor:
     kernel = kernel / kernel.sum(0)
 
     def density(samples: Tensor) -> Tensor:
-        cells = torch.bucketize(samples.clamp(edges[0], edges[-1]), edges[1:-1])  # (..., n)
+        share = (samples - edges[0]) / (edges[-1] - edges[0])
+        cells = (share * len(centres)).long().clamp(0, len(centres) - 1)  # (..., n)
         counts = torch.zeros(*samples.shape[:-1], len(centres))
         counts.scatter_add_(-1, cells, torch.ones_like(samples))
         mass = counts @ kernel.T / samples.shape[-1] + 1e-6 * (edges[1] - edges[0]) / law.std

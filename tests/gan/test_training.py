@@ -54,6 +54,20 @@ def test_the_discriminator_moves_only_in_its_own_turn_and_the_generator_in_its()
         assert not torch.equal(weights(getattr(model, moves)), before[moves])
 
 
+def test_the_discriminators_step_sends_nothing_to_the_generator():
+    """Generated examples are detached: for the discriminator, for the penalty, and in the gradients."""
+    seen = []
+
+    def penalty(discriminator, real, fake):
+        seen.append(fake.requires_grad)
+        return torch.zeros(())
+
+    model = small()
+    run(model, players(penalty=penalty)[:1])
+    assert not any(seen)
+    assert all(p.grad is None for p in model.generator.parameters())
+
+
 def test_one_step_is_two_steps_of_plain_torch():
     """k = 2 on plain gradient descent, written out; with detach and fresh batches."""
     model, twin = small(), small()
