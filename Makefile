@@ -30,6 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP) ## Create .venv and install everything
 
 book: $(STAMP) ## Execute the notebooks and build the site
+	$(BIN)/python tools/notebooks.py execute
 	$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@echo "The book: $(CURDIR)/$(SITE)/index.html"
 

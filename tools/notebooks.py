@@ -4,20 +4,30 @@ Stored notebooks carry no outputs, except those of cells with the tag ``nbval-ch
 whose text is compared when the notebook is executed again; and each starts with the same
 set-up cell, which names the repository's address of ``_config.yml``.
 
+    python tools/notebooks.py execute              execute for the book what its cache lacks
     python tools/notebooks.py refresh [FILE ...]   execute, keep only the compared outputs
     python tools/notebooks.py sync                 write address and set-up cell everywhere
 """
 
 import argparse
+import os
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
 import yaml
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from nbclient import NotebookClient
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+from reproducible_build import cache_folder, prepare_kernels  # noqa: E402
+
 COMPARED = "nbval-check-output"
 SETUP = """\
 # Set-up: nothing happens on your own machine; on Colab the course's library is installed.
@@ -81,6 +91,47 @@ def refresh(path: Path) -> None:
     write(notebook, path)
 
 
+def execute(jobs: int) -> None:
+    """Execute what the book's cache does not hold, several notebooks at once.
+
+    The book's build would execute one after another; it finds these in its cache.
+
+    Raises:
+        SystemExit: a notebook failed; the message names it and shows the error.
+    """
+    prepare_kernels()
+    cache = get_cache(str(cache_folder()))
+
+    def is_cached(path: Path) -> bool:
+        try:
+            cache.match_cache_notebook(nbformat.read(path, as_version=4))
+        except KeyError:
+            return False
+        return True
+
+    def run(path: Path) -> tuple[Path, ExecutionResult]:
+        notebook = nbformat.read(path, as_version=4)
+        return path, single_nb_execution(
+            notebook, str(path.parent), timeout=600, allow_errors=False
+        )
+
+    missing = [path for path in notebooks() if not is_cached(path)]
+    failed = []
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(missing), unit="notebook") as bar:
+        for done in as_completed([pool.submit(run, path) for path in missing]):
+            path, result = done.result()
+            bar.write(f"{path.relative_to(ROOT)}: {result.time:.0f} s")
+            bar.update()
+            if result.err is not None:
+                failed.append(f"{path.relative_to(ROOT)} failed:\n{result.exc_string}")
+                continue
+            record = cache.add_nb_to_project(str(path))
+            bundle = CacheBundleIn(result.nb, record.uri, data={"execution_seconds": result.time})
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    if failed:
+        raise SystemExit("\n".join(failed))
+
+
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write with stable cell names, so that a stored notebook changes only where its text does."""
     for index, cell in enumerate(notebook.cells):
@@ -113,15 +164,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser(
-        "refresh", help="execute notebooks, keep only the compared outputs"
-    ).add_argument("files", nargs="*", type=Path, help="notebooks; all of them if none is named")
-    commands.add_parser(
-        "sync", help="write the repository's address and the set-up cell everywhere"
-    )
+    command = commands.add_parser("execute", help="execute for the book what its cache lacks")
+    command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at once")
+    command = commands.add_parser("refresh", help="execute, keep only the compared outputs")
+    command.add_argument("files", nargs="*", type=Path, help="notebooks; all if none is named")
+    commands.add_parser("sync", help="write the address and the set-up cell everywhere")
     arguments = parser.parse_args()
     if arguments.command == "sync":
         sync()
+    elif arguments.command == "execute":
+        execute(arguments.jobs)
     else:
         for path in tqdm(arguments.files or notebooks(), unit="notebook"):
             refresh(path)

@@ -27,10 +27,20 @@ def library_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def configure(app: Sphinx, config: Config) -> None:
-    config.nb_execution_cache_path = str(ROOT / "_build" / "notebooks" / library_digest())
-    # Kernels inherit the environment: one thread (no spinning workers), and no progress bars on pages.
+def cache_folder() -> Path:
+    """Where executed notebooks are kept for this state of the library."""
+    return ROOT / "_build" / "notebooks" / library_digest()
+
+
+def prepare_kernels() -> None:
+    """Set what kernels inherit: one thread each, no progress bars on pages."""
+    # With several busy processes, spinning workers cost far more than they bring.
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TQDM_DISABLE="1")
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    config.nb_execution_cache_path = str(cache_folder())
+    prepare_kernels()
 
 
 def drop_unused_scripts(app, pagename, templatename, context, doctree) -> None:
