@@ -220,6 +220,19 @@ def linear_decay(progress: float) -> float:
     return 1 - progress
 
 
+def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], object], None]:
+    """Average floating-point tensors; copy others, since a mean of indices or masks is none."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: object) -> None:
+        if averaged[0].is_floating_point():  # the lists hold tensors of one type
+            average(averaged, current, count)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
+
+
 class _Objective(nn.Module):
     """The loss as one module, so that one forward pass of it is what Fabric wraps."""
 
@@ -277,7 +290,7 @@ class _State:
             objective, build(parameters, lr=learning_rate)
         )
         self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+            AveragedModel(model, multi_avg_fn=_moving_average(ema), use_buffers=True)
             if ema is not None
             else None
         )
