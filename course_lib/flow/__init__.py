@@ -21,7 +21,7 @@ from course_lib.flow.glow import Glow, glow_step
 from course_lib.flow.iaf import IAF
 from course_lib.flow.image import Invertible1x1Convolution, MultiScale, Permutation, Squeeze
 from course_lib.flow.maf import MAF
-from course_lib.flow.masks import alternating_mask, channel_mask, checkerboard_mask
+from course_lib.flow.masks import alternating_mask, channel_mask, checkerboard_mask, half_mask
 from course_lib.flow.nice import NICE
 from course_lib.flow.planar import Planar
 from course_lib.flow.planar_flow import PlanarFlow
@@ -67,5 +67,6 @@ __all__ = [
     "density_bits_per_dim",
     "discrete_log_prob",
     "glow_step",
+    "half_mask",
     "standard_normal_log_prob",
 ]

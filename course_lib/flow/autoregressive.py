@@ -53,6 +53,9 @@ class MaskedAutoregressive(Transform):
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
         self.dropout = nn.Dropout(dropout)
         self.steps = self._steps()
+        # How many entries, and how many units of every layer, each step computes.
+        known = torch.tensor([[stop, *counts] for stop, counts in self.steps])
+        self.sizes = known.diff(dim=0, prepend=torch.zeros_like(known[:1])).T.tolist()
         nn.init.zeros_(self.layers[-1].weight)  # starts as the identity
         nn.init.zeros_(self.layers[-1].bias)
 
@@ -119,30 +122,42 @@ class MaskedAutoregressive(Transform):
         Returns:
             x, shape ``(N, D)``, and the log-determinant of z → x, shape ``(N,)``. No gradients.
         """
-        n = len(z)
+        with torch.inference_mode():  # views are made faster in it
+            x, log_det = self._solve_once(z)
+        return x.clone(), log_det.clone()  # ordinary tensors again
+
+    def _solve_once(self, z: Tensor) -> tuple[Tensor, Tensor]:
         weights = [layer.masked_weight() for layer in self.layers]
         # Units are rows here, so that a prefix of a layer is a contiguous block. Each starts at
         # its bias; the matrix products are added to it.
-        units = [layer.bias[:, None].repeat(1, n) for layer in self.layers]
+        units = [layer.bias[:, None].repeat(1, len(z)) for layer in self.layers]
         *hidden, outputs = units
         z = z.T.contiguous()
         x = torch.empty_like(z)  # (D, N)
-        start = 0
-        filled = [0] * len(hidden)  # units computed so far, layer by layer
-        for stop, counts in self.steps:
-            # Entries start … stop − 1 see exactly the units computed so far.
-            rows = outputs[2 * start : 2 * stop]
-            rows.addmm_(weights[-1][2 * start : 2 * stop, : filled[-1]], hidden[-1][: filled[-1]])
-            log_scale = rows[1::2].div_(self.bound).tanh_().mul_(self.bound)
-            torch.addcmul(rows[0::2], z[start:stop], log_scale.exp(), out=x[start:stop])
+        # All views that a step needs, made at once: what is known before it, and its own rows.
+        sizes, *widths = self.sizes
+        means, log_scales = (outputs[part::2].split(sizes) for part in (0, 1))
+        rows = outputs.split([2 * size for size in sizes])
+        row_weights = weights[-1].split([2 * size for size in sizes])
+        blocks = [h.split(width) for h, width in zip(hidden, widths, strict=True)]
+        block_weights = [w.split(width) for w, width in zip(weights, widths, strict=False)]
+        z_parts, x_parts = z.split(sizes), x.split(sizes)
+        filled = 0  # units of the last hidden layer computed so far
+        for step, (stop, counts) in enumerate(self.steps):
+            # The step's entries see exactly the units computed so far.
+            rows[step].addmm_(
+                row_weights[step].narrow(1, 0, filled), hidden[-1].narrow(0, 0, filled)
+            )
+            raw = log_scales[step]
+            log_scale = raw.div_(raw.abs().div_(self.bound).add_(1))  # as in `bounded`
+            torch.addcmul(means[step], z_parts[step], log_scale.exp(), out=x_parts[step])
             # Now the units that see these entries, but none after them.
             below, seen = x, stop
             for layer, count in enumerate(counts):
-                if count > filled[layer]:
-                    block = hidden[layer][filled[layer] : count]
-                    block.addmm_(weights[layer][filled[layer] : count, :seen], below[:seen]).relu_()
+                block_weight = block_weights[layer][step].narrow(1, 0, seen)
+                blocks[layer][step].addmm_(block_weight, below.narrow(0, 0, seen)).relu_()
                 below, seen = hidden[layer], count
-            start, filled = stop, counts
+            filled = counts[-1]
         return x.T.contiguous(), outputs[1::2].sum(0)
 
     def _steps(self) -> list[tuple[int, list[int]]]:

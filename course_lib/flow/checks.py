@@ -18,7 +18,7 @@ from course_lib.flow.glow import Glow
 from course_lib.flow.iaf import IAF
 from course_lib.flow.image import Invertible1x1Convolution, MultiScale, Permutation, Squeeze
 from course_lib.flow.maf import MAF
-from course_lib.flow.masks import alternating_mask, channel_mask, checkerboard_mask
+from course_lib.flow.masks import alternating_mask, channel_mask, checkerboard_mask, half_mask
 from course_lib.flow.nice import NICE
 from course_lib.flow.planar import Planar
 from course_lib.flow.planar_flow import PlanarFlow
@@ -40,7 +40,7 @@ def jacobian_error(transform: Transform, x: Tensor) -> tuple[float, float]:
         are relative to max(1, |log-determinant|).
     """
     z, log_det = transform(x)
-    x_back, log_det_inverse = transform.inverse(z.detach())
+    log_det_inverse = transform.inverse(z.detach())[1]
     forward = _worst(log_det, [_log_det(transform.forward, p) for p in x])
     inverse = _worst(log_det_inverse, [_log_det(transform.inverse, p) for p in z.detach()])
     return forward, inverse
@@ -107,6 +107,7 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "Planar": lambda: Planar((5,)),
     "AdditiveCoupling": lambda: _vector_coupling(AdditiveCoupling, alternating_mask((5,))),
     "AffineCoupling": lambda: _vector_coupling(AffineCoupling, alternating_mask((5,))),
+    "AffineCoupling, halves": lambda: _vector_coupling(AffineCoupling, half_mask((5,), flip=True)),
     "AffineCoupling, any mask": lambda: _vector_coupling(
         AffineCoupling, torch.tensor([True, True, False, True, False])
     ),
@@ -128,8 +129,8 @@ MODELS: dict[str, Callable[[], Flow]] = {
     "NICE": lambda: NICE((4,), hidden=(16,), layers=4),
     "RealNVP": lambda: RealNVP((4,), hidden=(16,), layers=4),
     "RealNVP, images": lambda: RealNVP((1, 4, 4), hidden=(16,), layers=2, logit=0.05),
-    "MultiScaleRealNVP": lambda: MultiScaleRealNVP((1, 4, 4), width=8, couplings=2, logit=0.05),
-    "Glow": lambda: Glow((1, 4, 4), width=8, steps=2, logit=0.05),
+    "MultiScaleRealNVP": lambda: MultiScaleRealNVP((1, 4, 4), width=8, couplings=2),
+    "Glow": lambda: Glow((1, 4, 4), width=8, steps=2),
     "MAF": lambda: MAF((4,), hidden=(16, 16), layers=3),
     "IAF": lambda: IAF((4,), hidden=(16, 16), layers=3),
     "PlanarFlow": lambda: PlanarFlow((4,), layers=6),
@@ -147,7 +148,7 @@ PLANE_MODELS: dict[str, Callable[[], Flow]] = {
 }
 
 
-def build(make: Callable[[], Transform], *, seed: int = 0, spread: float = 0.3) -> Transform:
+def build(make: Callable[[], Transform], *, seed: int = 0, spread: float = 0.2) -> Transform:
     """Build an instance in float64 with random parameters, so that no log-determinant is 0.
 
     New flows are close to the identity, where a wrong formula can look right.

@@ -9,16 +9,17 @@ from course_lib.flow.transform import Transform
 def bounded(raw: Tensor, bound: float) -> Tensor:
     """Squash a network's output into (−bound, bound), with slope 1 at 0.
 
-    A log-scale made this way cannot overflow, however far out the input lies.
+    A log-scale made this way cannot overflow, however far out the input lies. A hyperbolic tangent
+    would do as well, at four times the cost.
 
     Args:
         raw: any shape.
         bound: largest absolute value.
 
     Returns:
-        bound · tanh(raw / bound), same shape.
+        raw / (1 + |raw| / bound), same shape.
     """
-    return bound * torch.tanh(raw / bound)
+    return raw / (1 + raw.abs() / bound)
 
 
 class Coupling(Transform):
@@ -48,26 +49,35 @@ class Coupling(Transform):
         self.register_buffer("kept", kept)
         self.register_buffer("transformed", transformed)
         self.register_buffer("order", torch.cat([kept, transformed]).argsort())
+        # Where the mask is two blocks, views do what gathering does otherwise.
+        self.blocks = [len(kept), len(transformed)] if flat.diff().sum() == 1 else None
+        self.kept_first = bool(flat[0])
         self.conditioner = conditioner
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        flat = x.flatten(1)
-        kept = flat.index_select(1, self.kept)
-        changed, log_slope = self._transform(
-            flat.index_select(1, self.transformed), self.conditioner(kept)
-        )
+        kept, changing = self._split(x.flatten(1))
+        changed, log_slope = self._transform(changing, self.conditioner(kept))
         return self._merge(kept, changed), log_slope.sum(1)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        flat = z.flatten(1)
-        kept = flat.index_select(1, self.kept)
-        changed, log_slope = self._untransform(
-            flat.index_select(1, self.transformed), self.conditioner(kept)
-        )
+        kept, changing = self._split(z.flatten(1))
+        changed, log_slope = self._untransform(changing, self.conditioner(kept))
         return self._merge(kept, changed), log_slope.sum(1)
 
+    def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        if self.blocks is None:
+            return flat.index_select(1, self.kept), flat.index_select(1, self.transformed)
+        if self.kept_first:
+            kept, changing = flat.split(self.blocks, 1)
+        else:
+            changing, kept = flat.split(self.blocks[::-1], 1)
+        return kept, changing
+
     def _merge(self, kept: Tensor, changed: Tensor) -> Tensor:
-        flat = torch.cat([kept, changed], 1).index_select(1, self.order)
+        if self.blocks is None:
+            flat = torch.cat([kept, changed], 1).index_select(1, self.order)
+        else:
+            flat = torch.cat([kept, changed] if self.kept_first else [changed, kept], 1)
         return flat.unflatten(1, self.event_shape)
 
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -65,6 +65,15 @@ class Flow(Transform):
         require_batch(z, self.latent_shape, "z")
         return self.transform.inverse(z)
 
+    def initialize(self, x: Tensor) -> Tensor:
+        """Set what is to be set from a first batch of data, and return z for it.
+
+        Args:
+            x: shape ``(N, *event_shape)``; the training set, or a good part of it.
+        """
+        require_batch(x, self.event_shape)
+        return self.transform.initialize(x)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density, equation ``eq-change-of-variables``.
 

@@ -7,6 +7,23 @@ import torch
 from torch import Tensor
 
 
+def half_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
+    """The first half of the entries, in the order of the flattened event.
+
+    Args:
+        event_shape: shape of one x.
+        flip: exchange true and false; successive layers must alternate.
+
+    Returns:
+        A boolean mask of shape `event_shape`.
+
+    Raises:
+        ValueError: there is only one entry, so that nothing is left to condition on.
+    """
+    size = _size(event_shape)
+    return ((torch.arange(size) < size // 2) != flip).reshape(*event_shape)
+
+
 def alternating_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
     """Every other entry, in the order of the flattened event.
 
@@ -20,12 +37,7 @@ def alternating_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
     Raises:
         ValueError: there is only one entry, so that nothing is left to condition on.
     """
-    size = math.prod(event_shape)
-    if size < 2:
-        raise ValueError(
-            f"event_shape is {tuple(event_shape)}; at least two entries are expected, since a "
-            f"coupling transforms some entries given the others. Use ElementwiseAffine for one."
-        )
+    size = _size(event_shape)
     return (torch.arange(size) % 2 == int(flip)).reshape(*event_shape)
 
 
@@ -74,6 +86,16 @@ def channel_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
         )
     first = torch.arange(channels) < channels // 2
     return (first != flip)[:, None, None].expand(channels, height, width).clone()
+
+
+def _size(event_shape: Sequence[int]) -> int:
+    size = math.prod(event_shape)
+    if size < 2:
+        raise ValueError(
+            f"event_shape is {tuple(event_shape)}; at least two entries are expected, since a "
+            f"coupling transforms some entries given the others. Use ElementwiseAffine for one."
+        )
+    return size
 
 
 def _image_shape(event_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -7,14 +7,14 @@ from course_lib.flow.coupling import AffineCoupling
 from course_lib.flow.elementwise import ActNorm, preprocessing
 from course_lib.flow.flow import Flow
 from course_lib.flow.image import MultiScale, Squeeze
-from course_lib.flow.masks import alternating_mask, channel_mask, checkerboard_mask
+from course_lib.flow.masks import channel_mask, checkerboard_mask, half_mask
 from course_lib.flow.transform import Composition
 
 
 class RealNVP(Flow):
     """Affine couplings with multilayer perceptrons, on the flattened entries.
 
-    Images with even sides get checkerboard masks, everything else alternating ones.
+    Images with even sides get checkerboard masks; everything else is split into halves.
 
     Args:
         event_shape: shape of one x.
@@ -37,7 +37,7 @@ class RealNVP(Flow):
         bound: float = 2.0,
     ) -> None:
         image = len(event_shape) == 3 and event_shape[1] % 2 == event_shape[2] % 2 == 0
-        make_mask = checkerboard_mask if image else alternating_mask
+        make_mask = checkerboard_mask if image else half_mask
         transforms = preprocessing(event_shape, logit)
         for index in range(layers):
             mask = make_mask(event_shape, flip=index % 2 == 1)

@@ -1,15 +1,13 @@
 """Coupling by rational-quadratic splines: flexible monotone curves with a formula for the inverse."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.flow.coupling import Coupling
+from course_lib.flow.coupling import Coupling, bounded
 
-MIN_BIN = 1e-3  # least width and height of a bin, as a share of the interval
-MIN_SLOPE = 1e-3  # least slope at a knot
+MIN_BIN = 0.01  # least width and height of a bin, as a share of the interval
+MAX_LOG_SLOPE = 3.0  # largest absolute log-slope at a knot
 
 
 class SplineCoupling(Coupling):
@@ -34,12 +32,12 @@ class SplineCoupling(Coupling):
         self.bins, self.limit = bins, limit
 
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return spline(x, *self._split(parameters), self.limit)
+        return spline(x, *self._curves(parameters), self.limit)
 
     def _untransform(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return spline_inverse(z, *self._split(parameters), self.limit)
+        return spline_inverse(z, *self._curves(parameters), self.limit)
 
-    def _split(self, parameters: Tensor) -> tuple[Tensor, ...]:
+    def _curves(self, parameters: Tensor) -> tuple[Tensor, ...]:
         return parameters.transpose(1, 2).split((self.bins, self.bins, self.bins - 1), -1)
 
 
@@ -116,9 +114,8 @@ def _knots(
         # The ends are exact, so that the curve meets the identity there.
         return F.pad(F.pad(inner, (1, 0), value=-limit), (0, 1), value=limit)
 
-    # Free parameters 0 give slope 1: with equal bins, the identity.
-    offset = math.log(math.expm1(1 - MIN_SLOPE))
-    slopes = F.pad(MIN_SLOPE + F.softplus(slopes + offset), (1, 1), value=1.0)
+    # Free parameters 0 give slope 1 and equal bins: the identity.
+    slopes = F.pad(bounded(slopes, MAX_LOG_SLOPE).exp(), (1, 1), value=1.0)
     return positions(widths), positions(heights), slopes
 
 

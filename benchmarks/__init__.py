@@ -1,0 +1,1 @@
+"""Timings against other libraries: contenders interleaved in one process, medians and ratios."""
