@@ -1,1 +1,1 @@
-"""Timings against other libraries: contenders interleaved in one process, medians and ratios."""
+"""Measurements that take longer than a test: speed, and the recorded results."""

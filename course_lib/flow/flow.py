@@ -107,7 +107,7 @@ class Flow(Transform):
         require_positive_integer(n, "n")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; a positive number is expected.")
-        parameter = next(self.parameters())
+        parameter = next(self.parameters(), torch.empty(0))
         z = torch.randn(
             n,
             *self.latent_shape,

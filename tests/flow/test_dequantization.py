@@ -20,6 +20,7 @@ from course_lib.flow import (
 )
 from course_lib.flow.checks import build
 from course_lib.flow.transform import Composition
+from course_lib.protocols import Bound, Sampler
 from course_lib.training import fit
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -169,6 +170,8 @@ def test_levels_survive_dequantization():
 def test_samples_are_grey_levels_and_reproducible():
     model = DequantizedFlow(build(lambda: RealNVP((1, 2, 2), layers=2, logit=0.05)), LEVELS)
     first, second = (model.sample(20, generator=torch.Generator().manual_seed(3)) for _ in "ab")
+    assert isinstance(model, Bound)
+    assert isinstance(model, Sampler)
     assert torch.equal(first, second)
     assert first.dtype == torch.int64
     assert first.min() >= 0

@@ -61,7 +61,7 @@ def test_change_of_variables_on_the_line(formula):
             log_p_z + jacobian.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
         ),
     },
-    implemented_by="course_lib.flow.Flow.log_prob",
+    implemented_by="course_lib.flow.flow.Flow.log_prob",
 )
 def test_change_of_variables(formula):
     # A linear map makes a Gaussian with a covariance that torch knows.
@@ -93,7 +93,7 @@ def test_change_of_variables(formula):
             Composition(transforms)(x)[1] - 2 * transforms[0](x)[1]
         ),
     },
-    implemented_by="course_lib.flow.Composition",
+    implemented_by="course_lib.flow.transform.Composition",
 )
 def test_composition(formula):
     names = ("Planar", "AffineCoupling", "MaskedAutoregressive")
@@ -139,7 +139,7 @@ def test_determinant_lemma(formula):
             -(1 + (u @ w) * (1 - torch.tanh(x @ w + b) ** 2)).abs().log()
         ),
     },
-    implemented_by="course_lib.flow.Planar",
+    implemented_by="course_lib.flow.planar.Planar",
 )
 def test_planar(formula):
     u, w, b = torch.randn(4), torch.randn(4), torch.tensor(0.7)
@@ -161,7 +161,7 @@ def direction(v, w):
         "the old product kept": lambda v, w: v + (F.softplus(w @ v) - 1) * w / (w @ w),
         "unconstrained": lambda v, w: v,
     },
-    implemented_by="course_lib.flow.Planar.direction",
+    implemented_by="course_lib.flow.planar.Planar.direction",
 )
 def test_planar_direction(formula):
     w = torch.randn(4)
@@ -186,7 +186,7 @@ def test_planar_direction(formula):
         "sign of the scale": lambda z_b, s, t: (z_b - t) * torch.exp(s),
         "sign of the shift": lambda z_b, s, t: (z_b + t) * torch.exp(-s),
     },
-    implemented_by="course_lib.flow.AffineCoupling",
+    implemented_by="course_lib.flow.coupling.AffineCoupling",
 )
 def test_affine_coupling(formula):
     coupling = build(TRANSFORMS["AffineCoupling"], spread=0.4)
@@ -209,7 +209,7 @@ def test_affine_coupling(formula):
         "summed over the batch": lambda s: s.sum().expand(len(s)),
         "scales, not their logarithms": lambda s: s.exp().sum(1),
     },
-    implemented_by="course_lib.flow.AffineCoupling",
+    implemented_by="course_lib.flow.coupling.AffineCoupling",
 )
 def test_affine_coupling_log_determinant(formula):
     network = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 6))
@@ -282,7 +282,7 @@ def test_rational_quadratic(formula):
             height * width * torch.det(weight).abs()
         ),
     },
-    implemented_by="course_lib.flow.Invertible1x1Convolution",
+    implemented_by="course_lib.flow.image.Invertible1x1Convolution",
 )
 def test_glow_log_determinant(formula):
     layer = build(TRANSFORMS["Invertible1x1Convolution"])
@@ -311,7 +311,7 @@ def test_glow_log_determinant(formula):
             standard_normal_log_prob(x * torch.exp(-alpha) - mean) - alpha.sum(1)
         ),
     },
-    implemented_by="course_lib.flow.MaskedAutoregressive",
+    implemented_by="course_lib.flow.autoregressive.MaskedAutoregressive",
 )
 def test_maf(formula):
     layer = build(lambda: MaskedAutoregressive((6,), (16, 16)))
@@ -414,7 +414,7 @@ def _box():
         ),
         "counted for one pixel": lambda log_p, d, levels: log_p.mean(1) - math.log(levels),
     },
-    implemented_by="course_lib.flow.discrete_log_prob",
+    implemented_by="course_lib.flow.dequantization.discrete_log_prob",
 )
 def test_dequantization_bound(formula, box):
     levels, log_p, log_mass, _ = box
@@ -440,7 +440,7 @@ def test_dequantization_bound(formula, box):
             (log_p - log_q).mean(1) - d * math.log(levels)
         ),
     },
-    implemented_by="course_lib.flow.DequantizedFlow.elbo",
+    implemented_by="course_lib.flow.dequantization.DequantizedFlow.elbo",
 )
 def test_variational_dequantization(formula, box):
     levels, log_p, log_mass, u = box
@@ -463,7 +463,7 @@ def test_variational_dequantization(formula, box):
         "log k dropped": lambda log_w: log_w.logsumexp(0),
         "largest weight": lambda log_w: log_w.max(0).values,
     },
-    implemented_by="course_lib.flow.DequantizedFlow.importance_bound",
+    implemented_by="course_lib.flow.dequantization.DequantizedFlow.importance_bound",
 )
 def test_dequantization_importance(formula):
     # Four equally likely values of the noise: expectations over k draws are finite sums.
@@ -496,7 +496,7 @@ def test_dequantization_importance(formula):
             math.log(1 - 2 * alpha) - (alpha + (1 - 2 * alpha) * y).log()
         ).sum(1),
     },
-    implemented_by="course_lib.flow.Logit",
+    implemented_by="course_lib.flow.elementwise.Logit",
 )
 def test_logit(formula):
     alpha, y = 0.05, torch.rand(6, 3)
@@ -519,7 +519,7 @@ def test_logit(formula):
             math.log2(levels) + log_p / (math.prod(shape) * math.log(2))
         ),
     },
-    implemented_by="course_lib.flow.density_bits_per_dim",
+    implemented_by="course_lib.flow.dequantization.density_bits_per_dim",
 )
 def test_bits_per_dim(formula):
     # A density that is constant on every box is a discrete law: its code length is known.

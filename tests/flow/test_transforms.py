@@ -79,14 +79,14 @@ def test_gradients_reach_every_parameter_in_both_directions(case):
         assert all(g.abs().max() > 0 for g in gradients)
 
 
-@pytest.mark.parametrize("name", [*TRANSFORMS, *MODELS])
+# Compositions of transforms that are checked one by one are left out, and what has no parameters.
+WITH_PARAMETERS = [n for n in TRANSFORMS if n not in ("Logit", "Permutation", "Squeeze")]
+
+
+@pytest.mark.parametrize("name", [*WITH_PARAMETERS, "PlanarFlow", "IAF"])
 def test_gradient_of_the_inverse_is_that_of_finite_differences(name):
-    if name in MODELS and name not in ("PlanarFlow", "IAF"):
-        pytest.skip("compositions of transforms that are checked one by one")
     transform = build(ALL[name])
     parameters = list(transform.parameters())
-    if not parameters:
-        pytest.skip("no parameters")
     z = transform(probe(transform, 3))[0].detach()
 
     def value():

@@ -1,8 +1,8 @@
 """Bits per dimension of the flows on the digits, with uniform and with learned noise.
 
-    python -m benchmarks.flow_digits                         all rows, one seed
-    python -m benchmarks.flow_digits --models RealNVP --seeds 0 1 2
-    python -m benchmarks.flow_digits --noise uniform
+    python -m benchmarks.results_flow                         all rows, one seed
+    python -m benchmarks.results_flow --models RealNVP --seeds 0 1 2
+    python -m benchmarks.results_flow --noise uniform
 
 Training, validation and test split are those of course_lib.data.digits. Every run stops at its best
 validation value, from averaged weights; the test split is looked at once, at the end.
@@ -44,7 +44,9 @@ class Recipe:
 RECIPES = {
     "NICE": Recipe(lambda: NICE(SHAPE, layers=6, hidden=(256, 256), dropout=0.2, logit=0.05), 2500),
     "RealNVP": Recipe(lambda: RealNVP(SHAPE, dropout=0.2, logit=0.05), 2800),
-    "MultiScaleRealNVP": Recipe(lambda: MultiScaleRealNVP(SHAPE, dropout=0.1, logit=0.05), 1000, 2e-3),
+    "MultiScaleRealNVP": Recipe(
+        lambda: MultiScaleRealNVP(SHAPE, dropout=0.1, logit=0.05), 1000, 2e-3
+    ),
     "Glow": Recipe(lambda: Glow(SHAPE, width=32, dropout=0.1, logit=0.05), 1200, 2e-3),
     "MAF": Recipe(lambda: MAF(SHAPE, dropout=0.2, logit=0.05), 2500, 2e-3),
 }
@@ -91,7 +93,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("model              noise        seed  parameters  seconds  test bits/dim  importance-100")
+    print(
+        "model              noise        seed  parameters  seconds  test bits/dim  importance-100"
+    )
     for name in arguments.models:
         for noise in arguments.noise or ("uniform", "variational"):
             for seed in arguments.seeds:
