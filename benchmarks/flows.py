@@ -36,11 +36,13 @@ class Contender:
 
 
 def course_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
+    """Build this course's RealNVP."""
     model = RealNVP((features,), layers=layers, hidden=hidden)
     return Contender(model, model.log_prob, model.sample)
 
 
 def zuko_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
+    """Build zuko's RealNVP."""
     import zuko
 
     model = zuko.flows.RealNVP(features, transforms=layers, hidden_features=hidden)
@@ -48,6 +50,7 @@ def zuko_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contend
 
 
 def nflows_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
+    """Build nflows' RealNVP: couplings with alternating masks."""
     from nflows.distributions.normal import StandardNormal
     from nflows.flows import Flow
     from nflows.nn.nets import MLP
@@ -69,6 +72,7 @@ def nflows_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Conte
 
 
 def normflows_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
+    """Build normflows' RealNVP: couplings of halves, swapped in between."""
     import normflows
 
     flows = []
@@ -84,11 +88,13 @@ def normflows_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Co
 
 
 def course_maf(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
+    """Build this course's MAF."""
     model = MAF((features,), layers=layers, hidden=hidden)
     return Contender(model, model.log_prob, model.sample)
 
 
 def zuko_maf(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
+    """Build zuko's MAF."""
     import zuko
 
     model = zuko.flows.MAF(features, transforms=layers, hidden_features=hidden)
@@ -96,6 +102,7 @@ def zuko_maf(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
 
 
 def nflows_maf(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
+    """Build nflows' MAF."""
     from nflows.distributions.normal import StandardNormal
     from nflows.flows import Flow
     from nflows.transforms import (
@@ -166,6 +173,7 @@ def report(title: str, seconds: dict[str, list[float]]) -> None:
 
 
 def realnvp(rounds: int, peers: list[str]) -> None:
+    """Time a training step, log_prob and sample of RealNVP."""
     for features, hidden in ((64, (128, 128)), (784, (256, 256))):
         contenders = {name: REALNVP[name](features, 8, hidden) for name in REALNVP if name in peers}
         sizes = {n: sum(p.numel() for p in c.model.parameters()) for n, c in contenders.items()}
@@ -183,6 +191,7 @@ def realnvp(rounds: int, peers: list[str]) -> None:
 
 
 def maf(rounds: int, peers: list[str]) -> None:
+    """Time sampling of MAF, and compare it with D passes of the network."""
     for features, hidden in ((64, (128, 128)), (784, (512, 512))):
         contenders = {name: MAFS[name](features, 5, hidden) for name in MAFS if name in peers}
         sizes = {n: sum(p.numel() for p in c.model.parameters()) for n, c in contenders.items()}
@@ -203,6 +212,7 @@ def maf(rounds: int, peers: list[str]) -> None:
 
 
 def main() -> None:
+    """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

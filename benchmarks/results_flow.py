@@ -85,6 +85,7 @@ def run(recipe: Recipe, noise: str, seed: int) -> tuple[int, float, float, float
 
 
 def main() -> None:
+    """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
