@@ -35,6 +35,28 @@ def spread_degrees(features: int, width: int) -> Tensor:
     return 1 + torch.arange(width) * max(features - 1, 1) // width
 
 
+def made_mask(in_degrees: Tensor, out_degrees: Tensor, *, strict: bool = False) -> Tensor:
+    """Mask of a fully connected layer from the degrees of its units (``eq-made-mask``).
+
+    A unit of degree m may depend on the inputs of degree at most m. It therefore may read a unit
+    whose degree is not larger; an output of degree d is the conditional of input d and must
+    read strictly smaller degrees.
+
+    Source: Germain et al. (2015).
+
+    Args:
+        in_degrees: degree of each unit that is read, shape ``(I,)``.
+        out_degrees: degree of each unit that reads, shape ``(O,)``.
+        strict: whether the reading units are outputs.
+
+    Returns:
+        True where the weight may differ from zero, shape ``(O, I)``, as `torch.nn.Linear` lays out
+        its weight.
+    """
+    readers, read = out_degrees.unsqueeze(1), in_degrees.unsqueeze(0)
+    return readers > read if strict else readers >= read
+
+
 def made_masks(
     inputs: Tensor, hidden: Sequence[Tensor], outputs: Tensor | None = None
 ) -> list[Tensor]:
@@ -71,9 +93,9 @@ def made_masks(
                 f"expected. Flatten it."
             )
     layers = [inputs, *hidden]
-    masks = [above[:, None] >= below[None, :] for below, above in pairwise(layers)]
+    masks = [made_mask(below, above) for below, above in pairwise(layers)]
     # Strict here and only here: output i sees what comes before i, never i itself.
-    return [*masks, outputs[:, None] > layers[-1][None, :]]
+    return [*masks, made_mask(layers[-1], outputs, strict=True)]
 
 
 class MaskedLinear(nn.Linear):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
-from course_lib.autoregressive.masks import made_mask
 from course_lib.inputs import require_positive_integer
+from course_lib.masked import made_mask
 
 
 class MADE(Autoregressive):
@@ -80,6 +80,7 @@ class MADE(Autoregressive):
         self.hidden_degrees = [torch.arange(width) * max(1, D - 1) // width for width in hidden]
         for index in range(len(hidden) + 1):
             masks = torch.stack([self._mask(index, degrees) for degrees in self._input_degrees()])
+            masks = masks.to(torch.get_default_dtype())
             self.register_buffer(f"mask_{index}", masks, persistent=False)
 
     def _input_degrees(self) -> Tensor:
