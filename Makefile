@@ -46,7 +46,7 @@ test-fast: lint ## Lint and all tests but the notebooks and the pages
 
 test: test-fast book ## All tests: also every notebook executed and compared, every page opened
 	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants"
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=180 \
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
 	  $(wildcard book assignments)
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
