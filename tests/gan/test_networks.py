@@ -116,5 +116,5 @@ def test_groups_are_ordinary_networks_side_by_side():
     generator = GroupedGenerator(3, latent_dim=2, dim=2)
     samples = generator.sample(5, generator=torch.Generator().manual_seed(0))
     assert samples.shape == (3, 5, 2)
-    with pytest.raises(ValueError, match="10 examples for 3 groups"):
+    with pytest.raises(ValueError, match=r"shape \(10, 2\) for 3 groups"):
         generator(torch.randn(10, 2))
