@@ -1,5 +1,6 @@
 """MADE: an autoencoder whose masks make it autoregressive, in one or several orderings."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -126,9 +127,12 @@ class MADE(Autoregressive):
         """
         self._require_images(x)
         self._require_labels(labels, len(x))
-        which = range(len(self.orderings)) if ordering is None else [ordering]
-        each = [self.law.log_prob(self(x, ordering=r), x).flatten(1).sum(1) for r in which]
-        return torch.logsumexp(torch.stack(each), 0) - torch.log(torch.tensor(float(len(each))))
+        if len(self.orderings) == 1:
+            ordering = 0
+        if ordering is not None:
+            return self.law.log_prob(self(x, ordering=ordering), x).flatten(1).sum(1)
+        each = [self.log_prob(x, ordering=r) for r in range(len(self.orderings))]
+        return torch.logsumexp(torch.stack(each), 0) - math.log(len(each))
 
     def _generate(
         self,
