@@ -1,5 +1,7 @@
 """Coupling layers: some entries pass unchanged and decide how the others are transformed."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -55,13 +57,16 @@ class Coupling(Transform):
         self.conditioner = conditioner
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kept, changing = self._split(x.flatten(1))
-        changed, log_slope = self._transform(changing, self.conditioner(kept))
-        return self._merge(kept, changed), log_slope.sum(1)
+        return self._couple(self._transform, x)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        kept, changing = self._split(z.flatten(1))
-        changed, log_slope = self._untransform(changing, self.conditioner(kept))
+        return self._couple(self._untransform, z)
+
+    def _couple(
+        self, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        kept, changing = self._split(x.flatten(1))
+        changed, log_slope = change(changing, self.conditioner(kept))
         return self._merge(kept, changed), log_slope.sum(1)
 
     def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
