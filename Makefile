@@ -42,11 +42,11 @@ lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff format --check .
 
 test-fast: lint ## Lint and all tests but the notebooks and the pages
-	$(BIN)/python -m pytest -q -m "not browser and not mutants"
+	$(BIN)/python -m pytest -q --numprocesses 2 -m "not browser and not mutants"
 
 test: test-fast book ## All tests: also every notebook executed and compared, every page opened
 	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants"
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=180 \
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
 	  $(wildcard book assignments)
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared

@@ -158,7 +158,7 @@ def density_2d(
     points = torch.cartesian_prod(side, side)
     with torch.no_grad():
         values = log_prob(points).exp().reshape(n_points, n_points).T.cpu()
-    ax.imshow(values, origin="lower", extent=(-limit, limit) * 2, cmap="viridis")
+    ax.imshow(values.numpy(), origin="lower", extent=(-limit, limit) * 2, cmap="viridis")
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
     return ax
 

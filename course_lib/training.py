@@ -287,6 +287,19 @@ def _trainable(player: Player, model: nn.Module) -> list[nn.Parameter]:
     return [p for p in player.parameters(model) if p.requires_grad]
 
 
+def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], object], None]:
+    """Average floating-point tensors; copy others, since a mean of indices or masks is none."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: object) -> None:
+        if averaged[0].is_floating_point():  # the lists hold tensors of one type
+            average(averaged, current, count)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
+
+
 class _Objective(nn.Module):
     """The losses as one module, so that one forward pass of it is what Fabric wraps."""
 
@@ -348,7 +361,7 @@ class _State:
             objective = torch.compile(objective)
         self.objective, *self.optimizers = fabric.setup(objective, *optimizers)
         self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+            AveragedModel(model, multi_avg_fn=_moving_average(ema), use_buffers=True)
             if ema is not None
             else None
         )

@@ -22,8 +22,8 @@ from course_lib.inputs import (
     require_tensor,
 )
 
+# Ancestral sampling as a coroutine: yields (dimension, its parameters), is sent its values.
 Steps = Generator[tuple[int, Tensor], Tensor, None]
-"""Ancestral sampling as a coroutine: yields (dimension, its parameters), is sent its values."""
 
 
 class Autoregressive(nn.Module):
@@ -285,7 +285,7 @@ def negative_log_likelihood(
         progress: not used.
 
     Returns:
-        Mean over examples of −log p(x), itself a sum over dimensions: nats per image, 0-d.
+        Nats per image, 0-d. It is the mean over examples of −log p(x), itself a sum over dimensions.
     """
     examples = batch if isinstance(batch, tuple) else (batch,)
     return -model.log_prob(*examples).mean()

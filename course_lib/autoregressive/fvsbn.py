@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
-from course_lib.autoregressive.masks import made_mask
+from course_lib.masked import made_mask
 
 
 class FVSBN(Autoregressive):
@@ -38,6 +38,7 @@ class FVSBN(Autoregressive):
         n_parameters = self.law.n_parameters
         degrees = torch.arange(self.n_dims)
         mask = made_mask(degrees, degrees.repeat_interleave(n_parameters), strict=True)
+        mask = mask.to(torch.get_default_dtype())
         self.register_buffer("mask", mask, persistent=False)  # (D·P, D)
         self.weight = nn.Parameter(torch.randn_like(mask) * 0.01)
         self.bias = nn.Parameter(torch.zeros(len(mask)))

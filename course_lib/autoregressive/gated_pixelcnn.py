@@ -103,7 +103,8 @@ def gated_unit(features: Tensor) -> Tensor:
         Shape ``(N, channels, …)``.
     """
     a, b = features.chunk(2, 1)
-    return torch.tanh(a) * torch.sigmoid(b)
+    # tanh(a) as 2σ(2a) − 1: several times faster on a CPU than torch.tanh.
+    return (2 * torch.sigmoid(2 * a) - 1) * torch.sigmoid(b)
 
 
 class GatedLayer(nn.Module):

@@ -99,8 +99,8 @@ class SoftmaxLaw(Law):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Entry `x` of the logarithm of the softmax; see `Law.log_prob`."""
-        log_probabilities = F.log_softmax(parameters, -1)
-        return log_probabilities.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
+        cost = F.cross_entropy(parameters.flatten(0, -2), x.flatten().long(), reduction="none")
+        return -cost.view(x.shape)
 
     def cdf(self, parameters: Tensor) -> Tensor:
         """Cumulative sums of the softmax; see `Law.cdf`."""

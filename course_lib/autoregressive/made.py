@@ -1,5 +1,6 @@
 """MADE: an autoencoder whose masks make it autoregressive, in one or several orderings."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
-from course_lib.autoregressive.masks import made_mask
 from course_lib.inputs import require_positive_integer
+from course_lib.masked import made_mask
 
 
 class MADE(Autoregressive):
@@ -80,6 +81,7 @@ class MADE(Autoregressive):
         self.hidden_degrees = [torch.arange(width) * max(1, D - 1) // width for width in hidden]
         for index in range(len(hidden) + 1):
             masks = torch.stack([self._mask(index, degrees) for degrees in self._input_degrees()])
+            masks = masks.to(torch.get_default_dtype())
             self.register_buffer(f"mask_{index}", masks, persistent=False)
 
     def _input_degrees(self) -> Tensor:
@@ -125,9 +127,12 @@ class MADE(Autoregressive):
         """
         self._require_images(x)
         self._require_labels(labels, len(x))
-        which = range(len(self.orderings)) if ordering is None else [ordering]
-        each = [self.law.log_prob(self(x, ordering=r), x).flatten(1).sum(1) for r in which]
-        return torch.logsumexp(torch.stack(each), 0) - torch.log(torch.tensor(float(len(each))))
+        if len(self.orderings) == 1:
+            ordering = 0
+        if ordering is not None:
+            return self.law.log_prob(self(x, ordering=ordering), x).flatten(1).sum(1)
+        each = [self.log_prob(x, ordering=r) for r in range(len(self.orderings))]
+        return torch.logsumexp(torch.stack(each), 0) - math.log(len(each))
 
     def _generate(
         self,

@@ -8,29 +8,7 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import require_positive_integer
-
-
-def made_mask(in_degrees: Tensor, out_degrees: Tensor, *, strict: bool = False) -> Tensor:
-    """Mask of a fully connected layer from the degrees of its units (``eq-made-mask``).
-
-    A unit of degree m may depend on the inputs of degree at most m. It therefore may read a unit
-    whose degree is not larger; an output of degree d is the conditional of input d and must
-    read strictly smaller degrees.
-
-    Source: Germain et al. (2015).
-
-    Args:
-        in_degrees: degree of each unit that is read, shape ``(I,)``.
-        out_degrees: degree of each unit that reads, shape ``(O,)``.
-        strict: whether the reading units are outputs.
-
-    Returns:
-        Zeros and ones of the default floating-point type, shape ``(O, I)``, as
-        `torch.nn.Linear` lays out its weight.
-    """
-    readers, read = out_degrees.unsqueeze(1), in_degrees.unsqueeze(0)
-    allowed = readers > read if strict else readers >= read
-    return allowed.to(torch.get_default_dtype())
+from course_lib.masked import made_mask
 
 
 def channel_groups(n: int, n_groups: int) -> Tensor:

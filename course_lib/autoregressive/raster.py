@@ -51,19 +51,22 @@ class MaskedConv2d(nn.Conv2d):
         first = self.radius - self.rows_above
         mask = mask[:, :, first : self.radius + 1].to(self.weight.dtype)
         self.register_buffer("mask", mask, persistent=False)
+        self.is_masked = not mask.all()  # a 1×1 kernel of kind B on a grey image hides nothing
         with torch.no_grad():  # the usual width of initial weights, for the inputs that are left
             self.weight *= (mask[0].numel() / mask.flatten(1).sum(1).clamp(min=1)).sqrt().mean()
 
     def masked_weight(self) -> Tensor:
         """The weight in use, shape ``(out, in, rows_above + 1, kernel_size)``."""
-        return self.weight * self.mask
+        return self.weight * self.mask if self.is_masked else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in, H, W)`` to ``(N, out, H, W)``."""
-        if self.kernel_size == (1, 1):
-            return F.conv2d(x, self.masked_weight(), self.bias)
-        x = F.pad(x, (self.radius, self.radius, self.rows_above, 0))
-        return F.conv2d(x, self.masked_weight(), self.bias)
+        weight, right = self.masked_weight(), self.radius
+        if self.rows_above == 0:  # nothing right of the centre is left either
+            weight, right = weight[..., : self.radius + 1], 0
+        if self.radius:
+            x = F.pad(x, (self.radius, right, self.rows_above, 0))
+        return F.conv2d(x, weight, self.bias)
 
 
 class PixelwiseConv:

@@ -45,10 +45,10 @@ def test_the_first_code_cell_is_the_common_setup(notebook):
     assert "hide-cell" in first.metadata.tags
 
 
-def test_the_data_set_is_chosen_in_a_parameter_cell(notebook):
+def test_a_parameter_cell_trains_longer_where_there_is_a_gpu(notebook):
     parameters = [c for c in code(notebook) if "parameters" in c.metadata.get("tags", [])]
     assert len(parameters) == 1
-    assert "data_set" in parameters[0].source or "n_" in parameters[0].source
+    assert "torch.cuda.is_available()" in parameters[0].source
 
 
 def draws_a_figure(cell):

@@ -1,0 +1,153 @@
+"""Coupling layers: some entries pass unchanged and decide how the others are transformed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.flow.transform import Transform
+
+
+def bounded(raw: Tensor, bound: float) -> Tensor:
+    """Squash a network's output into (−bound, bound), with slope 1 at 0.
+
+    A log-scale made this way cannot overflow, however far out the input lies. A hyperbolic tangent
+    would do as well, at four times the cost.
+
+    Args:
+        raw: any shape.
+        bound: largest absolute value.
+
+    Returns:
+        raw / (1 + |raw| / bound), same shape.
+    """
+    return raw / (1 + raw.abs() / bound)
+
+
+class Coupling(Transform):
+    """What all coupling layers share: split by a mask, transform one part given the other, merge.
+
+    The Jacobian is triangular whatever the network computes, so the network need not be
+    invertible. A subclass says how one entry is transformed, in ``_transform`` and
+    ``_untransform``, each returning the entries and the logarithms of their derivatives.
+
+    Args:
+        mask: boolean, true where an entry passes unchanged; its shape is the event shape.
+        conditioner: maps kept entries ``(N, D_kept)`` to parameters
+            ``(N, n_parameters, D_transformed)``; see `course_lib.flow.VectorConditioner`.
+
+    Raises:
+        TypeError: the mask is not boolean.
+        ValueError: the mask keeps every entry, or none.
+    """
+
+    n_parameters: int
+
+    def __init__(self, mask: Tensor, conditioner: nn.Module) -> None:
+        require_mask(mask)
+        super().__init__(mask.shape)
+        flat = mask.flatten()
+        kept, transformed = flat.nonzero().squeeze(1), (~flat).nonzero().squeeze(1)
+        self.register_buffer("kept", kept)
+        self.register_buffer("transformed", transformed)
+        self.register_buffer("order", torch.cat([kept, transformed]).argsort())
+        # Where the mask is two blocks, views do what gathering does otherwise.
+        self.blocks = [len(kept), len(transformed)] if flat.diff().sum() == 1 else None
+        self.kept_first = bool(flat[0])
+        self.conditioner = conditioner
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._couple(self._transform, x)
+
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self._couple(self._untransform, z)
+
+    def _couple(
+        self, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        kept, changing = self._split(x.flatten(1))
+        changed, log_slope = change(changing, self.conditioner(kept))
+        return self._merge(kept, changed), log_slope.sum(1)
+
+    def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        if self.blocks is None:
+            return flat.index_select(1, self.kept), flat.index_select(1, self.transformed)
+        if self.kept_first:
+            kept, changing = flat.split(self.blocks, 1)
+        else:
+            changing, kept = flat.split(self.blocks[::-1], 1)
+        return kept, changing
+
+    def _merge(self, kept: Tensor, changed: Tensor) -> Tensor:
+        if self.blocks is None:
+            flat = torch.cat([kept, changed], 1).index_select(1, self.order)
+        else:
+            flat = torch.cat([kept, changed] if self.kept_first else [changed, kept], 1)
+        return flat.unflatten(1, self.event_shape)
+
+    def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _untransform(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class AdditiveCoupling(Coupling):
+    """z = x + t on the transformed entries: volume is preserved, the log-determinant is 0.
+
+    Source: Dinh, Krueger and Bengio (2015), "NICE".
+
+    Args:
+        mask: boolean, true where an entry passes unchanged.
+        conditioner: gives 1 parameter per transformed entry, the shift t.
+    """
+
+    n_parameters = 1
+
+    def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return x + parameters[:, 0], torch.zeros_like(x)
+
+    def _untransform(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return z - parameters[:, 0], torch.zeros_like(z)
+
+
+class AffineCoupling(Coupling):
+    """z = x · exp(s) + t on the transformed entries, equations ``eq-affine-coupling`` and following.
+
+    The log-determinant is the sum of s. Source: Dinh, Sohl-Dickstein and Bengio (2017), "RealNVP".
+
+    Args:
+        mask: boolean, true where an entry passes unchanged.
+        conditioner: gives 2 parameters per transformed entry: the shift t and a number that is
+            squashed to the log-scale s.
+        bound: largest absolute value of s.
+    """
+
+    n_parameters = 2
+
+    def __init__(self, mask: Tensor, conditioner: nn.Module, bound: float = 2.0) -> None:
+        super().__init__(mask, conditioner)
+        self.bound = bound
+
+    def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = parameters.unbind(1)
+        log_scale = bounded(raw, self.bound)
+        return torch.addcmul(shift, x, log_scale.exp()), log_scale
+
+    def _untransform(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = parameters.unbind(1)
+        log_scale = -bounded(raw, self.bound)
+        return (z - shift) * log_scale.exp(), log_scale
+
+
+def require_mask(mask: Tensor) -> None:
+    """Require a boolean mask with both values; raise `TypeError` or `ValueError` otherwise."""
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask has dtype {mask.dtype}; a boolean mask is expected. Call .bool().")
+    if mask.all() or not mask.any():
+        value = "true" if mask.all() else "false"
+        raise ValueError(
+            f"mask is {value} everywhere; both values are expected: true for entries that pass "
+            f"unchanged, false for those transformed given them. Use alternating_mask, "
+            f"checkerboard_mask or channel_mask."
+        )

@@ -1,0 +1,237 @@
+"""From grey levels to densities and back: dequantization, its bounds, and bits per dimension.
+
+A grey level k owns the interval [k/K, (k + 1)/K). The probability that a density p of y = x/K
+gives to an image is the integral of p over a box of volume K^(−D); noise u in [0, 1)^D picks the
+point (x + u)/K of the box. Every change of variables on the way is accounted for in `weight`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.data import dequantize, intensities
+from course_lib.flow.conditioners import VectorConditioner
+from course_lib.flow.coupling import AffineCoupling
+from course_lib.flow.flow import Flow, standard_normal_log_prob
+from course_lib.flow.transform import Composition
+from course_lib.inputs import (
+    require_levels,
+    require_positive_integer,
+    require_shape,
+    require_tensor,
+)
+
+
+def discrete_log_prob(log_density: Tensor, event_shape: Sequence[int], levels: int) -> Tensor:
+    r"""From a log density of y = (x + u)/K to a log probability: subtract D log K.
+
+    Args:
+        log_density: log p(y) in nats, any shape.
+        event_shape: shape of one image; D is the product of its entries.
+        levels: number K of grey levels.
+
+    Returns:
+        log p((x + u)/K) − D log K in nats, same shape: the log density of x + u, whose mean over
+        uniform u is at most log P(x), equation ``eq-dequantization-bound``.
+
+    Raises:
+        ValueError: `levels` is not positive.
+    """
+    require_positive_integer(levels, "levels")
+    return log_density - math.prod(event_shape) * math.log(levels)
+
+
+def density_bits_per_dim(log_density: Tensor, event_shape: Sequence[int], levels: int) -> Tensor:
+    r"""Bits per dimension from a log density of y = (x + u)/K, equation ``eq-bits-per-dim``.
+
+    .. math:: \log_2 K - \frac{\log p(y)}{D \log 2}
+
+    Args:
+        log_density: log p(y) in nats, any shape; for variational dequantization less log q(u|x).
+        event_shape: shape of one image; D is the product of its entries.
+        levels: number K of grey levels.
+
+    Returns:
+        Bits per dimension, same shape: an upper bound of the discrete model's, in the mean over u.
+    """
+    require_positive_integer(levels, "levels")
+    return math.log2(levels) - log_density / (math.prod(event_shape) * math.log(2))
+
+
+class UniformDequantizer(nn.Module):
+    """Noise that is uniform whatever the image: log q(u|x) = 0."""
+
+    def forward(
+        self, x: Tensor, levels: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Fill the levels' intervals.
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``.
+            levels: number K of grey levels.
+            generator: source of the noise; the global one if none is given.
+
+        Returns:
+            y = (x + u)/K and log q(u|x), shape ``(N,)``.
+        """
+        y = dequantize(x, levels, generator=generator)
+        return y, y.new_zeros(len(y))
+
+
+class VariationalDequantizer(nn.Module):
+    r"""Noise from a learned law q(u|x) on the unit cube: a flow that sees the image.
+
+    Standard normal noise ε passes affine couplings whose networks also see x, then a sigmoid. The
+    couplings act on the pair (ε, x) and always keep x: conditioning needs no machinery of its own.
+    Source: Ho, Chen, Srinivas, Duan and Abbeel (2019), "Flow++", section 3.1.
+
+    Args:
+        event_shape: shape of one image.
+        layers: number of couplings; the first transforms every entry given the image alone.
+        hidden: width of each hidden layer of a coupling's network.
+        dropout: probability of dropping a hidden unit while training.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        *,
+        layers: int = 3,
+        hidden: Sequence[int] = (128,),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        size = math.prod(event_shape)
+        keep_image = torch.ones(size, dtype=torch.bool)
+        couplings = []
+        for index in range(layers):
+            keep_noise = (
+                torch.zeros(size, dtype=torch.bool)
+                if index == 0
+                else torch.arange(size) % 2 == index % 2
+            )
+            mask = torch.cat([keep_noise, keep_image])
+            network = VectorConditioner(mask, AffineCoupling.n_parameters, hidden, dropout)
+            couplings.append(AffineCoupling(mask, network))
+        self.couplings = Composition(couplings)
+
+    def forward(
+        self, x: Tensor, levels: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Fill the levels' intervals.
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``.
+            levels: number K of grey levels.
+            generator: source of the noise; the global one if none is given.
+
+        Returns:
+            y = (x + u)/K and log q(u|x) in nats, shape ``(N,)``; both differentiable.
+        """
+        require_shape(x, self.event_shape)
+        context = 2 * intensities(x, levels).flatten(1) - 1
+        noise = torch.empty_like(context).normal_(generator=generator)
+        pair, log_det = self.couplings(torch.cat([noise, context], 1))
+        v = pair[:, : noise.shape[1]]
+        # u = σ(v): each entry's derivative is σ(v) σ(−v).
+        log_slope = -(F.softplus(v) + F.softplus(-v)).sum(1)
+        log_q = standard_normal_log_prob(noise) - log_det - log_slope
+        u = v.sigmoid().unflatten(1, self.event_shape)
+        return (x.to(u.dtype) + u) / levels, log_q
+
+
+class DequantizedFlow(nn.Module):
+    """A flow on [0, 1]^D as a model of grey levels, with bounds of its exact log probability.
+
+    Args:
+        flow: a density of y = (x + u)/K, for instance with a `course_lib.flow.Logit` first.
+        levels: number K of grey levels.
+        dequantizer: uniform if none is given; see `VariationalDequantizer`.
+    """
+
+    def __init__(self, flow: Flow, levels: int, dequantizer: nn.Module | None = None) -> None:
+        super().__init__()
+        require_positive_integer(levels, "levels")
+        self.flow, self.levels = flow, levels
+        self.dequantizer = UniformDequantizer() if dequantizer is None else dequantizer
+        self.event_shape = flow.event_shape
+
+    def weight(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Log importance weight of one draw of u: log p(y) − D log K − log q(u|x).
+
+        Its exponential has mean P(x), the probability of the grey levels, over u ~ q(u|x).
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``.
+            generator: source of the noise; the global one if none is given.
+
+        Returns:
+            Nats, shape ``(N,)``.
+
+        Raises:
+            TypeError: `x` is not of an integer type.
+            ValueError: `x` has another shape, or levels outside 0 … K−1.
+        """
+        require_tensor(x)
+        require_shape(x, self.event_shape)
+        require_levels(x, self.levels)
+        y, log_q = self.dequantizer(x, self.levels, generator)
+        return discrete_log_prob(self.flow.log_prob(y), self.event_shape, self.levels) - log_q
+
+    def elbo(
+        self, x: Tensor, n_samples: int = 1, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Unbiased estimate of the dequantization bound, equation ``eq-dequantization-bound``.
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``.
+            n_samples: draws of the noise that are averaged.
+            generator: source of the noise; the global one if none is given.
+
+        Returns:
+            Nats, shape ``(N,)``; in the mean at most log P(x).
+        """
+        return self._weights(x, n_samples, generator).mean(0)
+
+    def importance_bound(
+        self, x: Tensor, k: int, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Tighter bound from k draws: the log of the mean weight, ``eq-dequantization-importance``.
+
+        Args:
+            x: integer grey levels, shape ``(N, *event_shape)``.
+            k: number of draws; the bound rises with k and tends to log P(x).
+            generator: source of the noise; the global one if none is given.
+
+        Returns:
+            Nats, shape ``(N,)``; in the mean at most log P(x).
+        """
+        return self._weights(x, k, generator).logsumexp(0) - math.log(k)
+
+    def _weights(self, x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+        require_positive_integer(k, "the number of draws")
+        return torch.stack([self.weight(x, generator) for _ in range(k)])  # (k, N)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw images: the grey levels whose intervals the flow's samples fall into.
+
+        Args:
+            n: how many.
+            generator: source of the noise; the global one if none is given.
+            temperature: standard deviation of the latent.
+
+        Returns:
+            Grey levels, int64, shape ``(n, *event_shape)``.
+        """
+        return self.to_levels(self.flow.sample(n, generator=generator, temperature=temperature))
+
+    def to_levels(self, y: Tensor) -> Tensor:
+        """Return the grey level of each value, the ends for values outside [0, 1)."""
+        return (y * self.levels).floor().long().clamp(0, self.levels - 1)

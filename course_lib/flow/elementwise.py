@@ -1,0 +1,116 @@
+"""Transforms that treat every entry, or every channel, alike: affine maps, actnorm, the logit."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.flow.transform import Transform
+
+
+class ElementwiseAffine(Transform):
+    """A scale and a shift of its own for every entry: z = x · exp(s) + t.
+
+    ``initialize`` sets them so that each entry of the given batch has mean 0 and variance 1.
+
+    Args:
+        event_shape: shape of one x.
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        self._build(event_shape, event_shape)
+
+    def _build(self, event_shape: Sequence[int], parameter_shape: Sequence[int]) -> None:
+        super().__init__(event_shape)
+        self.log_scale = nn.Parameter(torch.zeros(*parameter_shape))
+        self.shift = nn.Parameter(torch.zeros(*parameter_shape))
+        # How many entries share one scale: each counts in the log-determinant.
+        self.shared = math.prod(event_shape) // math.prod(parameter_shape)
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.log_scale.exp() + self.shift, self._log_det(x)
+
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return (z - self.shift) * (-self.log_scale).exp(), -self._log_det(z)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (self.shared * self.log_scale.sum()).expand(len(x))
+
+    def initialize(self, x: Tensor) -> Tensor:
+        """Standardize the batch `x`: every scale's entries get mean 0 and variance 1."""
+        with torch.no_grad():
+            # All dimensions that share a parameter: the batch, and those of size 1.
+            sizes = (1, *self.log_scale.shape)
+            shared = [i for i, size in enumerate(sizes) if size == 1]
+            mean = x.mean(shared, keepdim=True).squeeze(0)
+            deviation = (x - mean).square().mean(shared, keepdim=True).squeeze(0).sqrt()
+            self.log_scale.copy_(-deviation.clamp(min=1e-3).log())
+            self.shift.copy_(-mean * self.log_scale.exp())
+        return super().initialize(x)
+
+
+class ActNorm(ElementwiseAffine):
+    """Activation normalization: one scale and one shift per channel, set by the first batch.
+
+    After ``initialize`` they are ordinary parameters; unlike batch normalization nothing depends on
+    the other examples. Source: Kingma and Dhariwal (2018), "Glow".
+
+    Args:
+        event_shape: shape ``(C, H, W)`` of one x; also ``(D,)``, where every entry is a channel.
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        self._build(event_shape, (event_shape[0], *(1 for _ in event_shape[1:])))
+
+
+class Logit(Transform):
+    r"""From the unit interval to the line: z = logit(α + (1 − 2α) x), for every entry.
+
+    The margin α keeps the data away from 0 and 1, where the logit is infinite. Its log-determinant
+    is :math:`\sum_i \log(1 - 2α) - \log s_i - \log(1 - s_i)` with :math:`s_i = α + (1 - 2α) x_i`.
+    Source: Dinh, Sohl-Dickstein and Bengio (2017), section 4.1.
+
+    Args:
+        event_shape: shape of one x.
+        alpha: the margin, between 0 and ½.
+
+    Raises:
+        ValueError: `alpha` is out of range.
+    """
+
+    def __init__(self, event_shape: Sequence[int], alpha: float = 0.05) -> None:
+        super().__init__(event_shape)
+        if not 0 < alpha < 0.5:
+            raise ValueError(
+                f"alpha is {alpha}; a margin between 0 and 0.5, such as 0.05, is expected."
+            )
+        self.alpha = alpha
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        squeezed = self.alpha + (1 - 2 * self.alpha) * x
+        # Samples may lie a little outside [0, 1], within the margin; nothing else can be mapped.
+        if squeezed.min() <= 0 or squeezed.max() >= 1:
+            margin = self.alpha / (1 - 2 * self.alpha)
+            raise ValueError(
+                f"x has values in [{x.min().item():.4g}, {x.max().item():.4g}]; values between "
+                f"{-margin:.4g} and {1 + margin:.4g} are expected. Pass dequantized levels, "
+                f"course_lib.data.dequantize(x, levels), or build the model with logit=None."
+            )
+        z = squeezed.logit()
+        return z, -self._log_det_inverse(z)
+
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        x = (z.sigmoid() - self.alpha) / (1 - 2 * self.alpha)
+        return x, self._log_det_inverse(z)
+
+    def _log_det_inverse(self, z: Tensor) -> Tensor:
+        # log σ'(z) = −softplus(z) − softplus(−z): finite for every z.
+        slope = -F.softplus(z) - F.softplus(-z) - math.log(1 - 2 * self.alpha)
+        return slope.flatten(1).sum(1)
+
+
+def preprocessing(event_shape: Sequence[int], logit: float | None) -> list[Transform]:
+    """Return what comes before a flow's first layer: a `Logit` of margin `logit`, or nothing."""
+    return [] if logit is None else [Logit(event_shape, logit)]

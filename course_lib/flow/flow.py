@@ -1,0 +1,155 @@
+"""A flow: a bijection from data to a standard normal latent, hence a density and a sampler."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from course_lib.flow.transform import Transform
+from course_lib.inputs import require_batch, require_positive_integer
+
+
+def standard_normal_log_prob(z: Tensor) -> Tensor:
+    """Log density of the standard normal law.
+
+    Args:
+        z: shape ``(N, ...)``.
+
+    Returns:
+        The sum over all entries of each example, in nats, shape ``(N,)``.
+    """
+    z = z.flatten(1)
+    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+
+
+class Flow(Transform):
+    """The law of f⁻¹(z) for z standard normal, with its exact density.
+
+    Args:
+        transform: the bijection f from data to latents.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(transform.event_shape, transform.latent_shape)
+        self.transform = transform
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map data to latents.
+
+        Args:
+            x: shape ``(N, *event_shape)``.
+
+        Returns:
+            z and the log-determinant of x → z, shape ``(N,)``, in nats.
+
+        Raises:
+            TypeError: `x` is not of a floating-point type.
+            ValueError: `x` has another shape, or holds NaN or infinity.
+        """
+        require_batch(x, self.event_shape)
+        return self.transform(x)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map latents to data.
+
+        Args:
+            z: shape ``(N, *latent_shape)``.
+
+        Returns:
+            x and the log-determinant of z → x, shape ``(N,)``, in nats.
+
+        Raises:
+            TypeError: `z` is not of a floating-point type.
+            ValueError: `z` has another shape, or holds NaN or infinity.
+        """
+        require_batch(z, self.latent_shape, "z")
+        return self.transform.inverse(z)
+
+    def initialize(self, x: Tensor) -> Tensor:
+        """Set what is to be set from a first batch of data, and return z for it.
+
+        Args:
+            x: shape ``(N, *event_shape)``; the training set, or a good part of it.
+        """
+        require_batch(x, self.event_shape)
+        return self.transform.initialize(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Exact log density, equation ``eq-change-of-variables``.
+
+        Args:
+            x: shape ``(N, *event_shape)``.
+
+        Returns:
+            log p(x) in nats, shape ``(N,)``.
+        """
+        z, log_det = self(x)
+        return standard_normal_log_prob(z) + log_det
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw samples.
+
+        Args:
+            n: how many.
+            generator: source of the noise; the global one if none is given.
+            temperature: standard deviation of the latent; 1 samples the model, less gives samples
+                nearer its centre, of a law that is no longer the model's.
+
+        Returns:
+            Samples, shape ``(n, *event_shape)``, without gradients.
+
+        Raises:
+            ValueError: `n` or `temperature` is not positive.
+        """
+        require_positive_integer(n, "n")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; a positive number is expected.")
+        parameter = next(self.parameters(), torch.empty(0))
+        z = torch.randn(
+            n,
+            *self.latent_shape,
+            generator=generator,
+            dtype=parameter.dtype,
+            device=parameter.device,
+        )
+        return self.transform.inverse(temperature * z)[0]
+
+    @torch.no_grad()
+    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+        """Walk from one example to another through latent space.
+
+        The walk follows the arc between the latents, not the chord: the middle of a chord between
+        two draws is nearer the origin than nearly every draw, where the model has seen no data.
+
+        Args:
+            start: where to begin, shape ``(N, *event_shape)``.
+            end: where to arrive, same shape.
+            steps: number of points, both ends included, at least 2.
+
+        Returns:
+            Shape ``(N, steps, *event_shape)``.
+
+        Raises:
+            ValueError: fewer than two steps, or different numbers of examples.
+        """
+        require_positive_integer(steps, "steps")
+        if steps < 2 or len(start) != len(end):
+            raise ValueError(
+                f"steps is {steps} for {len(start)} starts and {len(end)} ends; at least 2 steps "
+                f"and as many ends as starts are expected."
+            )
+        a, b = (self(x)[0].flatten(1) for x in (start, end))
+        cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+        angle = cosine.clamp(-1, 1).acos()[:, None, None]  # (N, 1, 1)
+        share = torch.linspace(0, 1, steps).to(a)[:, None]  # (steps, 1)
+        # Where the latents have one direction the arc is the chord; sinc keeps the quotient finite.
+        weight_a, weight_b = (
+            s * torch.sinc(s * angle / math.pi) / torch.sinc(angle / math.pi)
+            for s in (1 - share, share)
+        )
+        z = weight_a * a[:, None] + weight_b * b[:, None]
+        x = self.transform.inverse(z.flatten(0, 1).unflatten(1, self.latent_shape))[0]
+        return x.unflatten(0, (len(start), steps))

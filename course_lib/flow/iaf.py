@@ -1,0 +1,43 @@
+"""IAF: inverse autoregressive flow (Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, 2016)."""
+
+from collections.abc import Sequence
+
+from course_lib.flow.autoregressive import MaskedAutoregressive
+from course_lib.flow.elementwise import preprocessing
+from course_lib.flow.flow import Flow
+from course_lib.flow.image import Permutation
+from course_lib.flow.transform import Composition, Inverse
+
+
+class IAF(Flow):
+    """Autoregressive layers used backwards: each x is computed from the latents before it.
+
+    Sampling takes one pass; the density goes entry by entry.
+
+    Args:
+        event_shape: shape of one x.
+        layers: number of autoregressive layers, with the order of the entries reversed in between.
+        hidden: width of each hidden layer of a layer's network.
+        dropout: probability of dropping a hidden unit while training.
+        logit: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
+            on the line.
+        bound: largest absolute value of a log-scale.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        *,
+        layers: int = 5,
+        hidden: Sequence[int] = (128, 128),
+        dropout: float = 0.0,
+        logit: float | None = None,
+        bound: float = 3.0,
+    ) -> None:
+        transforms = preprocessing(event_shape, logit)
+        for index in range(layers):
+            if index:
+                transforms.append(Permutation(event_shape))
+            layer = MaskedAutoregressive(event_shape, hidden, bound=bound, dropout=dropout)
+            transforms.append(Inverse(layer))
+        super().__init__(Composition(transforms))

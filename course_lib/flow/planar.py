@@ -1,0 +1,68 @@
+"""Planar flow: a rank-one change of the identity, whose determinant costs O(D)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.flow.transform import Transform
+
+
+class Planar(Transform):
+    r"""z = x + u tanh(wᵀx + b), equation ``eq-planar``.
+
+    By the matrix determinant lemma :math:`\det = 1 + u^\top w\,(1 - \tanh^2(w^\top x + b))`. The map
+    is invertible when :math:`w^\top u > -1`; u is computed from a free vector so that this always
+    holds. The inverse has no formula, but only one unknown number, wᵀx, on which z depends
+    monotonically: it is found by bisection. Source: Rezende and Mohamed (2015), section 4.1 and
+    appendix A.1.
+
+    Args:
+        event_shape: shape ``(D,)`` of one x.
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        super().__init__(event_shape)
+        (features,) = self.event_shape
+        self.weight = nn.Parameter(torch.randn(features) / features**0.5)
+        self.free_direction = nn.Parameter(0.1 * torch.randn(features))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def direction(self) -> Tensor:
+        """Return u with wᵀu > −1: the free vector, moved along w only."""
+        inner = self.weight @ self.free_direction
+        norm = self.weight.square().sum().clamp(min=torch.finfo(inner.dtype).tiny)
+        return self.free_direction + (F.softplus(inner) - 1 - inner) * self.weight / norm
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        direction = self.direction()
+        bend = torch.tanh(x @ self.weight + self.bias)  # (N,)
+        z = x + bend[:, None] * direction
+        return z, self._log_det(bend, direction)
+
+    def _log_det(self, bend: Tensor, direction: Tensor) -> Tensor:
+        # 1 + wᵀu (1 − tanh²) > 0 because wᵀu > −1 and 0 < 1 − tanh² ≤ 1.
+        return torch.log1p((self.weight @ direction) * (1 - bend.square()))
+
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        direction = self.direction()
+        slope = self.weight @ direction
+        target = z @ self.weight  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
+        a = self._solve(target.detach(), slope.detach())
+        # One Newton step outside the search: it polishes a, and carries the gradients with it.
+        bend = torch.tanh(a + self.bias)
+        residual = a + slope * bend - target
+        a = a - residual / (1 + slope * (1 - bend.square()))
+        bend = torch.tanh(a + self.bias)
+        return z - bend[:, None] * direction, -self._log_det(bend, direction)
+
+    @torch.no_grad()
+    def _solve(self, target: Tensor, slope: Tensor) -> Tensor:
+        """Bisection: |tanh| ≤ 1 encloses the root within |wᵀu| of the target."""
+        low, high = target - slope.abs(), target + slope.abs()
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            below = middle + slope * torch.tanh(middle + self.bias) < target
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return 0.5 * (low + high)

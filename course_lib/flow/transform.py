@@ -1,0 +1,139 @@
+"""What an invertible transform is, and how transforms are put together."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.inputs import require_shape
+
+
+class Transform(nn.Module):
+    r"""A differentiable bijection that knows its log-determinant.
+
+    ``forward`` maps data to latents and ``inverse`` latents to data. Each returns the
+    log-determinant of the map it computes, so that the two values at a pair :math:`z = f(x)` sum to
+    zero. A subclass writes ``_forward`` and ``_inverse``; shapes are checked here.
+
+    Args:
+        event_shape: shape of one x.
+        latent_shape: shape of one z, of as many entries; that of x by default.
+    """
+
+    def __init__(
+        self, event_shape: Sequence[int], latent_shape: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.latent_shape = tuple(event_shape if latent_shape is None else latent_shape)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Map data to latents.
+
+        Args:
+            x: shape ``(N, *event_shape)``.
+
+        Returns:
+            z = f(x), shape ``(N, *latent_shape)``, and :math:`\log|\det \partial z/\partial x|`,
+            shape ``(N,)``, in nats.
+
+        Raises:
+            ValueError: `x` has another shape.
+        """
+        require_shape(x, self.event_shape)
+        return self._forward(x)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Map latents to data.
+
+        Args:
+            z: shape ``(N, *latent_shape)``.
+
+        Returns:
+            x = f⁻¹(z), shape ``(N, *event_shape)``, and
+            :math:`\log|\det \partial x/\partial z|`, shape ``(N,)``, in nats.
+
+        Raises:
+            ValueError: `z` has another shape.
+        """
+        require_shape(z, self.latent_shape, "z")
+        return self._inverse(z)
+
+    def initialize(self, x: Tensor) -> Tensor:
+        """Set what is to be set from a first batch of data, and return z for it.
+
+        Most transforms have nothing to set; `course_lib.flow.ActNorm` does. Call it on the whole
+        flow, once, before training.
+        """
+        with torch.no_grad():
+            return self(x)[0]
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class Composition(Transform):
+    """Transforms one after another, equation ``eq-flow-composition``: log-determinants add.
+
+    Args:
+        transforms: in the order in which data passes them; at least one, and each takes what the
+            one before it gives.
+
+    Raises:
+        ValueError: there is none, or the shapes of neighbours do not fit.
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        if len(transforms) == 0:
+            raise ValueError("transforms is empty; at least one transform is expected.")
+        for index in range(1, len(transforms)):
+            given, taken = transforms[index - 1].latent_shape, transforms[index].event_shape
+            if given != taken:
+                raise ValueError(
+                    f"transform {index - 1} gives shape {given} and transform {index} takes "
+                    f"{taken}; equal shapes are expected. Build the second with "
+                    f"event_shape={given}."
+                )
+        super().__init__(transforms[0].event_shape, transforms[-1].latent_shape)
+        self.transforms = nn.ModuleList(transforms)
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = x.new_zeros(len(x))
+        for transform in self.transforms:
+            x, term = transform(x)
+            log_det = log_det + term
+        return x, log_det
+
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = z.new_zeros(len(z))
+        for transform in reversed(self.transforms):
+            z, term = transform.inverse(z)
+            log_det = log_det + term
+        return z, log_det
+
+    def initialize(self, x: Tensor) -> Tensor:
+        """Initialize each transform on what the ones before it make of `x`."""
+        for transform in self.transforms:
+            x = transform.initialize(x)
+        return x
+
+
+class Inverse(Transform):
+    """A transform used backwards: its ``inverse`` becomes ``forward``.
+
+    Args:
+        transform: what to turn around.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(transform.latent_shape, transform.event_shape)
+        self.transform = transform
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.transform.inverse(x)
+
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.transform(z)

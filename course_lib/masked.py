@@ -1,0 +1,129 @@
+"""Masked linear layers: how one network computes all conditionals of an autoregressive law.
+
+Shared by the autoregressive models and by the autoregressive flows. Every input, hidden unit and
+output carries an integer, its degree: input i has degree i (from 1 to D), and a hidden unit of
+degree d may see inputs of degree at most d. An output of degree i may see hidden units of degree
+below i, hence only inputs that come before it.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.inputs import require_positive_integer
+
+
+def spread_degrees(features: int, width: int) -> Tensor:
+    """Degrees of a hidden layer: 1 … D−1 spread evenly over its units, in increasing order.
+
+    Sorted degrees make the units that are known after i inputs a prefix of the layer, which is
+    what lets a sampler compute each unit once.
+
+    Args:
+        features: number D of inputs.
+        width: number of units.
+
+    Returns:
+        Integers, shape ``(width,)``.
+    """
+    require_positive_integer(features, "features")
+    require_positive_integer(width, "width")
+    # With one input nothing may be seen; degree 1 then exists but no output looks at it.
+    return 1 + torch.arange(width) * max(features - 1, 1) // width
+
+
+def made_mask(in_degrees: Tensor, out_degrees: Tensor, *, strict: bool = False) -> Tensor:
+    """Mask of a fully connected layer from the degrees of its units (``eq-made-mask``).
+
+    A unit of degree m may depend on the inputs of degree at most m. It therefore may read a unit
+    whose degree is not larger; an output of degree d is the conditional of input d and must
+    read strictly smaller degrees.
+
+    Source: Germain et al. (2015).
+
+    Args:
+        in_degrees: degree of each unit that is read, shape ``(I,)``.
+        out_degrees: degree of each unit that reads, shape ``(O,)``.
+        strict: whether the reading units are outputs.
+
+    Returns:
+        True where the weight may differ from zero, shape ``(O, I)``, as `torch.nn.Linear` lays out
+        its weight.
+    """
+    readers, read = out_degrees.unsqueeze(1), in_degrees.unsqueeze(0)
+    return readers > read if strict else readers >= read
+
+
+def made_masks(
+    inputs: Tensor, hidden: Sequence[Tensor], outputs: Tensor | None = None
+) -> list[Tensor]:
+    """Masks of a network whose output i depends on the inputs of smaller degree only.
+
+    Source: Germain, Gregor, Murray and Larochelle (2015), "MADE".
+
+    Args:
+        inputs: degree of each input, integers, shape ``(D,)``.
+        hidden: degrees of each hidden layer, integers, shapes ``(H_1,)``, ``(H_2,)``, …
+        outputs: degree of each output, shape ``(D_out,)``; those of the inputs by default.
+
+    Returns:
+        One boolean mask for each layer of weights, of shape ``(units, units below)``: true where
+        the weight may differ from zero. Also without hidden layers.
+
+    Raises:
+        TypeError: degrees that are not integers.
+        ValueError: degrees that are not one-dimensional.
+    """
+    outputs = inputs if outputs is None else outputs
+    for name, degrees in (
+        ("inputs", inputs),
+        ("outputs", outputs),
+        *(("hidden", h) for h in hidden),
+    ):
+        if degrees.is_floating_point() or degrees.dtype == torch.bool:
+            raise TypeError(
+                f"{name} has dtype {degrees.dtype}; integer degrees are expected. Call .long()."
+            )
+        if degrees.dim() != 1:
+            raise ValueError(
+                f"{name} has shape {tuple(degrees.shape)}; one degree per unit, shape (units,), is "
+                f"expected. Flatten it."
+            )
+    layers = [inputs, *hidden]
+    masks = [made_mask(below, above) for below, above in pairwise(layers)]
+    # Strict here and only here: output i sees what comes before i, never i itself.
+    return [*masks, made_mask(layers[-1], outputs, strict=True)]
+
+
+class MaskedLinear(nn.Linear):
+    """An affine map whose weight is multiplied by a fixed mask whenever it is used.
+
+    Args:
+        mask: shape ``(out_features, in_features)``; true or 1 where a weight may act.
+        bias: add a bias.
+
+    Raises:
+        ValueError: the mask is not a matrix.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, *, bias: bool = True) -> None:
+        if mask.dim() != 2:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}; (out_features, in_features) is expected."
+            )
+        out_features, in_features = mask.shape
+        super().__init__(in_features, out_features, bias=bias)
+        self.register_buffer("mask", mask.to(self.weight.dtype))
+
+    def masked_weight(self) -> Tensor:
+        """Return the weight as it acts, shape ``(out_features, in_features)``."""
+        return self.mask * self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` of shape ``(..., in_features)`` to ``(..., out_features)``."""
+        return F.linear(x, self.masked_weight(), self.bias)

@@ -1,0 +1,48 @@
+"""The masked network sees what it may, and the sampler that repeats no work changes nothing."""
+
+import pytest
+import torch
+
+from course_lib.flow import MAF, MaskedAutoregressive
+from course_lib.flow.checks import build
+
+pytestmark = pytest.mark.usefixtures("float64")
+# Fewer, as many and more units than entries, one layer and several, a single entry, an image.
+SHAPES = [((7,), (4, 9)), ((6,), (5,)), ((5,), (16, 3, 8)), ((1,), (4,)), ((1, 3, 4), (48, 48))]
+
+
+@pytest.mark.parametrize(("event_shape", "hidden"), SHAPES)
+def test_each_entry_depends_on_those_before_it_and_on_all_of_them(event_shape, hidden):
+    layer = build(lambda: MaskedAutoregressive(event_shape, hidden), spread=1.0)
+    features = layer.features
+    reached = torch.zeros(features, features, dtype=torch.bool)
+    for x in torch.randn(40, features):  # a single point can sit where units are off
+        for part in (0, 1):
+            jacobian = torch.autograd.functional.jacobian(lambda p: layer.law(p[None])[part][0], x)  # noqa: B023
+            assert torch.equal(jacobian.triu(), torch.zeros(features, features))
+            reached |= jacobian != 0
+    if min(hidden) >= features - 1:  # narrower layers cannot tell all entries apart
+        assert reached[torch.ones(features, features).tril(-1).bool()].all()
+
+
+@pytest.mark.parametrize(("event_shape", "hidden"), SHAPES)
+def test_solving_once_equals_solving_by_passes(event_shape, hidden):
+    layer = build(lambda: MaskedAutoregressive(event_shape, hidden), spread=0.5)
+    z = torch.randn(9, layer.features)
+    for fast, plain in zip(layer.solve_once(z), layer.solve_by_passes(z), strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-11)
+
+
+def test_solving_once_agrees_in_single_precision():
+    layer = build(lambda: MaskedAutoregressive((64,), (96, 96)), spread=0.1).float()
+    z = torch.randn(32, 64).float()
+    fast, plain = layer.solve_once(z)[0], layer.solve_by_passes(z)[0]
+    assert ((fast - plain).abs() / plain.abs().clamp(min=1)).max() < 1e-5
+
+
+def test_samples_are_ordinary_tensors():
+    x = build(lambda: MAF((3,), hidden=(8,))).sample(4)
+    weight = torch.ones(3, requires_grad=True)
+    (x * weight).sum().backward()  # a tensor of inference mode would refuse
+    assert not x.requires_grad
+    torch.testing.assert_close(weight.grad, x.sum(0))

@@ -1,0 +1,69 @@
+"""Masked layers: what may be seen is seen, and nothing else."""
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.masked import MaskedLinear, made_masks, spread_degrees
+
+
+def reach(masks):
+    """Number of paths from each input to each output."""
+    paths = masks[0].double()
+    for mask in masks[1:]:
+        paths = mask.double() @ paths
+    return paths
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (11, 7)])
+def test_output_i_sees_the_inputs_before_it_and_all_of_them(hidden):
+    inputs = torch.arange(1, 6)
+    masks = made_masks(inputs, [spread_degrees(5, width) for width in hidden])
+    assert [tuple(m.shape) for m in masks] == list(zip([*hidden, 5], [5, *hidden], strict=True))
+    assert torch.equal(reach(masks) > 0, torch.ones(5, 5).tril(-1).bool())
+
+
+def test_any_order_of_the_inputs():
+    order = torch.tensor([3, 1, 4, 2])
+    paths = reach(made_masks(order, [torch.tensor([1, 2, 3, 3, 1, 2])]))
+    assert torch.equal(paths > 0, order[:, None] > order[None, :])
+
+
+def test_several_outputs_for_each_input():
+    inputs = torch.arange(1, 4)
+    masks = made_masks(inputs, [spread_degrees(3, 5)], inputs.repeat_interleave(2))
+    assert torch.equal(masks[-1][0::2], masks[-1][1::2])
+
+
+def test_degrees_are_sorted_and_cover_the_range():
+    for features, width in ((5, 4), (5, 13), (7, 3), (1, 3), (2, 2)):
+        degrees = spread_degrees(features, width)
+        assert torch.equal(degrees, degrees.sort().values)
+        assert degrees.min() == 1
+        assert degrees.max() <= max(features - 1, 1)
+        if width >= features - 1:
+            assert set(range(1, features)) <= set(degrees.tolist())
+
+
+def test_a_masked_layer_ignores_what_is_masked_and_trains_the_rest():
+    mask = torch.tensor([[1, 0, 1], [0, 0, 1]]).bool()
+    layer = MaskedLinear(mask)
+    x = torch.randn(4, 3)
+    expected = nn.functional.linear(x, torch.where(mask, layer.weight, 0.0), layer.bias)
+    torch.testing.assert_close(layer(x), expected)
+    layer(x).square().sum().backward()
+    assert torch.equal(layer.weight.grad != 0, mask)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: made_masks(torch.ones(3), []), TypeError, "integer degrees"),
+        (lambda: made_masks(torch.ones(3, 1).long(), []), ValueError, "one degree per unit"),
+        (lambda: MaskedLinear(torch.ones(3)), ValueError, "out_features, in_features"),
+        (lambda: spread_degrees(0, 3), ValueError, "features is 0"),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
