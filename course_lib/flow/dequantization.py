@@ -34,8 +34,8 @@ def discrete_log_prob(log_density: Tensor, event_shape: Sequence[int], levels: i
         levels: number K of grey levels.
 
     Returns:
-        log p((x + u)/K) − D log K in nats, same shape: the log density of x + u, whose mean over
-        uniform u is at most log P(x), equation ``eq-dequantization-bound``.
+        The log density of x + u in nats, in the shape of `log_density`. Its mean over uniform u is at
+        most log P(x), equation ``eq-dequantization-bound``.
 
     Raises:
         ValueError: `levels` is not positive.
@@ -55,7 +55,8 @@ def density_bits_per_dim(log_density: Tensor, event_shape: Sequence[int], levels
         levels: number K of grey levels.
 
     Returns:
-        Bits per dimension, same shape: an upper bound of the discrete model's, in the mean over u.
+        Bits per dimension, in the shape of `log_density`; in the mean over u an upper bound of the
+        discrete model's.
     """
     require_positive_integer(levels, "levels")
     return math.log2(levels) - log_density / (math.prod(event_shape) * math.log(2))
