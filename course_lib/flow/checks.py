@@ -37,7 +37,7 @@ def jacobian_error(transform: Transform, x: Tensor) -> tuple[float, float]:
 
     Returns:
         The largest relative error over the points of ``forward``, and that of ``inverse``; errors
-        are relative to max(1, |log-determinant|).
+        are relative to the larger of 1 and the size of the log-determinant.
     """
     z, log_det = transform(x)
     log_det_inverse = transform.inverse(z.detach())[1]
@@ -60,7 +60,7 @@ def _worst(given: Tensor, expected: list[Tensor]) -> float:
 
 @torch.no_grad()
 def round_trip_error(transform: Transform, x: Tensor) -> float:
-    """Return the largest |x − f⁻¹(f(x))| over all entries, and over the two log-determinants' sum.
+    """Return the largest error of x − f⁻¹(f(x)) over all entries, and of the log-determinants' sum.
 
     Args:
         transform: what to check.

@@ -19,7 +19,7 @@ def bounded(raw: Tensor, bound: float) -> Tensor:
         bound: largest absolute value.
 
     Returns:
-        raw / (1 + |raw| / bound), same shape.
+        ``raw / (1 + |raw| / bound)``, same shape.
     """
     return raw / (1 + raw.abs() / bound)
 
