@@ -16,6 +16,7 @@ EVERYTHING = RUN_TIME | {
     r.name: r
     for extra in PROJECT["optional-dependencies"].values()
     for r in map(Requirement, extra)
+    if r.name != PROJECT["name"]
 }
 PINNED = {
     r.name.lower(): r
