@@ -27,5 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except KeyboardInterrupt:
-        print("Interrupted. What was finished is kept; the same command continues.", file=sys.stderr)
+        print(
+            "Interrupted. What was finished is kept; the same command continues.", file=sys.stderr
+        )
         return 130
