@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.memory import keep_freed_memory
 from course_lib.progress import progress_bar
 
 Batch = Tensor | tuple[Tensor, ...]
@@ -196,6 +197,8 @@ def fit(
         strategy=strategy,
     )
     fabric.launch()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     if batch_size % fabric.world_size:
         raise ValueError(
             f"batch_size is {batch_size} for {fabric.world_size} processes; a multiple of the "

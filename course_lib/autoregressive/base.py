@@ -92,7 +92,7 @@ class Autoregressive(nn.Module):
         """
         self._require_images(x)
         self._require_labels(labels, len(x))
-        return self.law.log_prob(self(x, labels), x).flatten(1).sum(1)
+        return self._nats(self(x, labels), x)
 
     def sample(
         self,
@@ -245,6 +245,13 @@ class Autoregressive(nn.Module):
     def _cached(self, n: int, labels: Tensor | None) -> Steps:
         """The fast sampler: every activation once."""
         raise NotImplementedError
+
+    def _nats(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Log-probability of each image, shape ``(N,)``, from the parameters of all conditionals."""
+        if parameters.dtype in (torch.bfloat16, torch.float16):
+            # Under autocast: a sum of hundreds of terms needs more digits than the network does.
+            parameters = parameters.float()
+        return self.law.log_prob(parameters, x).flatten(1).sum(1)
 
     def _require_images(self, x: Tensor) -> None:
         require_levels(x, self.levels)

@@ -104,7 +104,7 @@ def gated_unit(features: Tensor) -> Tensor:
     """
     a, b = features.chunk(2, 1)
     # tanh(a) as 2σ(2a) − 1: several times faster on a CPU than torch.tanh.
-    return (2 * torch.sigmoid(2 * a) - 1) * torch.sigmoid(b)
+    return (2 * torch.sigmoid(2 * a)).sub_(1) * torch.sigmoid(b)
 
 
 class GatedLayer(nn.Module):

@@ -61,12 +61,13 @@ class MaskedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in, H, W)`` to ``(N, out, H, W)``."""
-        weight, right = self.masked_weight(), self.radius
+        height, width = x.shape[2:]
+        weight = self.masked_weight()
         if self.rows_above == 0:  # nothing right of the centre is left either
-            weight, right = weight[..., : self.radius + 1], 0
-        if self.radius:
-            x = F.pad(x, (self.radius, right, self.rows_above, 0))
-        return F.conv2d(x, weight, self.bias)
+            weight = weight[..., : self.radius + 1]
+        # Padded alike on both sides, as convolutions do fastest; what is too much is cut off.
+        padded = F.conv2d(x, weight, self.bias, padding=(self.rows_above, self.radius))
+        return padded[:, :, :height, :width]
 
 
 class PixelwiseConv:
