@@ -212,7 +212,7 @@ class Autoregressive(nn.Module):
             known: where they hold, of the same shape, or None.
         """
         n = len(noise)
-        uniform = noise.T.contiguous().unbind(0)  # D rows of n numbers
+        prepared = self.law.prepare(noise).T.contiguous().unbind(0)  # D rows of n numbers
         given = None if x is None else x.flatten(1).T.to(torch.int64).contiguous()
         is_given = None if known is None else known.flatten(1).T.contiguous()
         drawn: list[Tensor | None] = [None] * self.n_dims
@@ -226,7 +226,7 @@ class Autoregressive(nn.Module):
                         index, parameters = steps.send(value)
                     except StopIteration:
                         break
-                    value = self.law.draw(parameters, uniform[index])
+                    value = self.law.draw_prepared(parameters, prepared[index])
                     if is_given is not None:
                         value = torch.where(is_given[index], given[index], value)
                     drawn[index] = value
