@@ -1,6 +1,7 @@
 """``course-lib train``: train a model by its recorded settings, and write the record."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("model", nargs="?", help="such as VAE or GatedPixelCNN")
     parser.add_argument("--list", action="store_true", help="list the recorded settings")
+    parser.add_argument(
+        "--recorded", action="store_true", help="repeat every run that the folder has a record of"
+    )
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--budget", help="which settings; the first of the model by default")
     parser.add_argument("--seed", type=int, default=0)
@@ -39,38 +43,58 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from course_lib.download import DownloadError
-    from course_lib.experiments import RECIPES, write_record
-    from course_lib.experiments import run as train
+    from course_lib.experiments import RECIPES, read_records
     from course_lib.training import TrainingError
 
-    if options.list or options.model is None:
+    if options.list or (options.model is None and not options.recorded):
         for data, model, budget in RECIPES:
             print(f"course-lib train {model} --data {data} --budget {budget}")
         return 0
     if options.threads:
         torch.set_num_threads(options.threads)
-    try:
-        record = train(
-            options.model,
-            options.data,
-            budget=options.budget,
-            seed=options.seed,
-            checkpoints=options.checkpoints,
-            progress=not options.quiet,
-            devices=options.devices if options.devices == "auto" else int(options.devices),
-            num_nodes=options.nodes,
-            steps=options.steps,
-        )
-    except (TrainingError, DownloadError, ValueError) as error:
-        print(f"course-lib train: {error}", file=sys.stderr)
-        return 1
+    wanted = (
+        [(r.model, r.data, r.budget, r.seed) for r in read_records(options.results)]
+        if options.recorded
+        else [(options.model, options.data, options.budget, options.seed)]
+    )
+    for model, data, budget, seed in wanted:
+        try:
+            _train(model, data, budget, seed, options)
+        except (TrainingError, DownloadError, ValueError) as error:
+            print(f"course-lib train: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _train(
+    model: str, data: str, budget: str | None, seed: int, options: argparse.Namespace
+) -> None:
+    """One run: train, measure, write the record, say what was found."""
+    from course_lib.experiments import run, write_record
+
+    record = run(
+        model,
+        data,
+        budget=budget,
+        seed=seed,
+        checkpoints=options.checkpoints,
+        progress=not options.quiet,
+        devices=options.devices if options.devices == "auto" else int(options.devices),
+        num_nodes=options.nodes,
+        steps=options.steps,
+    )
+    if int(os.environ.get("RANK", "0")) > 0:  # one process writes for all
+        return
     path = write_record(record, options.results, replace=options.replace)
+    print(record.name)
     for name, metric in record.metrics.items():
-        print(f"{name}: {metric.value} ± {metric.standard_error} {metric.unit} ({metric.n} images)")
-    print(f"{record.seconds:.0f} s of training; written: {path}")
+        print(
+            f"  {name}: {metric.value} ± {metric.standard_error} {metric.unit} "
+            f"({metric.n} test images)"
+        )
+    print(f"  {record.seconds:.0f} s of training; written: {path}")
     if path.name != f"{record.name}.json":
         print(
-            f"{options.results / record.name}.json holds a better record and was kept; "
+            f"  {options.results / record.name}.json holds a better record and was kept; "
             f"--replace overwrites it."
         )
-    return 0

@@ -26,8 +26,8 @@ class Recipe:
         precision: of training, as in `course_lib.training.fit`; what is recorded is measured in
             float32.
         channels_last: lay the weights of convolutions out for it.
+        evaluations: how often the validation split is looked at, and a checkpoint is written.
         validation_examples: how many validation images choose the best step; all if None.
-        protocol: one line for the table.
     """
 
     family: str
@@ -41,6 +41,7 @@ class Recipe:
     variational_dequantization: bool = False
     precision: str = "32-true"
     channels_last: bool = False
+    evaluations: int = 40
     validation_examples: int | None = None
 
     @property
@@ -51,7 +52,7 @@ class Recipe:
 
 def _digits(steps: int, learning_rate: float, **arguments: object) -> Recipe:
     """An autoregressive model of the digits, on one core of about 60 GFLOP/s."""
-    return Recipe("autoregressive", steps, 32, learning_rate, arguments, ema=0.99)
+    return Recipe("autoregressive", steps, 32, learning_rate, arguments, ema=0.99, evaluations=20)
 
 
 def _digits_flow(steps: int, learning_rate: float = 1e-3, **arguments: object) -> Recipe:

@@ -55,7 +55,9 @@ def run(
         course_lib.training.TrainingError: training failed; see there.
     """
     budget, recipe = find_recipe(data_name, model_name, budget)
+    command = f"course-lib train {model_name} --data {data_name} --budget {budget} --seed {seed}"
     if steps is not None:
+        command += f" --steps {steps}"
         recipe, budget = Recipe(**{**asdict(recipe), "steps": steps}), f"{budget}-{steps}steps"
     data = load(data_name)
     torch.manual_seed(seed)
@@ -66,6 +68,7 @@ def run(
         # Other settings are another run: they must not go on from this one's checkpoint.
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         checkpoint = checkpoints / f"{data_name}-{model_name}-{budget}-seed{seed}-{digest}.pt"
+    every = max(1, recipe.steps // recipe.evaluations)
     history = fit(
         model,
         _loss(recipe),
@@ -77,9 +80,9 @@ def run(
         schedule=cosine_decay,
         transform=_transform(data, recipe),
         ema=recipe.ema,
-        evaluate_every=max(1, recipe.steps // 40),
+        evaluate_every=every,
         checkpoint=checkpoint,
-        checkpoint_every=max(1, recipe.steps // 40),
+        checkpoint_every=every,
         seed=seed,
         precision=recipe.precision,
         devices=devices,
@@ -98,9 +101,7 @@ def run(
         seed=seed,
         seconds=history.train[-1]["seconds"],
         settings=settings,
-        command=f"course-lib train {model_name} --data {data_name} --budget {budget} --seed {seed}"
-        if steps is None
-        else f"course-lib train {model_name} --data {data_name} --steps {steps} --seed {seed}",
+        command=command,
     )
 
 
