@@ -593,17 +593,25 @@ class _Interruption:
 class _Failure:
     """While entered: with several processes, an error says where it was and how to go on.
 
-    Each process meets the failure of another as a broken connection, whose own message names
-    neither the training nor the checkpoint.
+    A process meets the failure of another as a broken connection, or as torchrun's SIGTERM, and
+    neither names the training or the checkpoint.
     """
 
     def __init__(self, state: _State, checkpoint: str | os.PathLike | None) -> None:
         self.state, self.checkpoint = state, checkpoint
+        main = threading.current_thread() is threading.main_thread()
+        self.listens = state.fabric.world_size > 1 and main
 
     def __enter__(self) -> None:
-        pass
+        if self.listens:
+            self.previous = signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, number: int, frame: object) -> None:
+        raise TrainingError("it was asked to stop, as torchrun does when another has failed.")
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if self.listens:
+            signal.signal(signal.SIGTERM, self.previous)
         fabric = self.state.fabric
         if fabric.world_size == 1 or not isinstance(error, Exception):
             return
@@ -611,12 +619,12 @@ class _Failure:
             f"{self.checkpoint} holds everything up to step {self.state.saved_step}; the same call "
             f"goes on from there"
             if self.checkpoint is not None and self.state.saved_step is not None
-            else "there is no checkpoint; pass checkpoint= to be able to go on"
+            else "There is no checkpoint; pass checkpoint= to be able to go on"
         )
         raise TrainingError(
             f"Process {fabric.global_rank} of {fabric.world_size} stopped at step "
-            f"{self.state.step} of {self.state.steps}: {error} If another process has failed, its "
-            f"own message says why. {kept}."
+            f"{self.state.step} of {self.state.steps}: {error} If another has failed, torchrun says "
+            f"which one, and its own message why. {kept}."
         ) from error
 
 

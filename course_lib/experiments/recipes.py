@@ -84,7 +84,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("digits", "MAF", "60s"): _digits_flow(2500, 2e-3, dropout=0.2),
     ("mnist", "VAE", "cpu"): Recipe(
         "vae",
-        60_000,
+        30_000,
         128,
         1e-3,
         {"latent_dim": 40, "hidden": (500, 500)},

@@ -1,0 +1,129 @@
+"""Records: what a file holds, what is never lost, and that a killed run ends as if it had not been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_lib import autoregressive, flow, vae
+from course_lib.command_line import main
+from course_lib.data import digits
+from course_lib.experiments import RECIPES, Metric, Record, find_recipe, read_records, write_record
+from course_lib.experiments.running import build, measure
+
+ROOT = Path(__file__).parents[2]
+
+
+def record(value, **changes):
+    made = Record(
+        "MADE", "digits", "60s", "grey levels",
+        {"negative_log_likelihood": Metric(value, 0.01, "bits/dim", 360)},
+        parameters=1, steps=10, best_step=5, seed=0, seconds=1.0, settings={}, command="",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def test_a_record_says_how_to_judge_and_repeat_it(tmp_path):
+    path = write_record(record(2.0), tmp_path)
+    content = json.loads(path.read_text())
+    assert path.name == "digits-MADE-60s-seed0.json"
+    assert content["versions"]["torch"] == torch.__version__
+    assert set(content["hardware"]) == {"processor", "accelerator", "threads", "processes"}
+    assert read_records(tmp_path) == [record(2.0)]
+    assert read_records(tmp_path, model="NADE") == []
+
+
+def test_a_better_record_is_not_overwritten_silently(tmp_path):
+    path = write_record(record(2.0), tmp_path)
+    for worse in (2.1, float("nan")):
+        beside = write_record(record(worse), tmp_path)
+        assert beside != path
+        assert [r.score for r in read_records(tmp_path)] == [2.0]
+    assert write_record(record(1.9), tmp_path) == path
+    assert [r.score for r in read_records(tmp_path)] == [1.9]
+    assert write_record(record(2.5), tmp_path, replace=True) == path
+    assert [r.score for r in read_records(tmp_path)] == [2.5]
+
+
+@pytest.mark.parametrize("key", RECIPES, ids="-".join)
+def test_every_recipe_names_a_model_of_its_family(key):
+    recipe = RECIPES[key]
+    package = {"autoregressive": autoregressive, "vae": vae, "flow": flow}[recipe.family]
+    assert hasattr(package, key[1])
+    assert json.loads(json.dumps(asdict(recipe)))  # what is recorded can be written
+
+
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"GatedPixelCNN \(60s\)"):
+        find_recipe("digits", "PixelSnail")
+    with pytest.raises(ValueError, match="budget '7s'"):
+        find_recipe("digits", "MADE", "7s")
+
+
+def test_every_record_of_the_repository_is_of_a_recipe_as_it_stands():
+    records = read_records(ROOT / "results")
+    assert records
+    for r in records:
+        now = json.loads(json.dumps(asdict(find_recipe(r.data, r.model, r.budget)[1])))
+        assert {k: now[k] for k in r.settings} == r.settings, r.name
+        assert r.steps == now["steps"]
+
+
+def test_measures_are_in_their_unit():
+    """Untrained models know nothing: about 1 bit per binary pixel, about log2 K per grey level."""
+    data = replace(digits(), test=digits().test[:40])
+    for name, budget in (("MADE", "60s"), ("RealNVP", "60s")):
+        _, recipe = find_recipe("digits", name, budget)
+        model = build(name, data, replace(recipe, binary=False)).eval()
+        metrics = measure(model, data, recipe)
+        assert {m.unit for m in metrics.values()} == {"bits/dim"}
+        assert {m.n for m in metrics.values()} == {40}
+        assert 2 < next(iter(metrics.values())).value < 8
+
+
+def test_a_killed_run_goes_on_to_the_same_bit(tmp_path):
+    def command(folder):
+        return [
+            sys.executable, "-m", "course_lib.command_line", "train", "MADE", "--steps", "400",
+            "--results", folder / "results", "--checkpoints", folder / "checkpoints",
+            "--threads", "1", "--quiet",
+        ]  # fmt: skip
+
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole), check=True, env=environment, capture_output=True)
+
+    process = subprocess.Popen(command(killed), env=environment, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (stopped,) = killed.glob("checkpoints/*.pt")
+    assert 0 < torch.load(stopped)["step"] < 400
+    subprocess.run(command(killed), check=True, env=environment, capture_output=True)
+
+    expected, result = (
+        torch.load(next(folder.glob("checkpoints/*.pt"))) for folder in (whole, killed)
+    )
+    assert expected["step"] == result["step"] == 400
+    for name, weight in expected["model"].items():
+        assert torch.equal(weight, result["model"][name])
+    (a,), (b,) = (read_records(folder / "results") for folder in (whole, killed))
+    assert a.metrics == b.metrics
+    assert a.best_step == b.best_step
+
+
+def test_errors_of_the_command_are_sentences(capsys):
+    assert main(["train", "PixelSnail"]) == 1
+    assert "there is no recipe" in capsys.readouterr().err
+    assert main(["train", "--list"]) == 0
+    assert "course-lib train VAE --data mnist --budget cpu" in capsys.readouterr().out
