@@ -56,8 +56,14 @@ results: $(STAMP) ## Repeat every run of which results/ holds a record (hours; a
 	$(BIN)/course-lib train --recorded
 	$(BIN)/python -m benchmarks.results_gan
 
-bench: $(STAMP) ## Measure speed against peers and plain PyTorch, and print one table
-	$(BIN)/python -m benchmarks
+# Peers stay out of .venv, and come without dependencies: they are measured on the same torch.
+PEERS := _build/peers
+$(PEERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(PEERS) \
+	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3
+
+bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, and print one table
+	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks
 
 clean: ## Remove what was built
 	rm -rf _build
