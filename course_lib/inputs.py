@@ -72,7 +72,7 @@ def require_unit_interval(x: Tensor, name: str = "x") -> None:
     """Require a non-empty tensor of values in [0, 1], none of them NaN; raise `ValueError` otherwise."""
     if x.numel() == 0:
         raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}; values are expected.")
-    low, high = x.min().item(), x.max().item()
+    low, high = (value.item() for value in x.aminmax())
     if not (low >= 0 and high <= 1):  # written so that NaN is caught too
         raise ValueError(
             f"{name} has values in [{low:.4g}, {high:.4g}]; values in [0, 1] are expected. Divide "
@@ -94,9 +94,12 @@ def require_levels(x: Tensor, levels: int, name: str = "x") -> None:
             f"{name} has dtype {x.dtype}; integer grey levels 0 … {levels - 1} are expected. "
             f"Pass the data set as it is loaded, before intensities() or dequantize()."
         )
-    if x.numel() and (x.min() < 0 or x.max() > levels - 1):
+    if x.numel() == 0:
+        return
+    low, high = (value.item() for value in x.aminmax())
+    if low < 0 or high > levels - 1:
         raise ValueError(
-            f"{name} has levels {x.min().item()} … {x.max().item()}; 0 … {levels - 1} are expected. "
+            f"{name} has levels {low} … {high}; 0 … {levels - 1} are expected. "
             f"Use the number of levels of the data set (dataset.levels)."
         )
 

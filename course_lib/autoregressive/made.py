@@ -108,7 +108,7 @@ class MADE(Autoregressive):
         h = self.encode(x).flatten(1)  # (N, D)
         *weights, last = self.masked_weights(ordering)
         for weight, linear in zip(weights, self.linears, strict=False):
-            h = self.dropout(F.relu(F.linear(h, weight, linear.bias)))
+            h = self.dropout(F.linear(h, weight, linear.bias).relu_())
         parameters = F.linear(h, last, self.linears[-1].bias)
         return parameters.view(len(x), *self.event_shape, self.law.n_parameters)
 

@@ -47,6 +47,8 @@ class Record:
         best_step: the step whose weights were measured; chosen on the validation split.
         seed: of weights, order and noise.
         seconds: of training, over all interruptions.
+        cpu_seconds: of processor time that training took, which other programs on the machine do
+            not lengthen; None where it was not measured in one go.
         settings: the recipe, whole.
         command: what to type to repeat it.
         hardware: processor, accelerator, threads, processes.
@@ -71,6 +73,7 @@ class Record:
     versions: dict = field(default_factory=lambda: versions())
     commit: str | None = field(default_factory=lambda: commit())
     date: str = field(default_factory=lambda: date.today().isoformat())
+    cpu_seconds: float | None = None
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -68,6 +69,8 @@ def run(
         # Other settings are another run: they must not go on from this one's checkpoint.
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         checkpoint = checkpoints / f"{data_name}-{model_name}-{budget}-seed{seed}-{digest}.pt"
+    resumes = checkpoint is not None and checkpoint.exists()
+    started = time.process_time()
     every = max(1, recipe.steps // recipe.evaluations)
     history = fit(
         model,
@@ -89,6 +92,7 @@ def run(
         num_nodes=num_nodes,
         progress=progress,
     )
+    cpu_seconds = None if resumes else round(time.process_time() - started, 1)
     return Record(
         model=model_name,
         data=data_name,
@@ -102,6 +106,7 @@ def run(
         seconds=history.train[-1]["seconds"],
         settings=settings,
         command=command,
+        cpu_seconds=cpu_seconds,
     )
 
 

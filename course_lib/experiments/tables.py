@@ -140,7 +140,10 @@ def _metrics(r: Record) -> str:
 
 def _circumstances(r: Record) -> str:
     where = r.hardware["accelerator"] or f"{r.hardware['processor']}, {r.hardware['threads']} core"
-    return f"{r.seconds / 60:.0f} min, {where}, seed {r.seed}, {r.date}, {r.protocol}"
+    time = f"{r.seconds / 60:.0f} min"
+    if r.cpu_seconds is not None and r.hardware["accelerator"] is None:
+        time += f" ({r.cpu_seconds / 60:.0f} min of processor time)"
+    return f"{time}, {where}, seed {r.seed}, {r.date}, {r.protocol}"
 
 
 def _means(budget: str) -> str:
