@@ -11,7 +11,7 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-GROUPS: tuple[str, ...] = ()
+GROUPS = ("assignment",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
