@@ -187,7 +187,10 @@ class Box:
     def _watch(self) -> None:
         """Kill the box when its processes together hold more memory than they may."""
         while self._process.poll() is None:
-            used = sum(map(resident, [self._process.pid, *descendants(self._process.pid)]))
+            members = [self._process.pid, *descendants(self._process.pid)]
+            used = sum(map(resident, members))
+            if used > self.limits.memory:  # forked children share pages: count each page once
+                used = sum(map(proportional, members))
             self.peak_memory = max(self.peak_memory, used)
             if used > self.limits.memory:
                 self.killed_for_memory = True
@@ -277,6 +280,15 @@ def resident(process: int) -> int:
     except (OSError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def proportional(process: int) -> int:
+    """Bytes of memory that a process holds, shared pages divided among those that share them."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    except (OSError, ValueError, IndexError):
+        return resident(process)
 
 
 def _environment(course: Path) -> dict[str, str]:
