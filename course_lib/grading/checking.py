@@ -15,6 +15,10 @@ from course_lib.grading.public import Case, PublicMeasure, PublicQuestion, load
 class WrongAnswer(AssertionError):
     """An answer is not right; the message says what is known about it."""
 
+    def _render_traceback_(self) -> list[str]:
+        # Jupyter prints this instead of the library's frames, which say nothing to a student.
+        return [f"{type(self).__name__}: {self}"]
+
 
 def check(question: str, *answers: Any) -> None:
     """Check an answer on the public probes; print a line if it is right, raise if it is not.
