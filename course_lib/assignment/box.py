@@ -300,6 +300,7 @@ def _environment(course: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(course),
         "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
         "FONT_LISTS": str(course / "fonts"),
         "MPLCONFIGDIR": f"{scratch}/matplotlib",
         "MPLBACKEND": "Agg",
