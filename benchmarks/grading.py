@@ -45,9 +45,7 @@ def main() -> None:
             start = time.perf_counter()
             subprocess.run([sys.executable, script], check=True, capture_output=True, cwd=ROOT)
             own.append(time.perf_counter() - start)
-            record = grade(
-                submission, "a", assignment, secret="s", room=shared, limits=Limits()
-            )
+            record = grade(submission, "a", assignment, secret="s", room=shared, limits=Limits())
             overheads.append(record.seconds - own[-1])
         print(f"{options.assignment}: {statistics.median(own):.2f} s as a script; grading it costs")
         print(
