@@ -52,12 +52,12 @@ test: test-fast book ## All tests: notebooks executed and compared, pages opened
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
 	$(BIN)/python tools/notebooks.py refresh
 
-results: $(STAMP) ## Reproduce the recorded results (long)
-	$(BIN)/python -m benchmarks.results_autoregressive --seconds 300 --seeds 0 1 2
+results: $(STAMP) ## Repeat every run of which results/ holds a record (hours; a GPU is used if there is one)
+	$(BIN)/course-lib train --recorded
 	$(BIN)/python -m benchmarks.results_gan
 
-bench: $(STAMP) ## Measure the samplers' speed and print one table
-	$(BIN)/python -m benchmarks.sampling
+bench: $(STAMP) ## Measure speed against peers and plain PyTorch, and print one table
+	$(BIN)/python -m benchmarks
 
 clean: ## Remove what was built
 	rm -rf _build

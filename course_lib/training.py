@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.memory import keep_freed_memory
 from course_lib.progress import progress_bar
 
 Batch = Tensor | tuple[Tensor, ...]
@@ -155,8 +156,10 @@ def fit(
         compile: compile the loss with ``torch.compile``.
         precision: as in Lightning Fabric: ``"32-true"``, ``"bf16-mixed"``, ``"64-true"``, …
         accelerator: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        devices: processes on this node.
-        num_nodes: number of nodes.
+        devices: processes on this node. Under ``torchrun``, those that it has started count
+            instead, so that the same call runs there: every process takes an equal share of
+            `batch_size`, and the gradient is that of the whole batch.
+        num_nodes: number of nodes; under ``torchrun``, its own.
         progress: show a progress bar.
 
     Returns:
@@ -165,7 +168,8 @@ def fit(
     Raises:
         ValueError: an argument is out of range, the data do not fit one another, or players
             share a name or a parameter.
-        TrainingError: a term of the loss became NaN or infinite.
+        TrainingError: a term of the loss became NaN or infinite; or, with several processes, one
+            of them failed. The message names the checkpoint from which the same call goes on.
     """
     for name, value in (("steps", steps), ("batch_size", batch_size)):
         require_positive_integer(value, name)
@@ -184,6 +188,9 @@ def fit(
                 "weights are best. Measure what matters in callback=, and leave validation out."
             )
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        num_nodes = int(os.environ["WORLD_SIZE"]) // devices
     many_processes = devices not in (1, "1") or num_nodes > 1
     # Each player's loss leaves the other players' parameters alone; processes must expect that.
     unused = many_processes and len(players) > 1
@@ -196,6 +203,8 @@ def fit(
         strategy=strategy,
     )
     fabric.launch()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     if batch_size % fabric.world_size:
         raise ValueError(
             f"batch_size is {batch_size} for {fabric.world_size} processes; a multiple of the "
@@ -219,7 +228,7 @@ def fit(
             initial=state.step,
             desc="training",
         )
-        with bar, _Interruption() as interruption, state:
+        with bar, _Interruption(fabric) as interruption, _Failure(state, checkpoint), state:
             if state.step == 0 and callback is not None:
                 with state.evaluated_weights():
                     callback(0, model)
@@ -240,10 +249,11 @@ def fit(
                     if callback is not None:
                         with state.evaluated_weights():
                             callback(state.step, model)
-                last = state.step == steps or interruption.wanted
+                interrupted = interruption.anywhere()
+                last = state.step == steps or interrupted
                 if checkpoint is not None and (state.step % checkpoint_every == 0 or last):
                     state.save(Path(checkpoint), order, noise)
-                if interruption.wanted:
+                if interrupted:
                     kept = (
                         f"{checkpoint} holds all of it"
                         if checkpoint
@@ -366,6 +376,7 @@ class _State:
             else None
         )
         self.step = 0
+        self.saved_step: int | None = None
         self.seconds = 0.0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -478,6 +489,12 @@ class _State:
 
     def save(self, path: Path, order: _Order, noise: torch.Generator) -> None:
         """Write everything, then rename: a crash while writing leaves the old file whole."""
+        # Every process draws noise of its own.
+        noises = [(noise.get_state(), torch.get_rng_state())]
+        if self.fabric.world_size > 1:
+            noises *= self.fabric.world_size
+            torch.distributed.all_gather_object(noises, noises[0])
+        self.saved_step = self.step
         if self.fabric.global_rank > 0:
             return
         content = {
@@ -493,8 +510,7 @@ class _State:
             "sums": {name: torch.as_tensor(value) for name, value in self.sums.items()},
             "since_log": self.since_log,
             "order": (order.generator.get_state(), order.rest),
-            "noise": noise.get_state(),
-            "global_noise": torch.get_rng_state(),
+            "noises": noises,
             "cuda_noise": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -511,6 +527,12 @@ class _State:
                 f"{path} is not a checkpoint of this model ({error}). It was left as it is; pass "
                 f"another path, or move it away to start afresh."
             ) from error
+        if len(content["noises"]) != self.fabric.world_size:
+            raise TrainingError(
+                f"{path} was written by {len(content['noises'])} processes and these are "
+                f"{self.fabric.world_size}; each has noise of its own, so the run would not go on "
+                f"as it was. Start as many processes, or pass another path."
+            )
         if content["steps"] != self.steps:
             raise TrainingError(
                 f"{path} was written by a run of {content['steps']} steps and this one has "
@@ -522,6 +544,7 @@ class _State:
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.step, self.seconds = content["step"], content["seconds"]
+        self.saved_step = self.step
         self.best, self.best_loss = content["best"], content["best_loss"]
         self.history.train, self.history.validation, self.history.best_step = content["history"]
         device = self.fabric.device
@@ -529,14 +552,25 @@ class _State:
         self.since_log = content["since_log"]
         state, order.rest = content["order"]
         order.generator.set_state(state)
-        noise.set_state(content["noise"])
-        torch.set_rng_state(content["global_noise"])
+        its_noise, global_noise = content["noises"][self.fabric.global_rank]
+        noise.set_state(its_noise)
+        torch.set_rng_state(global_noise)
         if content["cuda_noise"]:
             torch.cuda.set_rng_state_all(content["cuda_noise"])
 
 
 class _Interruption:
     """While entered: the first Ctrl-C is noted and waits for the end of the step."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric = fabric
+
+    def anywhere(self) -> bool:
+        """Whether any process has been asked to stop: they must stop after the same step."""
+        if self.fabric.world_size == 1:
+            return self.wanted
+        wanted = torch.tensor(float(self.wanted), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(wanted, reduce_op="sum") > 0)
 
     def __enter__(self) -> "_Interruption":
         self.wanted = False
@@ -554,6 +588,36 @@ class _Interruption:
     def __exit__(self, *error: object) -> None:
         if self.previous is not None:
             signal.signal(signal.SIGINT, self.previous)
+
+
+class _Failure:
+    """While entered: with several processes, an error says where it was and how to go on.
+
+    Each process meets the failure of another as a broken connection, whose own message names
+    neither the training nor the checkpoint.
+    """
+
+    def __init__(self, state: _State, checkpoint: str | os.PathLike | None) -> None:
+        self.state, self.checkpoint = state, checkpoint
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        fabric = self.state.fabric
+        if fabric.world_size == 1 or not isinstance(error, Exception):
+            return
+        kept = (
+            f"{self.checkpoint} holds everything up to step {self.state.saved_step}; the same call "
+            f"goes on from there"
+            if self.checkpoint is not None and self.state.saved_step is not None
+            else "there is no checkpoint; pass checkpoint= to be able to go on"
+        )
+        raise TrainingError(
+            f"Process {fabric.global_rank} of {fabric.world_size} stopped at step "
+            f"{self.state.step} of {self.state.steps}: {error} If another process has failed, its "
+            f"own message says why. {kept}."
+        ) from error
 
 
 class _Swap:

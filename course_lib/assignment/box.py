@@ -27,7 +27,10 @@ import numpy as np
 import course_lib
 from course_lib.grading import wire
 
-HIDDEN = ("autoregressive", "flow", "gan", "vae", "divergences.py", "assignment", "command_line")
+HIDDEN = (
+    *("autoregressive", "flow", "gan", "vae", "divergences.py"),
+    *("experiments", "assignment", "command_line"),
+)
 FIRST_USER = 60_000
 INSTALL = """\
 bubblewrap is not installed, and student code must not run without isolation. Install it:

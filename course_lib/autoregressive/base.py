@@ -92,7 +92,7 @@ class Autoregressive(nn.Module):
         """
         self._require_images(x)
         self._require_labels(labels, len(x))
-        return self.law.log_prob(self(x, labels), x).flatten(1).sum(1)
+        return self._nats(self(x, labels), x)
 
     def sample(
         self,
@@ -212,7 +212,7 @@ class Autoregressive(nn.Module):
             known: where they hold, of the same shape, or None.
         """
         n = len(noise)
-        uniform = noise.T.contiguous().unbind(0)  # D rows of n numbers
+        prepared = self.law.prepare(noise).T.contiguous().unbind(0)  # D rows of n numbers
         given = None if x is None else x.flatten(1).T.to(torch.int64).contiguous()
         is_given = None if known is None else known.flatten(1).T.contiguous()
         drawn: list[Tensor | None] = [None] * self.n_dims
@@ -226,7 +226,7 @@ class Autoregressive(nn.Module):
                         index, parameters = steps.send(value)
                     except StopIteration:
                         break
-                    value = self.law.draw(parameters, uniform[index])
+                    value = self.law.draw_prepared(parameters, prepared[index])
                     if is_given is not None:
                         value = torch.where(is_given[index], given[index], value)
                     drawn[index] = value
@@ -245,6 +245,13 @@ class Autoregressive(nn.Module):
     def _cached(self, n: int, labels: Tensor | None) -> Steps:
         """The fast sampler: every activation once."""
         raise NotImplementedError
+
+    def _nats(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Log-probability of each image, shape ``(N,)``, from the parameters of all conditionals."""
+        if parameters.dtype in (torch.bfloat16, torch.float16):
+            # Under autocast: a sum of hundreds of terms needs more digits than the network does.
+            parameters = parameters.float()
+        return self.law.log_prob(parameters, x).flatten(1).sum(1)
 
     def _require_images(self, x: Tensor) -> None:
         require_levels(x, self.levels)

@@ -54,7 +54,15 @@ class Law:
         Returns:
             Integer grey levels, shape ``(…)``.
         """
-        return (self.cdf(parameters) <= u.unsqueeze(-1)).sum(-1)
+        return self.draw_prepared(parameters, self.prepare(u))
+
+    def prepare(self, u: Tensor) -> Tensor:
+        """Uniform numbers in the form that `draw_prepared` reads, once for a whole image."""
+        return u
+
+    def draw_prepared(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """As `draw`, from noise that `prepare` has made of uniform numbers."""
+        return (self.cdf(parameters) <= noise.unsqueeze(-1)).sum(-1)
 
     def probabilities(self, parameters: Tensor) -> Tensor:
         """The probability of every level, shape ``(…, K)``, for tables and figures."""
@@ -81,9 +89,13 @@ class BernoulliLaw(Law):
         """P(X ≤ 0), the only entry; see `Law.cdf`."""
         return torch.sigmoid(-parameters)
 
-    def draw(self, parameters: Tensor, u: Tensor) -> Tensor:
+    def prepare(self, u: Tensor) -> Tensor:
+        """The smallest logit that gives 1: σ(−logit) ≤ u where logit ≥ −log(u / (1 − u))."""
+        return -torch.logit(u)
+
+    def draw_prepared(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """As `Law.draw`: 1 where P(X ≤ 0) ≤ u."""
-        return (self.cdf(parameters).squeeze(-1) <= u).to(torch.int64)
+        return (parameters.squeeze(-1) >= noise).long()
 
 
 class SoftmaxLaw(Law):

@@ -130,7 +130,7 @@ class MADE(Autoregressive):
         if len(self.orderings) == 1:
             ordering = 0
         if ordering is not None:
-            return self.law.log_prob(self(x, ordering=ordering), x).flatten(1).sum(1)
+            return self._nats(self(x, ordering=ordering), x)
         each = [self.log_prob(x, ordering=r) for r in range(len(self.orderings))]
         return torch.logsumexp(torch.stack(each), 0) - math.log(len(each))
 

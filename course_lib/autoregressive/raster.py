@@ -61,12 +61,13 @@ class MaskedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in, H, W)`` to ``(N, out, H, W)``."""
-        weight, right = self.masked_weight(), self.radius
+        height, width = x.shape[2:]
+        weight = self.masked_weight()
         if self.rows_above == 0:  # nothing right of the centre is left either
-            weight, right = weight[..., : self.radius + 1], 0
-        if self.radius:
-            x = F.pad(x, (self.radius, right, self.rows_above, 0))
-        return F.conv2d(x, weight, self.bias)
+            weight = weight[..., : self.radius + 1]
+        # Padded alike on both sides, as convolutions do fastest; what is too much is cut off.
+        padded = F.conv2d(x, weight, self.bias, padding=(self.rows_above, self.radius))
+        return padded[:, :, :height, :width]
 
 
 class PixelwiseConv:
@@ -117,9 +118,14 @@ class PixelwiseConv:
         """Write the input at a pixel of the current row, shape ``(n, in)``."""
         self.slots[column].copy_(value)
 
-    def pixel(self, column: int) -> Tensor:
-        """The output at a pixel of the current row, shape ``(n, out)``."""
-        return torch.addmm(self.terms[column], self.windows[column], self.taps)
+    def pixel(self, column: int, out: Tensor | None = None) -> Tensor:
+        """The output at a pixel of the current row, shape ``(n, out)``; written to `out` if given."""
+        return torch.addmm(self.terms[column], self.windows[column], self.taps, out=out)
+
+
+def input_taps(convolution: MaskedConv2d) -> Tensor:
+    """Weights of a 1×k kernel from the left end to its centre, shape ``(k//2 + 1, in, out)``."""
+    return convolution.masked_weight()[:, :, 0, : convolution.radius + 1].permute(2, 1, 0)
 
 
 class Head(nn.Module):
@@ -160,9 +166,8 @@ class PixelwiseHead:
     def __call__(self, features: Tensor) -> Tensor:
         """Map ``(n, channels)`` to ``(n, C, P)``."""
         hidden = torch.addmm(self.biases[0], F.relu(features), self.weights[0]).relu_()
-        return torch.addmm(self.biases[1], hidden, self.weights[1]).unflatten(
-            1, (self.n_colours, -1)
-        )
+        parameters = torch.addmm(self.biases[1], hidden, self.weights[1])
+        return parameters.view(len(parameters), self.n_colours, -1)
 
 
 class PixelSampler(ABC):
@@ -228,7 +233,7 @@ class RasterModel(Autoregressive):
                     # colour now see the one just drawn.
                     parameters = sampler.pixel(column)[:, colour]
                     value = yield (colour * height + row) * width + column, parameters
-                    sampler.put(column, colour, encoded[value])
+                    sampler.put(column, colour, encoded.index_select(0, value))
 
 
 def first_kernel_size(kernel_size: int | None, event_shape: Sequence[int], default: int = 7) -> int:

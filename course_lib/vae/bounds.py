@@ -15,7 +15,7 @@ from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
 
 # Latent points decoded at once: bounds the memory of every estimate below.
-CHUNK = 20_000
+CHUNK = 4_000
 
 
 def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,100 @@
+"""``course-lib train``: train a model by its recorded settings, and write the record."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the options."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model by its recorded settings and write its record",
+        description="Train a model by its recorded settings, measure it once on the test split, and "
+        "write one JSON file. A run that was stopped, or killed, goes on where its last checkpoint "
+        "is when the same command is called again; on a CPU the result is the same to the last bit. "
+        "A better record is never overwritten without --replace.",
+    )
+    parser.add_argument("model", nargs="?", help="such as VAE or GatedPixelCNN")
+    parser.add_argument("--list", action="store_true", help="list the recorded settings")
+    parser.add_argument(
+        "--recorded", action="store_true", help="repeat every run that the folder has a record of"
+    )
+    parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
+    parser.add_argument("--budget", help="which settings; the first of the model by default")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
+    parser.add_argument(
+        "--checkpoints", type=Path, default=Path("checkpoints"), help="folder of checkpoints"
+    )
+    parser.add_argument("--replace", action="store_true", help="overwrite a better record, too")
+    parser.add_argument("--steps", type=int, help="instead of the recorded number, for a trial")
+    parser.add_argument("--threads", type=int, help="threads of torch on the CPU")
+    parser.add_argument("--devices", default="1", help="processes on this node")
+    parser.add_argument("--nodes", type=int, default=1, help="number of nodes")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, measure, write; return the exit status."""
+    # Imported late: `course-lib --help` should not wait for torch.
+    import torch
+
+    from course_lib.download import DownloadError
+    from course_lib.experiments import RECIPES, read_records
+    from course_lib.training import TrainingError
+
+    if options.list or (options.model is None and not options.recorded):
+        for data, model, budget in RECIPES:
+            print(f"course-lib train {model} --data {data} --budget {budget}")
+        return 0
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    wanted = (
+        [(r.model, r.data, r.budget, r.seed) for r in read_records(options.results)]
+        if options.recorded
+        else [(options.model, options.data, options.budget, options.seed)]
+    )
+    for model, data, budget, seed in wanted:
+        try:
+            _train(model, data, budget, seed, options)
+        except (TrainingError, DownloadError, ValueError) as error:
+            print(f"course-lib train: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _train(
+    model: str, data: str, budget: str | None, seed: int, options: argparse.Namespace
+) -> None:
+    """One run: train, measure, write the record, say what was found."""
+    from course_lib.experiments import run, write_record
+
+    record = run(
+        model,
+        data,
+        budget=budget,
+        seed=seed,
+        checkpoints=options.checkpoints,
+        progress=not options.quiet,
+        devices=options.devices if options.devices == "auto" else int(options.devices),
+        num_nodes=options.nodes,
+        steps=options.steps,
+    )
+    if int(os.environ.get("RANK", "0")) > 0:  # one process writes for all
+        return
+    path = write_record(record, options.results, replace=options.replace)
+    print(record.name)
+    for name, metric in record.metrics.items():
+        print(
+            f"  {name}: {metric.value} ± {metric.standard_error} {metric.unit} "
+            f"({metric.n} test images)"
+        )
+    print(f"  {record.seconds:.0f} s of training; written: {path}")
+    if path.name != f"{record.name}.json":
+        print(
+            f"  {options.results / record.name}.json holds a better record and was kept; "
+            f"--replace overwrites it."
+        )

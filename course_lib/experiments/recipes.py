@@ -1,0 +1,170 @@
+"""The settings of every recorded run: one recipe for each data set, model and budget.
+
+A budget is a name for the means a recipe is made for: ``60s`` and ``300s`` of one CPU core for the
+digits; for MNIST ``cpu``, at most 20 minutes of two CPU cores, and ``gpu``.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is built, trained and measured.
+
+    Attributes:
+        family: ``"autoregressive"``, ``"vae"`` or ``"flow"``; says which loss and which metrics.
+        steps: optimizer steps.
+        batch_size: examples per step.
+        learning_rate: at the start; it falls to zero along half a cosine.
+        arguments: of the model, beside the shape and the number of grey levels.
+        binary: pixels are binarized: anew at every step in training, once and for all with a fixed
+            seed for validation and test. Otherwise the grey levels themselves are modelled.
+        ema: decay of the average of the weights that is measured.
+        iwae_samples: train a VAE on the importance-weighted bound with that many samples; 1 is the
+            ELBO.
+        variational_dequantization: a flow's noise is learned, not uniform.
+        precision: of training, as in `course_lib.training.fit`; what is recorded is measured in
+            float32.
+        channels_last: lay the weights of convolutions out for it.
+        evaluations: how often the validation split is looked at, and a checkpoint is written.
+        validation_examples: how many validation images choose the best step; all if None.
+    """
+
+    family: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    arguments: dict = field(default_factory=dict)
+    binary: bool = False
+    ema: float | None = None
+    iwae_samples: int = 1
+    variational_dequantization: bool = False
+    precision: str = "32-true"
+    channels_last: bool = False
+    evaluations: int = 40
+    validation_examples: int | None = None
+
+    @property
+    def protocol(self) -> str:
+        """What the data are, in words, for a table."""
+        return "dynamic binarization" if self.binary else "grey levels"
+
+
+def _digits(steps: int, learning_rate: float, **arguments: object) -> Recipe:
+    """An autoregressive model of the digits, on one core of about 60 GFLOP/s."""
+    return Recipe("autoregressive", steps, 32, learning_rate, arguments, ema=0.99, evaluations=20)
+
+
+def _digits_flow(steps: int, learning_rate: float = 1e-3, **arguments: object) -> Recipe:
+    return Recipe("flow", steps, 128, learning_rate, {"logit": 0.05, **arguments}, ema=0.998)
+
+
+def _binary(steps: int, batch_size: int, learning_rate: float, **arguments: object) -> Recipe:
+    """An autoregressive model of binarized MNIST at its paper's size, on a GPU."""
+    return Recipe(
+        "autoregressive", steps, batch_size, learning_rate, arguments, binary=True, ema=0.9995
+    )
+
+
+RECIPES: dict[tuple[str, str, str], Recipe] = {
+    ("digits", "GatedPixelCNN", "60s"): _digits(1700, 4e-3, n_layers=4, dropout=0.2),
+    ("digits", "RowLSTM", "60s"): _digits(2000, 5e-3, n_layers=2, dropout=0.1),
+    ("digits", "DiagonalBiLSTM", "60s"): _digits(1000, 6e-3, n_layers=2, dropout=0.1),
+    ("digits", "PixelCNN", "60s"): _digits(1700, 4e-3, n_layers=5, dropout=0.1),
+    ("digits", "MADE", "60s"): _digits(3000, 1e-3, hidden=(500,), dropout=0.3),
+    ("digits", "NADE", "60s"): _digits(1200, 1e-3, hidden=256),
+    ("digits", "FVSBN", "60s"): _digits(2000, 2e-3),
+    ("digits", "GatedPixelCNN", "300s"): _digits(6000, 4e-3, n_layers=5, dropout=0.25),
+    ("digits", "RowLSTM", "300s"): _digits(6000, 5e-3, n_layers=3, dropout=0.15),
+    ("digits", "DiagonalBiLSTM", "300s"): _digits(5000, 6e-3, n_layers=2, dropout=0.2),
+    ("digits", "NICE", "60s"): _digits_flow(2500, layers=6, hidden=(256, 256), dropout=0.2),
+    ("digits", "RealNVP", "60s"): _digits_flow(2800, dropout=0.2),
+    ("digits", "MultiScaleRealNVP", "60s"): _digits_flow(1000, 2e-3, dropout=0.1),
+    ("digits", "Glow", "60s"): _digits_flow(1200, 2e-3, width=32, dropout=0.1),
+    ("digits", "MAF", "60s"): _digits_flow(2500, 2e-3, dropout=0.2),
+    ("mnist", "VAE", "cpu"): Recipe(
+        "vae",
+        60_000,
+        128,
+        1e-3,
+        {"latent_dim": 40, "hidden": (500, 500)},
+        binary=True,
+        ema=0.999,
+    ),
+    ("mnist", "GatedPixelCNN", "cpu"): Recipe(
+        "autoregressive",
+        4300,
+        64,
+        3e-3,
+        {"channels": 32, "n_layers": 6},
+        binary=True,
+        ema=0.998,
+        precision="bf16-mixed",
+        channels_last=True,
+        validation_examples=500,
+    ),
+    # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
+    ("mnist", "VAE", "gpu"): Recipe(
+        "vae", 500_000, 128, 1e-3, {"latent_dim": 50, "hidden": (500, 500)}, binary=True, ema=0.9999
+    ),
+    ("mnist", "VAE", "gpu-iwae50"): Recipe(
+        "vae",
+        500_000,
+        128,
+        1e-3,
+        {"latent_dim": 50, "hidden": (200, 200)},
+        binary=True,
+        ema=0.9999,
+        iwae_samples=50,
+    ),
+    ("mnist", "NADE", "gpu"): _binary(100_000, 128, 1e-3, hidden=500),
+    ("mnist", "MADE", "gpu"): _binary(100_000, 128, 1e-3, hidden=(8000,), n_orderings=32),
+    ("mnist", "PixelCNN", "gpu"): _binary(60_000, 64, 1e-3, channels=64, n_layers=12),
+    ("mnist", "GatedPixelCNN", "gpu"): _binary(
+        120_000, 64, 1e-3, channels=64, n_layers=10, dropout=0.1
+    ),
+    ("mnist", "RowLSTM", "gpu"): _binary(60_000, 64, 1e-3, channels=64, n_layers=7),
+    ("mnist", "DiagonalBiLSTM", "gpu"): _binary(60_000, 64, 1e-3, channels=16, n_layers=7),
+    ("mnist", "GatedPixelCNN", "gpu-256"): Recipe(
+        "autoregressive", 120_000, 64, 1e-3, {"channels": 128, "n_layers": 12}, ema=0.9995
+    ),
+    ("mnist", "MultiScaleRealNVP", "gpu"): Recipe(
+        "flow", 120_000, 128, 1e-3, {"couplings": 4, "width": 64, "logit": 1e-6}, ema=0.9995
+    ),
+    ("mnist", "MultiScaleRealNVP", "gpu-variational"): Recipe(
+        "flow",
+        120_000,
+        128,
+        1e-3,
+        {"couplings": 4, "width": 64, "logit": 1e-6},
+        ema=0.9995,
+        variational_dequantization=True,
+    ),
+    ("mnist", "Glow", "gpu"): Recipe(
+        "flow", 120_000, 128, 1e-3, {"width": 128, "logit": 1e-6}, ema=0.9995
+    ),
+}
+
+
+def find_recipe(data: str, model: str, budget: str | None = None) -> tuple[str, Recipe]:
+    """The recipe for a model on a data set.
+
+    Args:
+        data: ``"digits"`` or ``"mnist"``.
+        model: name of the model, as in its package.
+        budget: which of its recipes; the first if None.
+
+    Returns:
+        The name of the budget, and the recipe.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    for (its_data, its_model, its_budget), recipe in RECIPES.items():
+        if (its_data, its_model) == (data, model) and budget in (None, its_budget):
+            return its_budget, recipe
+    known = sorted(f"{m} ({b})" for d, m, b in RECIPES if d == data)
+    raise ValueError(
+        f"there is no recipe for {model!r} on {data!r}"
+        f"{f' with the budget {budget!r}' if budget else ''}; recorded are: {', '.join(known)}."
+    )

@@ -1,0 +1,171 @@
+"""Records: one JSON file for each run, with all that is needed to judge the number and to repeat it."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+RESULTS = "results"
+SET_ASIDE = ".not-better.json"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number; lower is better for all of them.
+
+    Attributes:
+        value: the mean over the test images.
+        standard_error: of that mean, from the spread over images.
+        unit: ``"nats"`` per image, or ``"bits/dim"``.
+        n: number of test images.
+    """
+
+    value: float
+    standard_error: float
+    unit: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run leaves behind.
+
+    Attributes:
+        model: name of the model.
+        data: name of the data set.
+        budget: name of the recipe's budget.
+        protocol: what was done to the data, in words.
+        metrics: by name; the first is the one by which two records are compared.
+        parameters: number of trainable parameters.
+        steps: optimizer steps.
+        best_step: the step whose weights were measured; chosen on the validation split.
+        seed: of weights, order and noise.
+        seconds: of training, over all interruptions.
+        settings: the recipe, whole.
+        command: what to type to repeat it.
+        hardware: processor, accelerator, threads, processes.
+        versions: of Python, torch, numpy and the library.
+        commit: of the repository; ends in ``-dirty`` if files had been changed.
+        date: when it was measured.
+    """
+
+    model: str
+    data: str
+    budget: str
+    protocol: str
+    metrics: dict[str, Metric]
+    parameters: int
+    steps: int
+    best_step: int | None
+    seed: int
+    seconds: float
+    settings: dict
+    command: str
+    hardware: dict = field(default_factory=lambda: hardware())
+    versions: dict = field(default_factory=lambda: versions())
+    commit: str | None = field(default_factory=lambda: commit())
+    date: str = field(default_factory=lambda: date.today().isoformat())
+
+    @property
+    def name(self) -> str:
+        """Name of its file, without the ending."""
+        return f"{self.data}-{self.model}-{self.budget}-seed{self.seed}"
+
+    @property
+    def score(self) -> float:
+        """The value by which records are compared: lower is better."""
+        return next(iter(self.metrics.values())).value
+
+
+def write_record(record: Record, folder: Path, *, replace: bool = False) -> Path:
+    """Write a record, atomically, and never over a better one unless told to.
+
+    Args:
+        record: what to write.
+        folder: where to; it is made if need be.
+        replace: write over a better record, too.
+
+    Returns:
+        The file that was written. If a better record of that name was there, it is left alone, and
+        the new one lies beside it with the ending ``.not-better.json``, which no table reads.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{record.name}.json"
+    # `not <=` also keeps a record from a new value that is NaN.
+    if path.exists() and not replace and not record.score <= _read(path).score:
+        path = folder / f"{record.name}{SET_ASIDE}"
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def read_records(folder: Path, **where: object) -> list[Record]:
+    """Read all records of a folder.
+
+    Args:
+        folder: where they lie.
+        where: attributes and the values that they must have, such as ``data="mnist"``.
+
+    Returns:
+        The records, sorted by the names of their files.
+    """
+    records = [
+        _read(path)
+        for path in sorted(folder.glob("*-seed*.json"))
+        if not path.name.endswith(SET_ASIDE)
+    ]
+    return [r for r in records if all(getattr(r, k) == value for k, value in where.items())]
+
+
+def _read(path: Path) -> Record:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["metrics"] = {name: Metric(**m) for name, m in content["metrics"].items()}
+    return Record(**content)
+
+
+def hardware() -> dict[str, object]:
+    """What the run had: processor, accelerator, threads."""
+    processor = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": processor,
+        "accelerator": accelerator,
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that may change a number."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "numpy", "course-lib"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # used from its source folder
+            found[package] = "source"
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the repository that the library lies in, or None outside one."""
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()

@@ -1,0 +1,199 @@
+"""Train one model by its recipe, and measure it once on the test split."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from course_lib import autoregressive, flow, vae
+from course_lib.data import Dataset, binarize, intensities, load
+from course_lib.evaluation import bits_per_dim, estimate
+from course_lib.experiments.recipes import Recipe, find_recipe
+from course_lib.experiments.records import Metric, Record
+from course_lib.training import cosine_decay, fit
+
+# Every model of binary images is tested on this one binarization of the test set.
+TEST_SEED = 2024
+IWAE_SAMPLES = 500
+DEQUANTIZATION_SAMPLES = 100
+
+
+def run(
+    model_name: str,
+    data_name: str,
+    *,
+    budget: str | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: bool = True,
+    devices: int | str = 1,
+    num_nodes: int = 1,
+    steps: int | None = None,
+) -> Record:
+    """Train and measure.
+
+    Args:
+        model_name: name of the model.
+        data_name: ``"digits"`` or ``"mnist"``.
+        budget: which recipe; the first if None.
+        seed: of weights, order of the data and noise.
+        checkpoints: folder for checkpoints; a run that was stopped goes on from there, exactly.
+        progress: show progress bars.
+        devices: processes on this node, as in `course_lib.training.fit`.
+        num_nodes: number of nodes.
+        steps: instead of the recipe's, for a trial; the budget's name then says so.
+
+    Returns:
+        The record, not yet written.
+
+    Raises:
+        ValueError: there is no such recipe.
+        course_lib.training.TrainingError: training failed; see there.
+    """
+    budget, recipe = find_recipe(data_name, model_name, budget)
+    command = f"course-lib train {model_name} --data {data_name} --budget {budget} --seed {seed}"
+    if steps is not None:
+        command += f" --steps {steps}"
+        recipe, budget = Recipe(**{**asdict(recipe), "steps": steps}), f"{budget}-{steps}steps"
+    data = load(data_name)
+    torch.manual_seed(seed)
+    model = build(model_name, data, recipe)
+    settings = asdict(recipe)
+    checkpoint = None
+    if checkpoints is not None:
+        # Other settings are another run: they must not go on from this one's checkpoint.
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        checkpoint = checkpoints / f"{data_name}-{model_name}-{budget}-seed{seed}-{digest}.pt"
+    every = max(1, recipe.steps // recipe.evaluations)
+    history = fit(
+        model,
+        _loss(recipe),
+        data.train,
+        validation=data.validation[: recipe.validation_examples],
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        schedule=cosine_decay,
+        transform=_transform(data, recipe),
+        ema=recipe.ema,
+        evaluate_every=every,
+        checkpoint=checkpoint,
+        checkpoint_every=every,
+        seed=seed,
+        precision=recipe.precision,
+        devices=devices,
+        num_nodes=num_nodes,
+        progress=progress,
+    )
+    return Record(
+        model=model_name,
+        data=data_name,
+        budget=budget,
+        protocol=recipe.protocol,
+        metrics=measure(model, data, recipe, progress=progress),
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        steps=recipe.steps,
+        best_step=history.best_step,
+        seed=seed,
+        seconds=history.train[-1]["seconds"],
+        settings=settings,
+        command=command,
+    )
+
+
+def build(name: str, data: Dataset, recipe: Recipe) -> nn.Module:
+    """The untrained model of a recipe."""
+    levels = 2 if recipe.binary else data.levels
+    shape = data.event_shape
+    if recipe.family == "vae":
+        model = getattr(vae, name)(shape, **recipe.arguments)
+    elif recipe.family == "autoregressive":
+        model = getattr(autoregressive, name)(shape, levels, **recipe.arguments)
+    else:
+        dequantizer = (
+            flow.VariationalDequantizer(shape, dropout=recipe.arguments.get("dropout", 0.0))
+            if recipe.variational_dequantization
+            else None
+        )
+        model = flow.DequantizedFlow(
+            getattr(flow, name)(shape, **recipe.arguments), levels, dequantizer
+        )
+        with torch.no_grad():  # activation normalization starts from data
+            first = data.train[:2000]
+            model.flow.initialize(model.dequantizer(first, levels)[0])
+    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+
+
+def _loss(recipe: Recipe) -> Callable:
+    if recipe.family == "vae":
+        k = recipe.iwae_samples
+        return vae.NegativeELBO() if k == 1 else vae.NegativeIWAEBound(k)
+    if recipe.family == "autoregressive":
+        return autoregressive.negative_log_likelihood
+    return _negative_dequantization_bound
+
+
+def _negative_dequantization_bound(model: nn.Module, x: Tensor, progress: Tensor) -> Tensor:
+    return -model.elbo(x).mean()
+
+
+def _transform(data: Dataset, recipe: Recipe) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+    if not recipe.binary:
+        return None
+    dtype = torch.float32 if recipe.family == "vae" else torch.int64
+
+    def draw(batch: Tensor, generator: torch.Generator | None) -> Tensor:
+        return binarize(intensities(batch, data.levels), generator=generator).to(dtype)
+
+    return draw
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module, data: Dataset, recipe: Recipe, *, progress: bool = False
+) -> dict[str, Metric]:
+    """The metrics of a trained model on the whole test split, in float32.
+
+    Args:
+        model: in evaluation mode.
+        data: whose test split is read, once.
+        recipe: says the family and the protocol.
+        progress: show a progress bar.
+
+    Returns:
+        By name; the first is the model's score.
+    """
+    test = data.test
+    if recipe.binary:
+        test = _transform(data, recipe)(test, torch.Generator().manual_seed(TEST_SEED))
+    device = next(model.parameters()).device
+    test, shape = test.to(device), data.event_shape
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(TEST_SEED)
+        if recipe.family == "vae":
+            log_p = vae.log_likelihood(model, test, IWAE_SAMPLES, progress=progress)
+            elbo = torch.cat([model.elbo(part, 10) for part in test.split(500)])
+            values = {f"iwae_{IWAE_SAMPLES}": -log_p, "negative_elbo": -elbo}
+        elif recipe.family == "autoregressive":
+            log_p = torch.cat([model.log_prob(part) for part in test.split(500)])
+            values = {"negative_log_likelihood": -log_p}
+        else:
+            k = DEQUANTIZATION_SAMPLES
+            weights = [model.importance_bound(part, k) for part in test.split(500)]
+            bound = [model.elbo(part, 20) for part in test.split(500)]
+            values = {
+                "dequantization_bound": -torch.cat(bound),
+                f"importance_{k}": -torch.cat(weights),
+            }
+    unit = "nats" if recipe.binary else "bits/dim"
+    metrics = {}
+    for name, nats in values.items():
+        result = estimate(nats if recipe.binary else bits_per_dim(-nats, shape))
+        metrics[name] = Metric(
+            round(result.mean, 4), round(result.standard_error, 4), unit, result.n
+        )
+    return metrics
