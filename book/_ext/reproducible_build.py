@@ -22,7 +22,10 @@ MATHJAX = "tex-svg-full.js"
 def library_digest() -> str:
     """Digest of all that a notebook's output depends on besides its cells."""
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "course_lib").rglob("*.py"), ROOT / "constraints.txt"]):
+    sources = [
+        path for ending in ("py", "js") for path in (ROOT / "course_lib").rglob(f"*.{ending}")
+    ]
+    for path in sorted([*sources, ROOT / "constraints.txt"]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
