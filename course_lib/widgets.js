@@ -205,6 +205,8 @@ function start_dirac(figure) {
   let { start } = read(figure);
   const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
   const plot = axes(svg, 400, 400, [-limit, limit], [-limit, limit], [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
+  draw(svg, "text", { x: 380, y: 370, "text-anchor": "end" }, "generator θ");
+  draw(svg, "text", { x: 42, y: 22 }, "discriminator ψ");
   const field = draw(svg, "path", { fill: "none", stroke: "#8a8a8a" });
   const path = draw(svg, "path", { fill: "none", stroke: "#0072b2", "stroke-width": 1.5 });
   const first = draw(svg, "circle", { r: 7, fill: "none", stroke: "#b34a00", "stroke-width": 3 });
