@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from course_lib.assignment import classroom, report
-from course_lib.assignment.box import Limits, SandboxError, room
+from course_lib.assignment.box import Limits, SandboxError, descendants, room
 from course_lib.assignment.classroom import collect, grade_all, read_record, write_record
 from course_lib.assignment.judge import Record, Verdict
 from course_lib.assignment.question import load_assignment
@@ -46,6 +46,13 @@ def hand_in(folder: Path, **submissions: nbformat.NotebookNode) -> Path:
 def graded(folder: Path, output: Path, sandbox: str, **options) -> list[Record]:
     arguments = {"jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
     return grade_all(collect(folder, "mini"), MINI, output, **arguments)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:
@@ -98,31 +105,20 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, sandbox):
     deadline = time.monotonic() + 120
     while len(list(records.glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
+    boxes = descendants(running.pid)
+    assert boxes
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     before = {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
     assert 2 <= len(before) < 4
-    time.sleep(0.5)
-    # The box dies with its parent.
-    assert not _processes_below(running.pid)
+    deadline = time.monotonic() + 10
+    while any(map(alive, boxes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, boxes)), "a box outlived the grader that was killed"
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"{len(before)} of 4 are graded already" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {row["points"] for row in table(tmp_path / "out" / "grades.csv").values()} == {"3"}
-
-
-def _processes_below(session: int) -> list[str]:
-    """Processes whose session is that of a killed run, or that still serve its boxes."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append((entry / "cmdline").read_text())
-    return found
 
 
 @pytest.mark.isolation
