@@ -41,13 +41,13 @@ lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test-fast: lint ## Lint and all tests but the notebooks and the pages
-	$(BIN)/python -m pytest -q --numprocesses 2 -m "not browser and not mutants"
+test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutants, sandbox)
+	$(BIN)/python -m pytest -q --numprocesses 2 -m "not browser and not mutants and not isolation"
 
-test: test-fast book ## All tests: also every notebook executed and compared, every page opened
-	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants"
+test: test-fast book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
+	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants or isolation"
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
-	  $(wildcard book assignments)
+	  book $(wildcard assignments/*/*.ipynb)
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
 	$(BIN)/python tools/notebooks.py refresh

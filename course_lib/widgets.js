@@ -1,5 +1,5 @@
 const style = `
-.course-element { margin: 1rem 0; max-width: 46rem; }
+.course-element { margin: 1rem 0; max-width: 46rem; padding: .5rem; background: white; color: #222; border-radius: 4px; }
 .course-element img { width: 100%; background: white; border-radius: 4px; }
 .course-element label { display: flex; gap: .6rem; align-items: center; flex-wrap: wrap; }
 .course-element output { min-width: 4ch; font-variant-numeric: tabular-nums; }
@@ -7,7 +7,14 @@ const style = `
 .course-element .panes { display: flex; gap: 1rem; flex-wrap: wrap; }
 .course-element canvas { background: white; border: 1px solid #767676; max-width: 100%; }
 .course-element canvas.image { width: 200px; height: 200px; image-rendering: pixelated; }
-.course-element canvas.plane { touch-action: none; cursor: crosshair; }`;
+.course-element canvas.plane, .course-element svg.drag { touch-action: none; cursor: crosshair; }
+.course-element svg { display: block; width: 100%; height: auto; max-width: 26rem; touch-action: manipulation; }
+.course-element svg.wide { max-width: 40rem; }
+.course-element svg text { font: 12px sans-serif; fill: #222; }
+.course-element :focus-visible { outline: 3px solid #0b57b8; outline-offset: 2px; }
+.course-element .panes > svg { flex: 1 1 14rem; }
+.course-element .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .2rem 1rem; }
+.course-element p { margin: .4rem 0; color: #222; }`;
 if (!document.getElementById("course-element-style")) {
   const node = document.createElement("style");
   node.id = "course-element-style";
@@ -17,6 +24,69 @@ if (!document.getElementById("course-element-style")) {
 
 function read(figure) {
   return JSON.parse(figure.querySelector("script[type='application/json']").textContent);
+}
+
+// One node of a drawing; it is added to its parent.
+function draw(parent, tag, attributes = {}, text = "") {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.textContent = text;
+  parent.append(node);
+  return node;
+}
+
+// Maps from numbers to places in a drawing of the given size, with a frame and ticks.
+function axes(svg, width, height, [left, right], [bottom, top], xticks, yticks) {
+  const margin = { left: 36, right: 8, top: 8, bottom: 22 };
+  const x = (v) => margin.left + (v - left) / (right - left) * (width - margin.left - margin.right);
+  const y = (v) => height - margin.bottom - (v - bottom) / (top - bottom) * (height - margin.top - margin.bottom);
+  for (const v of xticks) draw(svg, "text", { x: x(v), y: height - 6, "text-anchor": "middle" }, String(v));
+  for (const v of yticks) draw(svg, "text", { x: margin.left - 5, y: y(v) + 4, "text-anchor": "end" }, String(v));
+  draw(svg, "rect", { x: margin.left, y: margin.top, width: width - margin.left - margin.right,
+    height: height - margin.top - margin.bottom, fill: "none", stroke: "#767676" });
+  return { x, y };
+}
+
+function line(points, { x, y }) {
+  return points.map(([a, b], i) => `${i ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
+}
+
+// Calls `show` with the controls' values, now and whenever one is changed.
+function controls(figure, show) {
+  const inputs = [...figure.querySelectorAll("input, select")];
+  const update = () => {
+    const values = {};
+    for (const input of inputs) {
+      values[input.name] = input.type === "checkbox" ? input.checked
+        : input.type === "range" ? Number(input.value) : input.value;
+      const text = input.parentElement.querySelector("output");
+      if (text) text.textContent = input.value;
+    }
+    show(values);
+  };
+  for (const input of inputs) input.addEventListener("input", update);
+  update();
+  return update;
+}
+
+// Arrow keys, as steps to the right and up.
+function arrows(node, move) {
+  node.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    move(...step);
+  });
+}
+
+// Press, drag or touch, as the place in units of the drawing.
+function pointer(svg, move) {
+  const follow = (event) => {
+    const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    move(place.x, place.y);
+  };
+  svg.addEventListener("pointerdown", (event) => { svg.setPointerCapture(event.pointerId); follow(event); });
+  svg.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
 }
 
 function start_frames(figure) {
@@ -74,6 +144,7 @@ function start_plane(figure) {
       pixels.data.set([grey, grey, grey, 255], 4 * index);
     });
     image.getContext("2d").putImageData(pixels, 0, 0);
+    figure.dataset.z = JSON.stringify(z);
     figure.querySelector("output").textContent = `z = (${z[0].toFixed(2)}, ${z[1].toFixed(2)})`;
   };
   const move = (a, b) => {
@@ -87,11 +158,162 @@ function start_plane(figure) {
   };
   plane.addEventListener("pointerdown", (event) => { plane.setPointerCapture(event.pointerId); follow(event); });
   plane.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
-  plane.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    move(z[0] + 0.1 * step[0], z[1] + 0.1 * step[1]);
-  });
+  arrows(plane, (right, up) => move(z[0] + 0.1 * right, z[1] + 0.1 * up));
   show();
+}
+
+function start_gaussians(figure) {
+  const { discriminator } = read(figure);
+  const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
+  const plot = axes(svg, 560, 240, [-6, 6], [0, 1], [-6, -4, -2, 0, 2, 4, 6], [0, 0.5, 1]);
+  const paths = {};
+  for (const [name, colour, dash] of [["p", "#0072b2", ""], ["q", "#b34a00", "7 4"], ["D*", "black", "2 3"]]) {
+    if (name === "D*" && !discriminator) continue;
+    paths[name] = draw(svg, "path", { fill: "none", stroke: colour, "stroke-width": 2, "stroke-dasharray": dash });
+    const row = 22 + 17 * (Object.keys(paths).length - 1);
+    draw(svg, "path", { d: `M500 ${row}h24`, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash });
+    draw(svg, "text", { x: 529, y: row + 4 }, name);
+  }
+  const log_density = (x, mean, std) => -0.5 * ((x - mean) / std) ** 2 - Math.log(std * Math.sqrt(2 * Math.PI));
+  const kl = (mean, std, mean0, std0) =>
+    Math.log(std0 / std) + (std ** 2 + (mean - mean0) ** 2) / (2 * std0 ** 2) - 0.5;
+  controls(figure, ({ mean_p, std_p, mean_q, std_q }) => {
+    const p = (x) => log_density(x, mean_p, std_p), q = (x) => log_density(x, mean_q, std_q);
+    const points = Array.from({ length: 301 }, (_, i) => -6 + 12 * i / 300);
+    const curve = (f) => line(points.map((x) => [x, Math.min(1, f(x))]), plot);
+    paths.p.setAttribute("d", curve((x) => Math.exp(p(x))));
+    paths.q.setAttribute("d", curve((x) => Math.exp(q(x))));
+    if (!discriminator) {
+      result.textContent = `KL(q‖p) = ${kl(mean_q, std_q, mean_p, std_p).toFixed(4)} nats, ` +
+        `KL(p‖q) = ${kl(mean_p, std_p, mean_q, std_q).toFixed(4)} nats`;
+      return;
+    }
+    paths["D*"].setAttribute("d", curve((x) => 1 / (1 + Math.exp(q(x) - p(x)))));
+    // The divergence is a sum over a grid that is wide and fine enough for every position of the sliders.
+    let jsd = 0;
+    for (let x = -30; x <= 30; x += 0.01) {
+      const a = p(x), b = q(x), high = Math.max(a, b);
+      const middle = high + Math.log((Math.exp(a - high) + Math.exp(b - high)) / 2);
+      jsd += 0.01 * (Math.exp(a) * (a - middle) + Math.exp(b) * (b - middle)) / 2;
+    }
+    result.textContent = `JSD(p‖q) = ${jsd.toFixed(4)} nats, value of the game 2·JSD − log 4 = ${(2 * jsd - Math.log(4)).toFixed(4)}`;
+  });
+}
+
+function start_dirac(figure) {
+  const { steps, limit } = read(figure);
+  let { start } = read(figure);
+  const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
+  const plot = axes(svg, 400, 400, [-limit, limit], [-limit, limit], [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
+  draw(svg, "text", { x: 380, y: 370, "text-anchor": "end" }, "generator θ");
+  draw(svg, "text", { x: 42, y: 22 }, "discriminator ψ");
+  const field = draw(svg, "path", { fill: "none", stroke: "#8a8a8a" });
+  const path = draw(svg, "path", { fill: "none", stroke: "#0072b2", "stroke-width": 1.5 });
+  const first = draw(svg, "circle", { r: 7, fill: "none", stroke: "#b34a00", "stroke-width": 3 });
+  draw(svg, "path", { d: `M${plot.x(0) - 6} ${plot.y(0)}h12m-6 -6v12`, stroke: "black", "stroke-width": 2 });
+  const sigmoid = (t) => 1 / (1 + Math.exp(-t));
+  const update = controls(figure, ({ gamma, rate, loss, alternating }) => {
+    const velocity = ([theta, psi]) => {
+      const t = psi * theta;
+      return [sigmoid(loss === "minimax" ? t : -t) * psi, -sigmoid(t) * theta - gamma * psi];
+    };
+    let arrow = "";
+    for (let a = -2; a <= 2; a += 0.4) for (let b = -2; b <= 2; b += 0.4) {
+      const [da, db] = velocity([a, b]).map((v) => 0.1 * v);
+      const [x, y, u, v] = [plot.x(a), plot.y(b), plot.x(a + da), plot.y(b + db)];
+      const [dx, dy] = [(u - x) / 3, (v - y) / 3];
+      arrow += `M${x.toFixed(1)} ${y.toFixed(1)}L${u.toFixed(1)} ${v.toFixed(1)}` +
+        `l${(-dx - dy).toFixed(1)} ${(dx - dy).toFixed(1)}M${u.toFixed(1)} ${v.toFixed(1)}l${(-dx + dy).toFixed(1)} ${(-dx - dy).toFixed(1)}`;
+    }
+    field.setAttribute("d", arrow);
+    const states = [start];
+    for (let n = 0; n < steps; n++) {
+      const [theta, psi] = states[n], [dtheta, dpsi] = velocity([theta, psi]);
+      const moved = psi + rate * dpsi;
+      states.push([theta + rate * (alternating ? velocity([theta, moved])[0] : dtheta), moved]);
+    }
+    const clip = (v) => Math.min(limit, Math.max(-limit, v));
+    path.setAttribute("d", line(states.map((s) => s.map(clip)), plot));
+    first.setAttribute("cx", plot.x(start[0]));
+    first.setAttribute("cy", plot.y(start[1]));
+    // Eigenvalues of the update's Jacobian at the equilibrium, from its trace and determinant.
+    const trace = 2 - rate * gamma - (alternating ? rate ** 2 / 4 : 0);
+    const determinant = 1 - rate * gamma + (alternating ? 0 : rate ** 2 / 4);
+    const root = trace ** 2 / 4 - determinant;
+    const modulus = root < 0 ? Math.sqrt(determinant) : Math.abs(trace / 2) + Math.sqrt(root);
+    result.textContent = `start (${start.map((v) => v.toFixed(2)).join(", ")}): distance ` +
+      `${Math.hypot(...start).toFixed(3)}, after ${steps} steps ${Math.hypot(...states[steps]).toPrecision(3)}; ` +
+      `largest modulus ${modulus.toFixed(4)}`;
+  });
+  const move = (a, b) => {
+    start = [a, b].map((v) => Math.round(100 * Math.min(2, Math.max(-2, v))) / 100);
+    update();
+  };
+  const inverse = (map, place) => (place - map(0)) / (map(1) - map(0));
+  pointer(svg, (x, y) => move(inverse(plot.x, x), inverse(plot.y, y)));
+  arrows(svg, (right, up) => move(start[0] + 0.1 * right, start[1] + 0.1 * up));
+}
+
+function start_field(figure) {
+  const { shape: [height, width], fields } = read(figure);
+  const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
+  let at = [Math.floor(height / 2), Math.floor(width / 2)];
+  const squares = Array.from({ length: height * width }, (_, i) => draw(svg, "rect", {
+    x: 20 * (i % width) + 1, y: 20 * Math.floor(i / width) + 1, width: 18, height: 18, stroke: "#767676" }));
+  const cross = draw(svg, "path", { stroke: "#222", "stroke-width": 1.5 });
+  const update = controls(figure, ({ model }) => {
+    const place = at[0] * width + at[1];
+    const seen = fields[model].slice(place * height * width, (place + 1) * height * width);
+    let missed = "", count = 0, misses = 0;
+    squares.forEach((square, i) => {
+      square.setAttribute("fill", i === place ? "#d55e00" : seen[i] === "1" ? "#56a0d3" : "white");
+      if (seen[i] === "1") count++;
+      if (i < place && seen[i] !== "1") {
+        misses++;
+        missed += `M${20 * (i % width) + 6} ${20 * Math.floor(i / width) + 6}l8 8m0 -8l-8 8`;
+      }
+    });
+    cross.setAttribute("d", missed);
+    result.textContent = `row ${at[0] + 1}, column ${at[1] + 1}: sees ${count} of ${place} earlier pixels, misses ${misses}`;
+  });
+  const move = (row, column) => {
+    at = [Math.min(height - 1, Math.max(0, row)), Math.min(width - 1, Math.max(0, column))];
+    update();
+  };
+  pointer(svg, (x, y) => move(Math.floor(y / 20), Math.floor(x / 20)));
+  arrows(svg, (right, up) => move(at[0] - up, at[1] + right));
+}
+
+function start_reveal(figure) {
+  const { shape: [height, width], levels, image, probabilities } = read(figure);
+  const [picture, chart] = figure.querySelectorAll("svg"), result = figure.querySelector("p output");
+  const slider = figure.querySelector("input");
+  const squares = image.map((_, i) => draw(picture, "rect", {
+    x: 20 * (i % width), y: 20 * Math.floor(i / width), width: 20, height: 20 }));
+  const next = draw(picture, "rect", { width: 18, height: 18, fill: "none", stroke: "#d55e00", "stroke-width": 3 });
+  const plot = axes(chart, 320, 200, [-0.5, levels - 0.5], [0, 1], [0, Math.floor((levels - 1) / 2), levels - 1], [0, 0.5, 1]);
+  const bars = Array.from({ length: levels }, (_, k) => draw(chart, "rect", {
+    x: plot.x(k - 0.4), width: plot.x(k + 0.4) - plot.x(k - 0.4), stroke: "#222", "stroke-width": 0.5 }));
+  const bits = probabilities.map((row, i) => -Math.log2(row[image[i]]));
+  controls(figure, ({ known }) => {
+    squares.forEach((square, i) => {
+      const grey = Math.round(255 * image[i] / (levels - 1));
+      square.setAttribute("fill", i < known ? `rgb(${grey} ${grey} ${grey})` : "#a9c8e0");
+    });
+    next.setAttribute("x", 20 * (known % width) + 1);
+    next.setAttribute("y", 20 * Math.floor(known / width) + 1);
+    bars.forEach((bar, k) => {
+      bar.setAttribute("y", plot.y(probabilities[known][k]));
+      bar.setAttribute("height", plot.y(0) - plot.y(probabilities[known][k]));
+      bar.setAttribute("fill", k === image[known] ? "#d55e00" : "#56a0d3");
+    });
+    const total = bits.slice(0, known + 1).reduce((sum, b) => sum + b, 0);
+    result.textContent = `pixel ${known + 1} is level ${image[known]}: probability ${probabilities[known][image[known]].toFixed(3)}, ` +
+      `${bits[known].toFixed(2)} bits; ${(total / (known + 1)).toFixed(3)} bits per pixel so far`;
+  });
+  pointer(picture, (x, y) => {
+    const column = Math.min(width - 1, Math.max(0, Math.floor(x / 20)));
+    slider.value = Math.min(height - 1, Math.max(0, Math.floor(y / 20))) * width + column;
+    slider.dispatchEvent(new Event("input"));
+  });
 }

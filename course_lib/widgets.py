@@ -10,12 +10,13 @@ import html
 import io
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
 _count = itertools.count(1)
@@ -72,7 +73,10 @@ def frame_slider(
         with plt.rc_context({"savefig.bbox": None}):
             figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
         plt.close(figure)
-        frames.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+        small = io.BytesIO()
+        # A palette is enough for a drawing, and a third of the size.
+        Image.open(buffer).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+        frames.append("data:image/png;base64," + base64.b64encode(small.getvalue()).decode())
     texts = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in values]
     data = {"frames": frames, "texts": texts}
     body = (
@@ -144,10 +148,189 @@ def latent_plane(
         f'tabindex="0" role="application" '
         f'aria-label="{html.escape(alt, quote=True)} Move with the arrow keys."></canvas>'
         f'<canvas class="image" width="{width}" height="{height}" '
-        f'role="img" aria-label="decoded image"></canvas></div>'
+        f'role="img" aria-label="the image that is decoded from this point"></canvas></div>'
         f"<p><output></output></p>"
     )
     return _element("plane", body, data, caption, f"latent plane: {alt}")
+
+
+def gaussian_pair(
+    *,
+    p: tuple[float, float] = (0.0, 1.0),
+    q: tuple[float, float] = (1.0, 0.5),
+    discriminator: bool = False,
+    alt: str,
+    caption: str = "",
+) -> Element:
+    """Two Gaussians on the line to move and stretch, with what is known of them in closed form.
+
+    Args:
+        p: mean in [−3, 3] and standard deviation in [0.4, 3] of p at the start.
+        q: the same of q.
+        discriminator: draw D* = p / (p + q) (``eq-optimal-discriminator``) and state the
+            Jensen–Shannon divergence; otherwise state both KL divergences (``eq-kl-univariate``).
+        alt: what the element shows, for readers who do not see it.
+        caption: one sentence shown below.
+
+    Returns:
+        An object that displays itself.
+
+    Raises:
+        ValueError: a mean or a standard deviation is out of the sliders' range.
+    """
+    sliders = ""
+    for name, (mean, std) in (("p", p), ("q", q)):
+        for value, low, high, what in ((mean, -3, 3, "mean"), (std, 0.4, 3, "std")):
+            if not low <= value <= high:
+                raise ValueError(f"the {what} of {name} is {value}; {low} to {high} is expected.")
+        sliders += _slider(f"mean_{name}", f"mean of {name}", -3, 3, 0.1, mean)
+        sliders += _slider(f"std_{name}", f"standard deviation of {name}", 0.4, 3, 0.1, std)
+    body = (
+        f'<svg class="wide" viewBox="0 0 560 240" role="img" {_label(alt)}></svg>'
+        f'<div class="controls">{sliders}</div><p><output></output></p>'
+    )
+    data = {"discriminator": discriminator}
+    return _element("gaussians", body, data, caption, f"two Gaussians: {alt}")
+
+
+def dirac_orbit(
+    *,
+    gamma: float = 0.0,
+    start: tuple[float, float] = (1.0, -1.0),
+    steps: int = 150,
+    alt: str,
+    caption: str = "",
+) -> Element:
+    """The Dirac-GAN's field and one orbit, computed in the page as ``course_lib.gan.dirac`` does.
+
+    The start can be dragged; sliders set the weight γ of the penalty on data and the step size.
+
+    Args:
+        gamma: γ at the start, 0 to 3.
+        start: (θ, ψ) at the start, each in [−2, 2].
+        steps: number of updates of both players.
+        alt: what the element shows, for readers who do not see it.
+        caption: one sentence shown below.
+
+    Returns:
+        An object that displays itself.
+
+    Raises:
+        ValueError: γ or the start is out of range.
+    """
+    if not (0 <= gamma <= 3 and all(-2 <= value <= 2 for value in start)):
+        raise ValueError(
+            f"gamma is {gamma} and start {start}; gamma in [0, 3] and both numbers of the start "
+            f"in [-2, 2] are expected."
+        )
+    body = (
+        f'<svg class="drag" viewBox="0 0 400 400" tabindex="0" role="application" '
+        f"{_label(alt + ' Move the start with the arrow keys.')}></svg>"
+        f'<div class="controls">{_slider("gamma", "weight γ of the penalty", 0, 3, 0.05, gamma)}'
+        f"{_slider('rate', 'step size', 0.05, 0.5, 0.05, 0.2)}"
+        f"{_choice('loss', 'loss of the generator', ('minimax', 'non-saturating'))}"
+        f'<label><input type="checkbox" name="alternating"> update in turn</label></div>'
+        f"<p><output></output></p>"
+    )
+    data = {"steps": steps, "start": list(start), "limit": 2.4}
+    return _element("dirac", body, data, caption, f"Dirac-GAN: {alt}")
+
+
+def receptive_field(fields: Mapping[str, Tensor], *, alt: str, caption: str = "") -> Element:
+    """Choose a pixel and see on which others its prediction depends.
+
+    Args:
+        fields: for each model by name, a boolean tensor of shape ``(H, W, H, W)``: True at
+            ``[i, j, k, l]`` if the prediction of pixel (i, j) depends on pixel (k, l).
+        alt: what the element shows, for readers who do not see it.
+        caption: one sentence shown below.
+
+    Returns:
+        An object that displays itself.
+
+    Raises:
+        ValueError: there are no fields, or one has another shape.
+    """
+    shapes = {tuple(field.shape) for field in fields.values()}
+    if len(shapes) != 1 or len(shape := shapes.pop()) != 4 or shape[:2] != shape[2:]:
+        raise ValueError(
+            f"fields have the shapes {[tuple(f.shape) for f in fields.values()]}; one shape "
+            f"(H, W, H, W) for all, and at least one model, are expected."
+        )
+    height, width = shape[:2]
+    bits = {
+        name: "".join("01"[bit] for bit in field.flatten().int().tolist())
+        for name, field in fields.items()
+    }
+    body = (
+        f"{_choice('model', 'model', tuple(fields))}"
+        f'<svg viewBox="0 0 {20 * width} {20 * height}" tabindex="0" role="application" '
+        f"{_label(alt + ' Move with the arrow keys.')}></svg><p><output></output></p>"
+    )
+    data = {"shape": [height, width], "fields": bits}
+    return _element("field", body, data, caption, f"receptive fields: {alt}")
+
+
+def pixel_reveal(image: Tensor, probabilities: Tensor, *, alt: str, caption: str = "") -> Element:
+    """Reveal an image pixel by pixel, beside the predicted distribution of the next one.
+
+    Args:
+        image: grey levels 0 … K−1, shape ``(H, W)``.
+        probabilities: of each level given the pixels before, shape ``(H, W, K)``.
+        alt: what the element shows, for readers who do not see it.
+        caption: one sentence shown below.
+
+    Returns:
+        An object that displays itself.
+
+    Raises:
+        ValueError: the shapes do not fit, or the probabilities of a pixel do not sum to 1.
+    """
+    if image.ndim != 2 or probabilities.shape[:-1] != image.shape:
+        raise ValueError(
+            f"image has shape {tuple(image.shape)} and probabilities "
+            f"{tuple(probabilities.shape)}; (H, W) and (H, W, K) are expected."
+        )
+    if not ((probabilities.sum(-1) - 1).abs() < 1e-3).all():  # also catches NaN
+        raise ValueError("probabilities do not sum to 1 over the last axis; pass no logits.")
+    height, width = image.shape
+    levels = probabilities.shape[-1]
+    known = _slider("known", "pixels revealed", 0, height * width - 1, 1, 0)
+    body = (
+        f'<div class="panes"><svg class="drag" viewBox="0 0 {20 * width} {20 * height}" '
+        f'role="img" {_label(alt)}></svg>'
+        f'<svg viewBox="0 0 320 200" role="img" '
+        f'aria-label="bar chart of the predicted probabilities of the next pixel\'s levels"></svg>'
+        f"</div>{known}<p><output></output></p>"
+    )
+    data = {
+        "shape": [height, width],
+        "levels": levels,
+        "image": image.flatten().tolist(),
+        # Six digits: enough that the surprise of an unlikely level is right to two decimals.
+        "probabilities": [
+            [float(f"{value:.6g}") for value in row]
+            for row in probabilities.reshape(-1, levels).tolist()
+        ],
+    }
+    return _element("reveal", body, data, caption, f"image revealed pixel by pixel: {alt}")
+
+
+def _label(text: str) -> str:
+    return f'aria-label="{html.escape(text, quote=True)}"'
+
+
+def _slider(name: str, label: str, low: float, high: float, step: float, value: float) -> str:
+    return (
+        f"<label>{html.escape(label)}: <output>{value:g}</output>"
+        f'<input type="range" name="{name}" min="{low:g}" max="{high:g}" step="{step:g}" '
+        f'value="{value:g}" {_label(label)}></label>'
+    )
+
+
+def _choice(name: str, label: str, options: tuple[str, ...]) -> str:
+    inner = "".join(f"<option>{html.escape(option)}</option>" for option in options)
+    return f'<label>{html.escape(label)}: <select name="{name}">{inner}</select></label>'
 
 
 def _float32(tensor: Tensor) -> str:

@@ -7,7 +7,15 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "course_lib"
 FAMILIES = ("autoregressive", "vae", "gan", "flow")
-ABOVE = ("plotting", "widgets", "glue", "grading", "experiments", "command_line")
+ABOVE = (
+    "plotting",
+    "widgets",
+    "glue",
+    "grading",
+    "assignment",
+    "experiments",
+    "command_line",
+)
 
 
 def imports(path):

@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from course_lib.glue import glue
-from course_lib.widgets import frame_slider, latent_plane
+from course_lib.widgets import (
+    dirac_orbit,
+    frame_slider,
+    gaussian_pair,
+    latent_plane,
+    pixel_reveal,
+    receptive_field,
+)
 
 
 def data(element):
@@ -48,7 +55,9 @@ def test_elements_are_described_escaped_and_load_nothing():
     assert 'alt="a line that grows steeper"' in element.markup
     assert "slope &quot;a&quot;" in element.markup
     assert "Look &lt;here&gt;" in element.markup
-    assert "http" not in re.sub(r'"data:image[^"]*"', "", element.markup)
+    # The name of SVG's namespace has the form of an address, but nothing is asked there.
+    markup = element.markup.replace("http://www.w3.org/2000/svg", "")
+    assert "http" not in re.sub(r'"data:image[^"]*"', "", markup)
     assert repr(element) == "<slider over 3 figures: a line that grows steeper>"
     with pytest.raises(ValueError, match="empty"):
         frame_slider(None, [], label="x", alt="x")
@@ -85,6 +94,35 @@ def test_plane_refuses_other_networks(decoder):
         latent_plane(
             decoder, image_shape=(2, 3), points=torch.zeros(1, 2), labels=torch.zeros(1), alt="x"
         )
+
+
+def test_receptive_fields_are_stored_in_the_order_of_the_pixels():
+    field = torch.zeros(2, 3, 2, 3, dtype=torch.bool)
+    field[1, 0, 0, 2] = True  # pixel 3 depends on pixel 2
+    bits = data(receptive_field({"one": field}, alt="x"))["fields"]["one"]
+    assert [i for i, bit in enumerate(bits) if bit == "1"] == [3 * 6 + 2]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: gaussian_pair(p=(0, 0.1), alt="x"), "std of p is 0.1"),
+        (lambda: gaussian_pair(q=(4, 1), alt="x"), "mean of q is 4"),
+        (lambda: dirac_orbit(gamma=-1, alt="x"), "gamma is -1"),
+        (lambda: dirac_orbit(start=(3, 0), alt="x"), r"start \(3, 0\)"),
+        (lambda: receptive_field({}, alt="x"), "at least one model"),
+        (lambda: receptive_field({"m": torch.ones(2, 3, 3, 2)}, alt="x"), "one shape"),
+        (lambda: pixel_reveal(torch.ones(2, 2), torch.ones(4, 5), alt="x"), "are expected"),
+        (lambda: pixel_reveal(torch.ones(1, 1), torch.ones(1, 1, 5), alt="x"), "do not sum to 1"),
+        (
+            lambda: pixel_reveal(torch.ones(1, 1), torch.full((1, 1, 5), torch.nan), alt="x"),
+            "do not sum to 1",
+        ),
+    ],
+)
+def test_elements_refuse_what_they_cannot_show(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
 
 
 def test_glued_values_are_recorded_as_the_book_reads_them(monkeypatch):

@@ -7,6 +7,7 @@ set-up cell, which names the repository's address of ``_config.yml``.
     python tools/notebooks.py execute              execute for the book what its cache lacks
     python tools/notebooks.py refresh [FILE ...]   execute, keep only the compared outputs
     python tools/notebooks.py sync                 write address and set-up cell everywhere
+                                                   (then: course-lib assignment release …)
 """
 
 import argparse
@@ -59,7 +60,13 @@ def setup_cell() -> str:
 
 
 def notebooks() -> list[Path]:
-    return sorted(p for folder in ("book", "assignments") for p in (ROOT / folder).rglob("*.ipynb"))
+    """The book's notebooks, which are executed for its pages."""
+    return sorted((ROOT / "book").rglob("*.ipynb"))
+
+
+def masters() -> list[Path]:
+    """The assignments' master notebooks; what students get is generated from them."""
+    return sorted(p for p in (ROOT / "assignments").glob("*/*.ipynb"))
 
 
 def is_compared(cell: nbformat.NotebookNode) -> bool:
@@ -142,7 +149,7 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 def sync() -> None:
     """Write the set-up cell and the repository's address wherever they stand."""
-    for path in notebooks():
+    for path in [*notebooks(), *masters()]:
         notebook = nbformat.read(path, as_version=4)
         first = next(cell for cell in notebook.cells if cell.cell_type == "code")
         first.source = setup_cell()

@@ -11,7 +11,7 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-GROUPS: tuple[str, ...] = ("train",)
+GROUPS = ("assignment", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

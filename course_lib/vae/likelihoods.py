@@ -59,18 +59,22 @@ class Gaussian(nn.Module):
         log_sigma = torch.tensor(math.log(sigma or 0.3), dtype=torch.get_default_dtype())
         self.log_sigma = nn.Parameter(log_sigma, requires_grad=sigma is None)
 
+    @property
+    def sigma(self) -> Tensor:
+        """The standard deviation, a scalar."""
+        # Smaller than any image noise: a bound, so that a perfect fit cannot reach an infinite density.
+        return self.log_sigma.clamp(min=-7).exp()
+
     def law(self, parameters: Tensor, event_dims: int) -> Distribution:
         """Return p(x|z) for means of shape ``(..., *event_shape)``."""
-        # Smaller than any image noise: a bound, so that a perfect fit cannot reach an infinite density.
-        sigma = self.log_sigma.clamp(min=-7).exp()
-        return Independent(Normal(parameters, sigma, validate_args=False), event_dims)
+        return Independent(Normal(parameters, self.sigma, validate_args=False), event_dims)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
         """Sample pixels, in the shape of the means."""
         noise = torch.randn(
             parameters.shape, dtype=parameters.dtype, device=parameters.device, generator=generator
         )
-        return parameters + self.log_sigma.clamp(min=-7).exp() * noise
+        return parameters + self.sigma * noise
 
     def check(self, x: Tensor) -> None:
         """Accept any finite value."""

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
+from course_lib.inputs import require_positive_integer
 from course_lib.networks import mlp
 
 
@@ -72,3 +74,17 @@ def _image(event_shape: Sequence[int]) -> tuple[int, int, int]:
             f"and W multiples of 4. Pad the images, or use the perceptron with hidden=(500,)."
         )
     return tuple(event_shape)
+
+
+def sample_prior(
+    decoder: nn.Module, n: int, latent_dim: int, generator: torch.Generator | None
+) -> Tensor:
+    """Draw n points of the standard normal prior, shape ``(n, latent_dim)``, as `decoder` takes them.
+
+    Raises:
+        TypeError: `n` is no integer.
+        ValueError: `n` is below 1.
+    """
+    require_positive_integer(n, "n")
+    weight = next(decoder.parameters())
+    return torch.randn(n, latent_dim, dtype=weight.dtype, device=weight.device, generator=generator)

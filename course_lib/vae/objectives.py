@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from course_lib.divergences import kl_standard_normal
 from course_lib.inputs import require_positive_integer
 from course_lib.vae.bounds import iwae_bound
 from course_lib.vae.disentanglement import kl_decomposition
@@ -58,9 +59,9 @@ class NegativeELBO:
         posterior = model.encode(x)
         z = posterior.rsample()
         reconstruction = -model.decode(z).log_prob(x).mean()
-        # Per dimension, for free bits need it; the sum over dimensions is the closed form.
-        kl_per_dim = 0.5 * (
-            posterior.logvar.exp() + posterior.mu.square() - 1 - posterior.logvar
+        # Free bits need the divergence of each dimension: (N, d, 1) is summed over its last, alone.
+        kl_per_dim = kl_standard_normal(
+            posterior.mu.unsqueeze(-1), posterior.logvar.unsqueeze(-1)
         ).mean(0)
         kl = kl_per_dim.sum()
         terms = {

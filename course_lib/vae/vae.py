@@ -15,6 +15,7 @@ from course_lib.vae.networks import (
     convolutional_encoder,
     mlp_decoder,
     mlp_encoder,
+    sample_prior,
 )
 from course_lib.vae.posterior import DiagonalGaussian
 
@@ -121,9 +122,5 @@ class VAE(nn.Module):
         Raises:
             ValueError: `n` is below 1.
         """
-        require_positive_integer(n, "n")
-        weight = next(self.decoder.parameters())
-        z = torch.randn(
-            n, self.latent_dim, dtype=weight.dtype, device=weight.device, generator=generator
-        )
+        z = sample_prior(self.decoder, n, self.latent_dim, generator)
         return self.likelihood.draw(self.decoder(z), generator)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_positive_integer
 from course_lib.vae.autoencoder import Autoencoder
 from course_lib.vae.mmd import imq_kernel, mmd
+from course_lib.vae.networks import sample_prior
 
 
 class WAE(Autoencoder):
@@ -62,9 +62,5 @@ class WAE(Autoencoder):
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Decode n points of the prior: shape ``(n, *event_shape)``."""
-        require_positive_integer(n, "n")
-        weight = next(self.decoder.parameters())
-        z = torch.randn(
-            n, self.latent_dim, dtype=weight.dtype, device=weight.device, generator=generator
-        )
+        z = sample_prior(self.decoder, n, self.latent_dim, generator)
         return self.decoder(z)

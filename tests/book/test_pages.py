@@ -4,65 +4,29 @@ Needs `make book` and a Chromium; both are named where one is missing. Run by `m
 builds the book first.
 """
 
-import shutil
+import base64
+import json
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+import torch
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-PAGES = sorted(path for path in (SITE / "book").rglob("*.html")) if SITE.exists() else []
+pytestmark = pytest.mark.browser
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not CHROMIUM, reason="no Chromium: install it (Debian: apt-get install chromium)"
-    ),
-    pytest.mark.skipif(not PAGES, reason=f"no built book in {SITE}: call make book"),
-]
+MEGABYTE = 1_000_000
+# All that a reader sees of an element: its drawings, pictures and words.
+SEEN = """figure => [
+  ...Array.from(figure.querySelectorAll("svg, output"), node => node.innerHTML),
+  ...Array.from(figure.querySelectorAll("img"), image => image.src),
+  ...Array.from(figure.querySelectorAll("canvas"), canvas => canvas.toDataURL()),
+].join()"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """One opened page, with what the browser complained about."""
-
-    def __init__(self, browser, path, **options):
-        self.page = browser.new_page(**options)
-        self.errors, self.foreign = [], []
-        self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.route("**/*", self._route)
-        self.page.goto(path.as_uri())
-        # MathJax sets the ready promise once everything on the page is typeset.
-        self.page.wait_for_function("!window.MathJax || window.MathJax.startup?.promise")
-        self.page.evaluate("window.MathJax?.startup?.promise")
-
-    def _route(self, route):
-        if route.request.url.startswith(("file:", "data:", "blob:")):
-            route.continue_()
-        else:
-            self.foreign.append(route.request.url)
-            route.abort()
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
-def test_page_works_without_a_network(browser, path):
-    visit = Visit(browser, path)
-    page = visit.page
-    assert not visit.foreign, "the page asks another host"
-    assert not visit.errors
+def test_page_works_without_a_network(opened, page):
+    assert not opened.foreign, "the page asks another host"
+    assert not opened.errors
     formulas = page.locator("span.math, div.math").count()
     typeset = page.locator("span.math mjx-container, div.math mjx-container").count()
     assert typeset >= formulas, f"{formulas} formulas, {typeset} typeset"
@@ -71,52 +35,87 @@ def test_page_works_without_a_network(browser, path):
         "Array.from(document.images).filter(i => !i.naturalWidth && i.offsetParent).map(i => i.src)"
     )
     assert not broken
-    texts = page.evaluate(
-        "Array.from(document.querySelectorAll('article.bd-article img')).map(i => i.alt)"
+    files = {unquote(urlsplit(url).path) for url in opened.loaded}
+    weight = sum(Path(file).stat().st_size for file in files)
+    assert weight <= 3 * MEGABYTE, f"the page loads {weight / MEGABYTE:.2f} MB before interaction"
+
+
+def decode_as_torch(data, z):
+    """The image of a latent plane at z, from the page's own weights."""
+    value = torch.tensor(z, dtype=torch.float32)
+    for index, layer in enumerate(data["layers"]):
+        weight, bias = (
+            torch.frombuffer(bytearray(base64.b64decode(layer[name])), dtype=torch.float32)
+            for name in ("weight", "bias")
+        )
+        value = torch.nn.functional.linear(value, weight.view(-1, layer["inputs"]), bias)
+        value = value.relu() if index < len(data["layers"]) - 1 else value.sigmoid()
+    return value.numpy()
+
+
+def check_decoded(figure):
+    """Compare the pixels that the page shows with torch's, at the point where it stands."""
+    data = json.loads(figure.locator("script[type='application/json']").text_content())
+    shown = figure.locator("canvas.image").evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
     )
-    for text in texts:
-        assert len(text.split()) > 3, f"no alternative text but {text!r}"
-        assert "/" not in text.split()[0], f"a path for an alternative text: {text!r}"
-    page.close()
+    grey = np.array(shown).reshape(-1, 4)[:, 0] / 255
+    z = json.loads(figure.get_attribute("data-z"))
+    np.testing.assert_allclose(grey, decode_as_torch(data, z), atol=1 / 255)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).as_posix())
-def test_elements_of_the_page_move(browser, path):
-    visit = Visit(browser, path)
-    page = visit.page
-    for slider in page.locator(".course-element input[type=range]").all():
-        figure = slider.locator("xpath=ancestor::figure")
-        before = figure.locator("img").get_attribute("src")
-        slider.focus()
-        page.keyboard.press("ArrowRight")
-        assert figure.locator("img").get_attribute("src") != before
-        assert slider.get_attribute("aria-valuetext") == figure.locator("output").inner_text()
-    for plane in page.locator(".course-element canvas.plane").all():
-        figure = plane.locator("xpath=ancestor::figure")
-        image = figure.locator("canvas.image")
-        picture = "canvas => canvas.toDataURL()"
-        start = image.evaluate(picture)
-        plane.scroll_into_view_if_needed()
-        box = plane.bounding_box()
-        page.mouse.move(box["x"] + 60, box["y"] + 90)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 120, box["y"] + 90)
-        page.mouse.up()
-        dragged = image.evaluate(picture)
-        assert dragged != start
-        plane.focus()
-        for _ in range(8):
-            page.keyboard.press("ArrowUp")
-        assert image.evaluate(picture) != dragged
-    assert not visit.errors
-    page.close()
+def test_elements_of_the_page_move(opened, page):
+    for figure in page.locator(".course-element").all():
+        seen = figure.evaluate(SEEN)
+
+        def has_moved(what, figure=figure):
+            nonlocal seen
+            before, seen = seen, figure.evaluate(SEEN)
+            assert seen != before, f"{what} changes nothing in {figure.get_attribute('id')}"
+            if figure.locator("canvas.image").count():
+                check_decoded(figure)
+
+        for slider in figure.locator("input[type=range]").all():
+            slider.focus()
+            page.keyboard.press("ArrowRight")
+            has_moved("a key on a slider")
+            box = slider.bounding_box()
+            page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2)
+            has_moved("a click on a slider")
+        for choice in figure.locator("select").all():
+            for option in range(1, choice.locator("option").count()):
+                choice.select_option(index=option)
+                has_moved("a choice")
+        for box in figure.locator("input[type=checkbox]").all():
+            box.focus()
+            page.keyboard.press("Space")
+            has_moved("a tick")
+        for surface in figure.locator("canvas[tabindex], svg[tabindex], svg.drag").all():
+            surface.scroll_into_view_if_needed()
+            box = surface.bounding_box()
+            x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.35 * box["height"]
+            page.mouse.move(x, y)
+            page.mouse.down()
+            has_moved("a press")
+            page.mouse.move(x + 0.4 * box["width"], y)
+            page.mouse.up()
+            has_moved("a drag")
+            page.touchscreen.tap(x, y + 0.3 * box["height"])
+            has_moved("a tap")
+            if surface.get_attribute("tabindex") is None:
+                continue  # a slider does the same for the keyboard
+            surface.focus()
+            for key in ("ArrowUp", "ArrowLeft"):
+                page.keyboard.press(key)
+                has_moved(key)
+    assert not opened.errors
 
 
-def test_search_works_without_a_network(browser):
-    visit = Visit(browser, SITE / "search.html")
-    page = visit.page
-    page.goto((SITE / "search.html").as_uri() + "?q=importance")
-    page.wait_for_selector("#search-results li", timeout=10_000)
-    assert page.locator("#search-results li").count() >= 1
+def test_search_works_without_a_network(visit, site):
+    if not (site / "search.html").exists():
+        pytest.skip(f"no built book in {site}: call make book")
+    visit = visit(site / "search.html", query="?q=importance")
+    visit.page.wait_for_selector("#search-results li", timeout=10_000)
+    assert visit.page.locator("#search-results li").count() >= 1
     assert not visit.foreign
-    page.close()
+    visit.page.close()

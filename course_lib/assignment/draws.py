@@ -1,0 +1,14 @@
+"""Draws of probes' inputs: float64, from a given generator."""
+
+import torch
+from torch import Tensor
+
+
+def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
+    """Uniform values between `low` and `high`, in the given shape."""
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal values, in the given shape."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64)

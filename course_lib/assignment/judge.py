@@ -1,0 +1,433 @@
+"""The trusted side of grading: sends hidden probes to a box and compares what comes back.
+
+Nothing of the submission is imported or unpickled here; its answers are plain arrays.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from course_lib.assignment.box import Box, Limits, Room
+from course_lib.assignment.question import (
+    PUBLIC_SEED,
+    Assignment,
+    Measure,
+    Question,
+    Written,
+    seed,
+)
+from course_lib.assignment.release import written_answer
+from course_lib.grading import measures, wire
+from course_lib.grading.answers import Arrays
+from course_lib.grading.checking import diagnosis
+from course_lib.grading.compare import agree
+from course_lib.grading.public import Case, KnownMistake, PublicQuestion
+
+SUBMISSION_LIMIT = 20 * 2**20
+RESTARTS = 12
+BOOT_SECONDS = 60
+GRACE = 5
+
+
+@dataclass
+class Verdict:
+    """The outcome of one question.
+
+    Attributes:
+        name: the question's name.
+        points: points earned; ``None`` where a person is to give them.
+        possible: points that it is worth.
+        comment: what the student is told.
+        mistake: name of the known mistake that the answer shows, if it shows one.
+        suspicious: set when a person should look at the answer.
+    """
+
+    name: str
+    points: float | None
+    possible: float
+    comment: str
+    mistake: str | None = None
+    suspicious: bool = False
+
+
+@dataclass
+class Record:
+    """What grading found out about one submission; written as JSON.
+
+    Attributes:
+        student: who handed it in: the name of its file or folder.
+        key: digest of submission, questions and seed; an equal key makes a record reusable.
+        verdicts: one per question, in the assignment's order.
+        errors: cells that raised or were stopped: number of the code cell and description.
+        fault: why nothing could be graded; empty if something could.
+        answers: the texts of written questions, by name.
+        sandbox: how the submission was isolated.
+        seconds: time that grading took.
+        memory: the most memory, in bytes, that the submission's processes held at once.
+        output: the first part of what the submission printed.
+    """
+
+    student: str
+    key: str
+    verdicts: list[Verdict] = field(default_factory=list)
+    errors: list[tuple[int, str]] = field(default_factory=list)
+    fault: str = ""
+    answers: dict[str, str] = field(default_factory=dict)
+    sandbox: str = "bubblewrap"
+    seconds: float = 0.0
+    memory: int = 0
+    output: str = ""
+
+    @property
+    def points(self) -> float:
+        """Points earned so far; written questions that nobody has graded count as 0."""
+        return sum(verdict.points or 0 for verdict in self.verdicts)
+
+
+class Lost(Exception):
+    """The box died or fell silent over a question; the message says which."""
+
+
+def record_key(submission: bytes, assignment: Assignment, secret: str, limits: Limits) -> str:
+    """Digest of all that a record depends on."""
+    parts = (assignment.name, assignment.digest(), secret, repr(limits))
+    return hashlib.sha256("\0".join(parts).encode() + b"\0" + submission).hexdigest()[:32]
+
+
+def read_notebook(submission: bytes) -> dict[str, Any]:
+    """Read a notebook without trusting it: JSON with a list of cells whose sources are text.
+
+    Raises:
+        ValueError: it is no such thing; the message says what was found.
+    """
+    if not submission.strip():
+        raise ValueError("the file is empty")
+    if len(submission) > SUBMISSION_LIMIT:
+        raise ValueError(
+            f"the file has {len(submission) / 2**20:.0f} MiB; at most "
+            f"{SUBMISSION_LIMIT // 2**20} MiB are read (clear the outputs and hand in again)"
+        )
+    try:
+        notebook = json.loads(submission.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the file is no UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"the file is no JSON, so no notebook: {error}") from error
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise ValueError(
+            "the file holds JSON, but no notebook of format 4: it has no list of cells"
+        )
+    for cell in cells:
+        source = cell.get("source", "")
+        lines = source if isinstance(source, list) else [source]
+        if not all(isinstance(line, str) for line in lines):
+            raise ValueError("the file is no notebook: the source of a cell is no text")
+        cell["source"] = "".join(lines)
+    return notebook
+
+
+def grade(
+    submission: bytes,
+    student: str,
+    assignment: Assignment,
+    *,
+    secret: str,
+    room: Room,
+    limits: Limits,
+    slot: int = 0,
+) -> Record:
+    """Grade one submission. Never raises for anything that the submission holds or does.
+
+    Args:
+        submission: the bytes of the notebook.
+        student: who handed it in; hidden probes are drawn for this name.
+        assignment: the questions.
+        secret: the instructor's seed of the hidden probes.
+        room: the shared files of the boxes.
+        limits: what the submission may use.
+        slot: number of the box among those that run at the same time.
+    """
+    start = time.monotonic()
+    record = Record(
+        student, record_key(submission, assignment, secret, limits), sandbox=room.sandbox
+    )
+    try:
+        notebook = read_notebook(submission)
+    except ValueError as error:
+        record.fault = str(error)
+        record.verdicts = [Verdict(q.name, 0, q.points, "not graded") for q in assignment.questions]
+        return record
+    sources = [
+        cell["source"]
+        for cell in notebook["cells"]
+        if cell.get("cell_type") == "code" and cell["source"].strip()
+    ]
+    with Session(sources, room, limits, slot, record) as session:
+        for question in assignment.questions:
+            if isinstance(question, Written):
+                record.verdicts.append(_written(notebook, question, record))
+            elif isinstance(question, Measure):
+                record.verdicts.append(_measured(session, question, (secret, student)))
+            else:
+                key = (secret, student)
+                record.verdicts.append(_compared(session, question, assignment.name, key))
+    record.seconds = time.monotonic() - start
+    return record
+
+
+class Session:
+    """A submission's boxes, one after another: a dead one is replaced, without what killed it."""
+
+    def __init__(
+        self, sources: list[str], room: Room, limits: Limits, slot: int, record: Record
+    ) -> None:
+        self._sources, self._room, self._limits, self._slot = sources, room, limits, slot
+        self._record = record
+        self._skip: set[int] = set()
+        self._errors: dict[int, str] = {}
+        self._end = time.monotonic() + limits.total_seconds
+        self._restarts = 0
+        self._box: Box | None = None
+        self._given_up = ""
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self._record.errors = sorted(self._errors.items())
+
+    def ask(
+        self,
+        name: str,
+        inputs: tuple[Any, ...],
+        deadline: float,
+        kind: str = "function",
+        symbols: tuple[str, ...] = (),
+    ) -> Arrays | str | None:
+        """Ask for one answer: arrays, the description of an error, or ``None`` if it is missing.
+
+        Raises:
+            Lost: the box died or did not answer in time; the next question gets a new one.
+        """
+        box = self.ready()
+        identity = int.from_bytes(np.random.default_rng().bytes(6), "big")
+        arrays = {str(k): x for k, x in enumerate(inputs) if isinstance(x, np.ndarray)}
+        header = {
+            "id": identity,
+            "name": name,
+            "inputs": [None if isinstance(x, np.ndarray) else x for x in inputs],
+            "kind": kind,
+            "symbols": list(symbols),
+            "seconds": max(0.1, deadline - time.monotonic()),
+        }
+        try:
+            box.send(header, arrays)
+            reply, results = box.receive(min(deadline, self._end) + GRACE)
+        except TimeoutError:
+            self._close()
+            raise Lost("no answer within the time limit") from None
+        except wire.Broken:
+            raise Lost(self._cause(box)) from None
+        if reply.get("id") != identity:
+            self._close()
+            raise Lost("the process sent something that was not asked for")
+        if reply.get("missing"):
+            return None
+        if "error" in reply:
+            return str(reply["error"])[:500]
+        return results
+
+    def ready(self) -> Box:
+        """The running box; a new one, with the notebook executed, where there is none."""
+        while self._box is None:
+            if self._given_up:
+                raise Lost(self._given_up)
+            if self._restarts > RESTARTS:
+                self._given_up = f"given up after {RESTARTS} restarts"
+            elif time.monotonic() > self._end:
+                self._given_up = f"the time limit of {self._limits.total_seconds:g} s was used up"
+            else:
+                self._start()
+        return self._box
+
+    def _start(self) -> None:
+        """Boot a box and run the notebook in it; a cell that kills it is skipped the next time."""
+        self._restarts += 1
+        box = self._box = Box(self._room, self._limits, self._slot)
+        running: int | None = None
+        try:
+            box.receive(time.monotonic() + BOOT_SECONDS)
+            box.send(
+                {
+                    "cells": self._sources,
+                    "skip": sorted(self._skip),
+                    "cell_seconds": self._limits.cell_seconds,
+                }
+            )
+            while True:
+                wait = time.monotonic() + self._limits.cell_seconds + GRACE
+                message, _ = box.receive(min(wait, self._end))
+                if message.get("ready") == "notebook":
+                    return
+                cell = message.get("cell")
+                if not isinstance(cell, int) or not 0 <= cell < len(self._sources):
+                    raise wire.Broken("a message about no cell")
+                if "error" in message:
+                    running = None
+                    if message["error"] is not None:
+                        self._errors[cell] = str(message["error"])[:500]
+                else:
+                    running = cell
+        except (TimeoutError, wire.Broken) as error:
+            cause = (
+                f"stopped after {self._limits.cell_seconds:g} s"
+                if isinstance(error, TimeoutError)
+                else self._cause(box)
+            )
+            self._close()
+            if running is None:
+                self._given_up = f"the notebook could not be executed: {cause}"
+            else:
+                self._skip.add(running)
+                self._errors[running] = f"{cause}; the cell was left out"
+
+    def _cause(self, box: Box) -> str:
+        self._close()
+        if box.killed_for_memory:
+            return f"the process used more than {self._limits.memory / 2**30:.1f} GiB of memory"
+        return "the process ended"
+
+    def _close(self) -> None:
+        if self._box is not None:
+            self._box.close()
+            self._record.memory = max(self._record.memory, self._box.peak_memory)
+            self._record.output = (self._record.output + self._box.output)[: self._limits.output]
+            self._box = None
+
+
+def _compared(
+    session: Session, question: Question, assignment: str, key: tuple[str, str]
+) -> Verdict:
+    """Grade on public and hidden probes; only right answers to all of them earn the points."""
+    public = question.cases(assignment, PUBLIC_SEED)
+    hidden = question.cases(assignment, *key)
+    answered: dict[str, list[Arrays | str]] = {}
+    deadline = time.monotonic() + question.seconds
+    try:
+        for which, cases in (("public", public), ("hidden", hidden)):
+            answered[which] = []
+            for case in cases:
+                # The clock of the question starts when the notebook has been executed.
+                if not answered["public"]:
+                    session.ready()
+                    deadline = time.monotonic() + question.seconds
+                given = session.ask(
+                    question.name, case.inputs, deadline, question.kind, question.symbols
+                )
+                if given is None:
+                    return Verdict(question.name, 0, question.points, "not answered")
+                answered[which].append(given)
+    except Lost as error:
+        return Verdict(question.name, 0, question.points, str(error))
+    shown = _as_public(question, public)
+    fault = diagnosis(shown, answered["public"])
+    right = all(
+        not isinstance(given, str) and agree(given, case.expected, case.tolerance)
+        for given, case in zip(answered["hidden"], hidden, strict=True)
+    )
+    if fault is None and right:
+        return Verdict(question.name, question.points, question.points, "right")
+    mistake = _mistake(question, hidden, answered["hidden"])
+    if mistake is not None:
+        return Verdict(question.name, 0, question.points, mistake.hint, mistake.name)
+    comment = fault or (
+        "right on the public cases, but not on others of the same kind: does it compute the "
+        "answer for every input, or only for those shown?"
+    )
+    return Verdict(question.name, 0, question.points, comment)
+
+
+def _mistake(question: Question, cases: list[Case], answers: list[Arrays | str]) -> Any:
+    for mistake in question.mistakes:
+        expected = question.results(mistake.answer, cases)
+        if all(
+            not isinstance(given, str) and agree(given, wrong, case.tolerance)
+            for given, wrong, case in zip(answers, expected, cases, strict=True)
+        ):
+            return mistake
+    return None
+
+
+def _as_public(question: Question, cases: list[Case]) -> PublicQuestion:
+    mistakes = tuple(
+        KnownMistake(mistake.hint, tuple(question.results(mistake.answer, cases)))
+        for mistake in question.mistakes
+    )
+    return PublicQuestion(question.name, question.kind, question.symbols, tuple(cases), mistakes)
+
+
+def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verdict:
+    nothing = Verdict(question.name, 0, question.points, "not answered")
+
+    def ask(name: str, *inputs: Any) -> Arrays:
+        given = session.ask(name, inputs, deadline)
+        if given is None:
+            raise _Missing
+        if isinstance(given, str):
+            raise measures.Invalid(f"{name} raised {given}")
+        return given
+
+    try:
+        session.ready()
+        deadline = time.monotonic() + question.seconds
+        measure = getattr(measures, question.measure)
+        found = measure(ask, split="test", seed=seed(question.name, *key) % 2**31)
+    except _Missing:
+        return nothing
+    except (Lost, measures.Invalid) as error:
+        nothing.comment = str(error)
+        return nothing
+    reached = found.value <= question.limit
+    text = f"{found.value:.4g} {found.unit} on the test images; at most {question.limit:g} is asked"
+    if found.suspicious and reached:
+        text += "; better than expected of such a model, so a person looks at it"
+    return Verdict(
+        question.name,
+        question.points if reached else 0,
+        question.points,
+        text,
+        suspicious=found.suspicious and reached,
+    )
+
+
+def _written(notebook: dict[str, Any], question: Written, record: Record) -> Verdict:
+    with contextlib.suppress(Exception):  # metadata may hold anything
+        record.answers[question.name] = written_answer(_Cells(notebook), question)
+    text = record.answers.get(question.name, "")
+    comment = "graded by a person" if text else "not answered"
+    return Verdict(question.name, None if text else 0, question.points, comment)
+
+
+class _Missing(Exception):
+    """A function that a measure asks for is not defined."""
+
+
+class _Cells(dict):
+    """A raw notebook whose cells can be read like nbformat's."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = super().get(key, default)
+        if key == "cells":
+            import nbformat
+
+            return [nbformat.from_dict({"metadata": {}, **cell}) for cell in value]
+        return value

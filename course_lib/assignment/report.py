@@ -1,0 +1,258 @@
+"""What an instructor and a student get to read: a table, a page each, and a summary of the class."""
+
+import csv
+import html
+import json
+from collections import Counter
+from pathlib import Path
+
+from course_lib.assignment.judge import Record, Verdict
+from course_lib.assignment.question import Assignment, Written
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { border-bottom: 1px solid #8886; padding: .4rem .6rem; text-align: left; vertical-align: top; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+meter { width: 8rem; }
+pre { overflow: auto; padding: .6rem; background: #8882; white-space: pre-wrap; }
+.note { border-left: .3rem solid #c60; padding: .2rem .8rem; }
+"""
+UNSAFE = "Graded without isolation (--sandbox none): the points can be forged by hostile code."
+
+
+def write_reports(records: list[Record], assignment: Assignment, output: Path) -> dict[str, Path]:
+    """Write ``grades.csv``, ``manual.csv``, ``feedback/<student>.html`` and ``summary.html``.
+
+    Points for written questions are read from ``manual.csv``, which a person fills in; what stands
+    there is kept.
+
+    Returns:
+        The paths, by name.
+    """
+    given = _manual(records, assignment, output / "manual.csv")
+    feedback = output / "feedback"
+    feedback.mkdir(exist_ok=True)
+    for record in records:
+        for verdict in record.verdicts:
+            if (record.student, verdict.name) in given:
+                points, comment = given[record.student, verdict.name]
+                verdict.points = points
+                verdict.comment = comment or verdict.comment
+        page = feedback_page(record, assignment)
+        (feedback / f"{record.student}.html").write_text(page, encoding="utf-8")
+    _grades(records, assignment, output / "grades.csv")
+    summary = summarize(records, assignment)
+    (output / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    (output / "summary.html").write_text(summary_page(summary, assignment), encoding="utf-8")
+    return {
+        "grades": output / "grades.csv",
+        "feedback": feedback,
+        "summary": output / "summary.html",
+        "manual": output / "manual.csv",
+    }
+
+
+def feedback_page(record: Record, assignment: Assignment) -> str:
+    """One student's page: points and comment of every question, and the cells that failed."""
+    parts = [f"<h1>{_escape(assignment.title)}</h1>"]
+    open_points = sum(v.possible for v in record.verdicts if v.points is None)
+    parts.append(
+        f"<p><strong>{_escape(record.student)}</strong>: {record.points:g} of {assignment.points:g} points"
+        + (f"; {open_points:g} more are graded by a person" if open_points else "")
+        + ".</p>"
+    )
+    if record.sandbox == "none":
+        parts.append(f'<p class="note">{UNSAFE}</p>')
+    if record.fault:
+        parts.append(f'<p class="note">Nothing could be graded: {_escape(record.fault)}.</p>')
+    rows = "".join(
+        f"<tr><td>{_escape(v.name)}</td>"
+        f'<td class="number">{"–" if v.points is None else f"{v.points:g}"} of {v.possible:g}</td>'
+        f"<td>{_escape(v.comment)}</td></tr>"
+        for v in record.verdicts
+    )
+    parts.append(
+        '<table><caption>Questions</caption><tr><th>Question</th><th class="number">Points</th>'
+        f"<th>Comment</th></tr>{rows}</table>"
+    )
+    if record.errors:
+        items = "".join(
+            f"<li>Code cell {number + 1}: <code>{_escape(text)}</code></li>"
+            for number, text in record.errors
+        )
+        parts.append(
+            "<h2>Cells that did not run to their end</h2><p>Checks of unsolved questions are "
+            f"among them.</p><ul>{items}</ul>"
+        )
+    for question in assignment.questions:
+        if isinstance(question, Written) and record.answers.get(question.name):
+            parts.append(f"<h2>Your answer to {_escape(question.name)}</h2>")
+            parts.append(f"<pre>{_escape(record.answers[question.name])}</pre>")
+    parts.append(
+        f"<p>Graded in {record.seconds:.0f} s; at most {record.memory / 2**20:.0f} MiB of memory "
+        "were used.</p>"
+    )
+    return _page(f"{assignment.title}: {record.student}", "".join(parts))
+
+
+def summarize(records: list[Record], assignment: Assignment) -> dict:
+    """Counts per question, the most common mistakes, and what a person should look at."""
+    questions = []
+    for index, question in enumerate(assignment.questions):
+        verdicts = [record.verdicts[index] for record in records]
+        questions.append(
+            {
+                "name": question.name,
+                "points": question.points,
+                "full": sum(v.points == v.possible for v in verdicts),
+                "not answered": sum(v.comment == "not answered" for v in verdicts),
+                "to be graded": sum(v.points is None for v in verdicts),
+                "mean": sum(v.points or 0 for v in verdicts) / max(len(verdicts), 1),
+            }
+        )
+    mistakes = Counter(
+        (verdict.name, verdict.mistake)
+        for record in records
+        for verdict in record.verdicts
+        if verdict.mistake
+    )
+    return {
+        "assignment": assignment.name,
+        "submissions": len(records),
+        "points": [record.points for record in records],
+        "possible": assignment.points,
+        "questions": questions,
+        "mistakes": [
+            {"question": name, "mistake": mistake, "students": count}
+            for (name, mistake), count in mistakes.most_common()
+        ],
+        "look at": [
+            {"student": record.student, "why": why}
+            for record in records
+            for why in _concerns(record)
+        ],
+        "seconds": sum(record.seconds for record in records),
+    }
+
+
+def summary_page(summary: dict, assignment: Assignment) -> str:
+    """The class on one page."""
+    n = summary["submissions"]
+    mean = sum(summary["points"]) / max(n, 1)
+    parts = [
+        f"<h1>{_escape(assignment.title)}: summary</h1>",
+        f"<p>{n} submissions; {mean:.2f} of {assignment.points:g} points on average.</p>",
+        '<table><caption>Questions</caption><tr><th>Question</th><th class="number">Points</th>'
+        '<th class="number">Mean</th><th>Full marks</th><th class="number">Not answered</th>'
+        '<th class="number">To be graded</th></tr>',
+    ]
+    for q in summary["questions"]:
+        label = _escape(f"{q['full']} of {n} have full marks")
+        parts.append(
+            f"<tr><td>{_escape(q['name'])}</td>"
+            f'<td class="number">{q["points"]:g}</td><td class="number">{q["mean"]:.2f}</td>'
+            f'<td><meter min="0" max="{max(n, 1)}" value="{q["full"]}" aria-label="{label}"></meter> '
+            f'{q["full"]}</td><td class="number">{q["not answered"]}</td>'
+            f'<td class="number">{q["to be graded"]}</td></tr>'
+        )
+    parts.append("</table>")
+    for title, key, fields in (
+        ("Most common mistakes", "mistakes", ("question", "mistake", "students")),
+        ("To be looked at by a person", "look at", ("student", "why")),
+    ):
+        head = "".join(f"<th>{_escape(name)}</th>" for name in fields)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{_escape(str(row[name]))}</td>" for name in fields) + "</tr>"
+            for row in summary[key]
+        )
+        table = f"<table><tr>{head}</tr>{rows}</table>" if rows else "<p>None.</p>"
+        parts.append(f"<h2>{title}</h2>{table}")
+    return _page(f"{assignment.title}: summary", "".join(parts))
+
+
+def _concerns(record: Record) -> list[str]:
+    found = [record.fault] if record.fault else []
+    found += [f"{v.name}: {v.comment}" for v in record.verdicts if v.suspicious]
+    found += [f"cell {number + 1}: {text}" for number, text in record.errors if "left out" in text]
+    return found
+
+
+def _grades(records: list[Record], assignment: Assignment, path: Path) -> None:
+    names = [question.name for question in assignment.questions]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["student", "points", "possible", *names, "status", "sandbox"])
+        for record in records:
+            points = ["" if v.points is None else f"{v.points:g}" for v in record.verdicts]
+            status = record.fault or ("to be graded" if "" in points else "graded")
+            table.writerow(
+                [
+                    _cell(record.student),
+                    f"{record.points:g}",
+                    f"{assignment.points:g}",
+                    *points,
+                    _cell(status),
+                    record.sandbox,
+                ]
+            )
+
+
+def _manual(
+    records: list[Record], assignment: Assignment, path: Path
+) -> dict[tuple[str, str], tuple[float, str]]:
+    """Read what a person gave for written questions, and write rows for what is still missing.
+
+    Raises:
+        ValueError: the points of a row are no number, or more than the question is worth.
+    """
+    kept: dict[tuple[str, str], list[str]] = {}
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in list(csv.reader(file))[1:]:
+                kept[row[0], row[1]] = row
+    written = {q.name: q for q in assignment.questions if isinstance(q, Written)}
+    for record in records:
+        for name, question in written.items():
+            if record.answers.get(name):
+                new = [_cell(record.student), name, "", f"{question.points:g}", "", question.rubric]
+                kept.setdefault((_cell(record.student), name), new)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["student", "question", "points", "possible", "comment", "rubric"])
+        table.writerows(kept.values())
+    given = {}
+    for (student, name), row in kept.items():
+        if row[2].strip():
+            try:
+                points = float(row[2])
+            except ValueError:
+                points = float("nan")
+            if not 0 <= points <= written[name].points:
+                raise ValueError(
+                    f"{path}: {row[2]!r} points for {student}, {name}; a number from 0 to "
+                    f"{written[name].points:g} is expected. Correct it and call the command again."
+                )
+            given[student.removeprefix("'"), name] = (points, row[4])
+    return given
+
+
+def _cell(text: str) -> str:
+    """Keep a spreadsheet from taking a student's text for a formula."""
+    return f"'{text}" if text[:1] in "=+-@\t\r" else text
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
+    )
+
+
+__all__ = ["Verdict", "feedback_page", "summarize", "summary_page", "write_reports"]

@@ -1,0 +1,131 @@
+"""``course-lib assignment``: release an assignment, and grade what was handed in."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import course_lib
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare ``assignment release`` and ``assignment grade``."""
+    parser = subparsers.add_parser("assignment", help="release and grade assignments")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser(
+        "release", help="write the student's and the solution's notebook, and the public checks"
+    )
+    command.add_argument("names", nargs="+", metavar="ASSIGNMENT", help="for instance vae")
+    _root(command)
+    command.set_defaults(run=release)
+
+    command = commands.add_parser(
+        "grade", help="grade a folder of submissions, each in isolation; resumable"
+    )
+    command.add_argument("submissions", type=Path, metavar="SUBMISSIONS")
+    command.add_argument("--assignment", required=True, metavar="NAME", help="for instance vae")
+    command.add_argument(
+        "--output", type=Path, help="where reports and records go (default: graded/NAME)"
+    )
+    command.add_argument(
+        "--jobs",
+        type=_positive(int),
+        default=os.cpu_count(),
+        help="submissions at a time (default: %(default)s, the number of cores)",
+    )
+    command.add_argument(
+        "--dask", metavar="ADDRESS", help="grade on the workers of this Dask scheduler instead"
+    )
+    command.add_argument(
+        "--sandbox",
+        choices=("bubblewrap", "none"),
+        default="bubblewrap",
+        help="'none' only in a container that is isolated already (default: %(default)s)",
+    )
+    command.add_argument(
+        "--cell-seconds", type=_positive(float), help="time limit of a cell (default: 180)"
+    )
+    command.add_argument(
+        "--seconds", type=_positive(float), help="time limit of a submission (default: 900)"
+    )
+    command.add_argument(
+        "--memory", type=_positive(float), metavar="GIB", help="memory of a submission (default: 3)"
+    )
+    _root(command)
+    command.set_defaults(run=grade)
+
+
+def release(options: argparse.Namespace) -> int:
+    """Release the assignments that `options` names."""
+    from course_lib.assignment.question import load_assignment
+    from course_lib.assignment.release import release
+
+    for name in options.names:
+        try:
+            written = release(load_assignment(name, options.root), Path(course_lib.__file__).parent)
+        except (ValueError, FileNotFoundError) as error:
+            return _fail(error)
+        for path in written:
+            print(path)
+    return 0
+
+
+def grade(options: argparse.Namespace) -> int:
+    """Grade the submissions that `options` names and write the reports."""
+    from course_lib.assignment.box import Limits, SandboxError
+    from course_lib.assignment.classroom import collect, grade_all
+    from course_lib.assignment.question import load_assignment
+    from course_lib.assignment.report import UNSAFE, write_reports
+
+    chosen = {
+        "cell_seconds": options.cell_seconds,
+        "total_seconds": options.seconds,
+        "memory": options.memory and int(options.memory * 2**30),
+    }
+    limits = Limits(**{name: value for name, value in chosen.items() if value is not None})
+    output = options.output or Path("graded") / options.assignment
+    if options.sandbox == "none":
+        print(f"WARNING: {UNSAFE}", file=sys.stderr)
+    try:
+        assignment = load_assignment(options.assignment, options.root)
+        submissions = collect(options.submissions, options.assignment)
+        records = grade_all(
+            submissions,
+            assignment,
+            output,
+            jobs=options.jobs,
+            sandbox=options.sandbox,
+            limits=limits,
+            dask=options.dask,
+        )
+        paths = write_reports(records, assignment, output)
+    except (ValueError, OSError, SandboxError, ImportError) as error:
+        return _fail(error)
+    for name, path in paths.items():
+        print(f"{name:>8}: {path}")
+    return 1 if any(record.fault.startswith("the grader failed") for record in records) else 0
+
+
+def _root(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--root",
+        type=Path,
+        default=Path(),
+        help="the clone of the course that holds assignments/ (default: the current folder)",
+    )
+
+
+def _positive(kind: type) -> object:
+    def read(text: str) -> float:
+        value = kind(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return read
+
+
+def _fail(error: Exception) -> int:
+    print(f"course-lib: {error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,114 @@
+"""`check`: tells a student whether an answer is right, and if not, which mistake it looks like."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from course_lib.grading import measures
+from course_lib.grading.answers import Arrays, NotAnswered, as_arrays, as_function
+from course_lib.grading.compare import agree, difference
+from course_lib.grading.public import Case, PublicMeasure, PublicQuestion, load
+
+
+class WrongAnswer(AssertionError):
+    """An answer is not right; the message says what is known about it."""
+
+    def _render_traceback_(self) -> list[str]:
+        # Jupyter prints this instead of the library's frames, which say nothing to a student.
+        return [f"{type(self).__name__}: {self}"]
+
+
+def check(question: str, *answers: Any) -> None:
+    """Check an answer on the public probes; print a line if it is right, raise if it is not.
+
+    Args:
+        question: ``"<assignment>.<question>"``, for instance ``"vae.kl_diagonal"``.
+        *answers: the function, expression or value that answers it; the several functions of
+            a question about a trained model, in the order of the statement.
+
+    Raises:
+        WrongAnswer: the answer is wrong. A known mistake is named; otherwise the message says
+            what differs: shape, sign, factor, or which case.
+        NotImplementedError: the question still holds its placeholder.
+        ValueError: there is no such question; the message lists those that exist.
+    """
+    assignment, _, name = question.partition(".")
+    questions = load(assignment)
+    if name not in questions:
+        raise ValueError(
+            f"there is no question {question!r}; assignment {assignment!r} has "
+            f"{', '.join(questions)}"
+        )
+    public = questions[name]
+    try:
+        if isinstance(public, PublicMeasure):
+            fault, success = _measured(public, answers)
+        else:
+            fault = diagnosis(public, evaluate(public, *answers))
+            success = f"right on {len(public.cases)} public cases"
+    except (NotAnswered, NotImplementedError):
+        raise NotImplementedError(f"{question} is not answered yet") from None
+    if fault is not None:
+        raise WrongAnswer(f"{question}: {fault}.")
+    print(f"✓ {question}: {success}")
+
+
+def evaluate(public: PublicQuestion, answer: Any) -> list[Arrays | str]:
+    """Evaluate an answer on the public probes; an error in the answer becomes its description."""
+    try:
+        function = as_function(answer, public.kind, public.symbols)
+    except (TypeError, ValueError) as error:
+        return [str(error)] * len(public.cases)
+    return [_result(function, case) for case in public.cases]
+
+
+def diagnosis(public: PublicQuestion, results: Sequence[Arrays | str]) -> str | None:
+    """Say what is wrong with results on the public probes; ``None`` if nothing is."""
+    for case, result in zip(public.cases, results, strict=True):
+        if isinstance(result, str):
+            return f"{result} (in {case.name})"
+    expected = [case.expected for case in public.cases]
+    tolerances = [case.tolerance for case in public.cases]
+    if all(map(agree, results, expected, tolerances)):
+        return None
+    for mistake in public.mistakes:
+        if all(map(agree, results, mistake.results, tolerances)):
+            return mistake.hint.rstrip(".")
+    return difference(results, expected, tolerances, [case.name for case in public.cases])
+
+
+def _result(function: Callable[..., Any], case: Case) -> Arrays | str:
+    inputs = [torch.tensor(x) if isinstance(x, np.ndarray) else x for x in case.inputs]
+    try:
+        return as_arrays(function(*inputs))
+    except (NotAnswered, NotImplementedError):
+        raise
+    except Exception as error:
+        return f"it raised {type(error).__name__}: {error}"
+
+
+def _measured(public: PublicMeasure, answers: Sequence[Any]) -> tuple[str | None, str]:
+    if len(answers) != len(public.functions):
+        raise TypeError(
+            f"{public.name} takes {len(public.functions)} functions: {', '.join(public.functions)}"
+        )
+    if any(answer is None or answer is ... for answer in answers):
+        raise NotAnswered
+    functions = dict(zip(public.functions, answers, strict=True))
+
+    def ask(name: str, *inputs: Any) -> Arrays:
+        tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        return as_arrays(functions[name](*tensors))
+
+    try:
+        found = getattr(measures, public.measure)(ask, split="validation", seed=0)
+    except measures.Invalid as error:
+        return str(error), ""
+    except (NotAnswered, NotImplementedError):
+        raise
+    except Exception as error:
+        return f"it raised {type(error).__name__}: {error}", ""
+    text = f"{found.value:.4g} {found.unit} on the validation images; at most {public.limit:g} is asked"
+    return (text, "") if found.value > public.limit else (None, text)

@@ -1,0 +1,131 @@
+"""Whether two lists of answers agree, and in words what differs if they do not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from course_lib.grading.answers import Arrays
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an answer may be from the expected value: ``atol + rtol · |expected|``."""
+
+    rtol: float = 1e-5
+    atol: float = 1e-7
+
+    def __post_init__(self) -> None:
+        if not (self.rtol >= 0 and self.atol >= 0):
+            raise ValueError(f"tolerances are ({self.rtol}, {self.atol}); both must be at least 0")
+
+
+def agree(answer: Arrays, expected: Arrays, tolerance: Tolerance) -> bool:
+    """Whether labels and shapes are equal and all values finite and within the tolerance."""
+    return structure_fault(answer, expected) is None and all(
+        bool(np.all(_close(answer[name], expected[name], tolerance))) for name in expected
+    )
+
+
+def structure_fault(answer: Arrays, expected: Arrays) -> str | None:
+    """What is wrong with number, shape or kind of the results; ``None`` if nothing is."""
+    if set(answer) != set(expected):
+        return f"{_results(expected)} expected, and {_results(answer)} given"
+    for name, value in expected.items():
+        what = f"result {name}" if name else "the result"
+        given = answer[name]
+        if given.shape != value.shape:
+            return f"{what} has shape {given.shape}; {value.shape} is expected"
+        if given.dtype.kind == "c":
+            return f"{what} is complex; a real number is expected"
+        finite = np.isfinite(given.astype(np.float64))
+        if not finite.all():
+            return f"{what} holds NaN or infinity ({(~finite).sum()} of {finite.size} values)"
+    return None
+
+
+def difference(
+    answers: Sequence[Arrays],
+    expected: Sequence[Arrays],
+    tolerances: Sequence[Tolerance],
+    cases: Sequence[str],
+) -> str | None:
+    """Say how wrong answers to several cases differ from the expected ones; ``None`` if they agree.
+
+    Tries, in this order: shape and finiteness; one sign, one factor or one offset that explains
+    every case; the first case that differs.
+    """
+    wrong = [
+        k
+        for k, case in enumerate(zip(answers, expected, tolerances, strict=True))
+        if not agree(*case)
+    ]
+    if not wrong:
+        return None
+    for k in wrong:
+        fault = structure_fault(answers[k], expected[k])
+        if fault is not None:
+            return f"{fault} (in {cases[k]})"
+    given = _flat(answers)
+    right = _flat(expected)
+    margin = np.concatenate(
+        [
+            np.full(_flat([e]).shape, t.atol) + t.rtol * np.abs(_flat([e]))
+            for e, t in zip(expected, tolerances, strict=True)
+        ]
+    )
+    explained = _explanation(given, right, margin)
+    first = wrong[0]
+    name, index = _worst(answers[first], expected[first])
+    label = f" {name}" if name else ""
+    place = f" at {list(map(int, index))}" if index else ""
+    example = (
+        f"in {cases[first]} the result{label}{place} is {answers[first][name][index]:.6g} "
+        f"where {expected[first][name][index]:.6g} is expected"
+    )
+    if explained:
+        return f"{explained}; {example}"
+    return f"{len(wrong)} of {len(cases)} cases differ; {example}"
+
+
+def _explanation(given: np.ndarray, right: np.ndarray, margin: np.ndarray) -> str | None:
+    if right.size < 2:
+        return None
+    if np.all(np.abs(given + right) <= margin):
+        return "the sign is flipped everywhere"
+    large = np.argmax(np.abs(right))
+    if right[large] != 0:
+        factor = given[large] / right[large]
+        if factor != 0 and np.all(np.abs(given - factor * right) <= (1 + abs(factor)) * margin):
+            return f"every value is {factor:.6g} times the expected one"
+    offset = np.median(given - right)
+    if np.ptp(right) > 0 and np.all(np.abs(given - right - offset) <= 2 * margin):
+        return f"every value is off by the same {offset:+.6g}"
+    return None
+
+
+def _worst(answer: Arrays, expected: Arrays) -> tuple[str, tuple[int, ...]]:
+    errors = {
+        name: np.abs(answer[name].astype(np.float64) - value) for name, value in expected.items()
+    }
+    name = max(errors, key=lambda key: errors[key].max(initial=0.0))
+    index = (
+        np.unravel_index(np.argmax(errors[name]), errors[name].shape) if errors[name].shape else ()
+    )
+    return name, tuple(index)
+
+
+def _close(answer: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> np.ndarray:
+    answer, expected = answer.astype(np.float64), expected.astype(np.float64)
+    return np.abs(answer - expected) <= tolerance.atol + tolerance.rtol * np.abs(expected)
+
+
+def _flat(arrays: Sequence[Arrays]) -> np.ndarray:
+    parts = [a[name].astype(np.float64).ravel() for a in arrays for name in sorted(a)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _results(arrays: Arrays) -> str:
+    if len(arrays) == 1 and "" in arrays:
+        return "one result is"
+    return f"{len(arrays)} results ({', '.join(map(repr, arrays))}) are"

@@ -1,0 +1,146 @@
+"""The untrusted side of grading: executes a notebook's cells, then answers requests with arrays.
+
+Runs inside the box as ``python -m course_lib.grading.runner REQUESTS ANSWERS``, two descriptors.
+It holds no expected value and compares nothing: whatever a submission does to this process, all
+that leaves it is arrays, and the judge outside looks at them alone.
+"""
+
+import builtins
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from course_lib.grading import wire
+
+ERROR_LENGTH = 400
+
+
+class CellTimeout(BaseException):
+    """Raised in a cell or an answer that has run out of time; no `except Exception` catches it."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `CellTimeout` in the block after `seconds`; the judge outside holds to it regardless."""
+
+    def stop(*_: object) -> None:
+        raise CellTimeout(f"stopped after {seconds:g} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def main() -> None:
+    """Serve one judge until it closes the pipe."""
+    requests, answers = map(int, sys.argv[1:3])
+    prepare()
+    shell = make_shell()
+    wire.send(answers, {"ready": "shell"}, {})
+    header, _ = wire.receive(requests)
+    for index, source in enumerate(header["cells"]):
+        if index in header["skip"]:
+            continue
+        wire.send(answers, {"cell": index}, {})
+        error = run_cell(shell, source, header["cell_seconds"])
+        wire.send(answers, {"cell": index, "error": error}, {})
+    wire.send(answers, {"ready": "notebook"}, {})
+    while True:
+        try:
+            header, arrays = wire.receive(requests)
+        except wire.Broken:
+            return
+        reply, results = answer(shell.user_ns, header, arrays)
+        wire.send(answers, {"id": header["id"], **reply}, results)
+
+
+def prepare() -> None:
+    """Fix the seeds; take over the font list, which matplotlib would take a second to rebuild."""
+    import torch
+
+    random.seed(0)
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - submissions may use the global generator
+    cache = Path(os.environ["MPLCONFIGDIR"])
+    cache.mkdir(parents=True, exist_ok=True)
+    for fonts in Path(os.environ.get("FONT_LISTS", "/nowhere")).glob("fontlist*.json"):
+        shutil.copy(fonts, cache)
+
+
+def make_shell() -> Any:
+    """An IPython shell without history files: magics work, and an exception ends only its cell."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    settings = Config()
+    settings.HistoryManager.enabled = False
+    settings.HistoryManager.hist_file = ":memory:"
+    settings.InteractiveShell.colors = "NoColor"
+    shell = InteractiveShell.instance(config=settings)
+    # What a notebook may call without importing it.
+    shell.user_ns.setdefault("display", print)
+    builtins.input = _no_input
+    return shell
+
+
+def run_cell(shell: Any, source: str, seconds: float) -> str | None:
+    """Run one cell; return a description of its error, or ``None``."""
+    try:
+        with time_limit(seconds):
+            result = shell.run_cell(source, store_history=False, silent=False)
+    except BaseException as error:
+        return describe(error)
+    error = result.error_before_exec or result.error_in_exec
+    return None if error is None else describe(error)
+
+
+def answer(
+    namespace: dict[str, Any], header: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Evaluate one answer on one probe: the reply's header and the resulting arrays."""
+    import torch
+
+    from course_lib.grading.answers import NotAnswered, as_arrays, as_function
+
+    name = header["name"]
+    if name not in namespace:
+        return {"missing": True}, {}
+    inputs = [
+        torch.from_numpy(arrays[str(k)]) if value is None else value
+        for k, value in enumerate(header["inputs"])
+    ]
+    try:
+        with time_limit(header["seconds"]):
+            function = as_function(namespace[name], header["kind"], header["symbols"])
+            return {"ok": True}, as_arrays(function(*inputs))
+    except (NotAnswered, NotImplementedError):
+        return {"missing": True}, {}
+    except BaseException as error:
+        return {"error": describe(error)}, {}
+
+
+def describe(error: BaseException) -> str:
+    """An error in one bounded line, whatever its own ``__str__`` does."""
+    try:
+        return f"{type(error).__name__}: {error}".splitlines()[0][:ERROR_LENGTH]
+    except BaseException:
+        return type(error).__name__[:ERROR_LENGTH]
+
+
+def _no_input(*_: object) -> str:
+    raise RuntimeError("input() is not available while a notebook is graded")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""A browser with the network cut, and the pages of the built book."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+SITE = Path(__file__).parents[2] / "_build" / "html"
+WIDE = {"width": 1280, "height": 900}
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+def pages() -> list[Path]:
+    """Every page for readers; not the library's highlighted source, nor redirects."""
+    return [
+        path
+        for path in sorted(SITE.rglob("*.html"))
+        if not {"_modules", "_static"} & set(path.relative_to(SITE).parts)
+        and path != SITE / "index.html"
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `path` runs for every page of the built book."""
+    if "path" in metafunc.fixturenames:
+        found = pages()
+        missing = pytest.mark.skip(reason=f"no built book in {SITE}: call make book")
+        metafunc.parametrize(
+            "path",
+            found or [pytest.param(None, marks=missing)],
+            ids=lambda path: path.relative_to(SITE).as_posix() if path else "none",
+            scope="session",  # all tests of one page run together, so that it is opened once
+        )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no Chromium: install it (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One opened page, with what the browser complained about and whom it asked."""
+
+    def __init__(self, browser, path, query="", **options):
+        self.page = browser.new_page(**options)
+        self.errors, self.foreign, self.loaded = [], [], []
+        self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.route("**/*", self._route)
+        self.page.goto(path.as_uri() + query)
+        # MathJax sets the ready promise once everything on the page is typeset.
+        self.page.wait_for_function("!window.MathJax || window.MathJax.startup?.promise")
+        self.page.evaluate("window.MathJax?.startup?.promise")
+
+    def _route(self, route):
+        url = route.request.url
+        if url.startswith("file:"):
+            self.loaded.append(url)
+        if url.startswith(("file:", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.foreign.append(url)
+            route.abort()
+
+
+@pytest.fixture(scope="session")
+def opened(browser, path):
+    """The page at `path`, opened once for all its tests: a touch screen and a keyboard."""
+    visit = Visit(browser, path, has_touch=True, color_scheme="light", viewport=WIDE)
+    yield visit
+    visit.page.close()
+
+
+@pytest.fixture
+def page(opened):
+    """The opened page, in light colours on a wide screen, whatever the last test left."""
+    opened.page.set_viewport_size(WIDE)
+    opened.page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    return opened.page
+
+
+@pytest.fixture
+def visit(browser):
+    """Open any file: ``visit(path)``, ``visit(path, query="?q=word")``."""
+    return partial(Visit, browser)
+
+
+@pytest.fixture
+def site() -> Path:
+    """Where the built book stands."""
+    return SITE

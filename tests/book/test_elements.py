@@ -1,0 +1,174 @@
+"""What an element computes in the page equals what the library computes, in a real browser."""
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from course_lib import widgets
+from course_lib.divergences import kl_univariate_gaussian
+from course_lib.gan import dirac, jensen_shannon, optimal_discriminator
+
+pytestmark = pytest.mark.browser
+ALT = "an element that is tested on its own"
+
+
+@pytest.fixture
+def show(visit, tmp_path):
+    """Open a page with nothing but one element; returns it."""
+
+    def show(element):
+        path = tmp_path / "page.html"
+        path.write_text(f"<!doctype html><meta charset=utf-8>{element.markup}", encoding="utf-8")
+        opened = visit(path)
+        assert not opened.errors
+        return opened.page.locator(".course-element")
+
+    return show
+
+
+def numbers(figure):
+    text = figure.locator("p output").inner_text().replace("−", "-")
+    return [float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?", text)]
+
+
+def set_slider(figure, name, value):
+    figure.locator(f"[name={name}]").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }",
+        str(value),
+    )
+
+
+def test_decoded_image_is_that_of_torch(show):
+    torch.manual_seed(1)
+    decoder = nn.Sequential(
+        nn.Linear(2, 30),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(30, 20),
+        nn.ReLU(),
+        nn.Linear(20, 12),
+    ).eval()
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter *= 3  # from black to white, as a trained decoder does
+    figure = show(
+        widgets.latent_plane(
+            decoder,
+            image_shape=(3, 4),
+            points=torch.zeros(1, 2),
+            labels=torch.zeros(1, dtype=torch.long),
+            alt=ALT,
+        )
+    )
+    plane, page = figure.locator("canvas.plane"), figure.page
+    box = plane.bounding_box()
+    for x, y in ((0.1, 0.2), (0.8, 0.3), (0.45, 0.9)):
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        z = torch.tensor(json.loads(figure.get_attribute("data-z")))
+        torch.testing.assert_close(z, torch.tensor([6 * x - 3, 3 - 6 * y]), atol=0.05, rtol=0)
+        shown = figure.locator("canvas.image").evaluate(
+            "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+        )
+        grey = torch.tensor(shown[::4]) / 255
+        with torch.no_grad():
+            expected = decoder(z).sigmoid()
+        assert expected.max() - expected.min() > 0.5
+        torch.testing.assert_close(grey, expected, atol=1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("mean_p", "std_p", "mean_q", "std_q"), [(0, 1, 1, 0.5), (-1.3, 2.2, 0.8, 0.6)]
+)
+def test_divergences_of_gaussians(show, float64, mean_p, std_p, mean_q, std_q):
+    figure = show(widgets.gaussian_pair(alt=ALT))
+    values = {"mean_p": mean_p, "std_p": std_p, "mean_q": mean_q, "std_q": std_q}
+    for name, value in values.items():
+        set_slider(figure, name, value)
+    mean_p, std_p, mean_q, std_q = map(torch.tensor, values.values())
+    forward = kl_univariate_gaussian(mean_p, std_p, mean_q, std_q).item()
+    reverse = kl_univariate_gaussian(mean_q, std_q, mean_p, std_p).item()
+    assert numbers(figure) == pytest.approx([reverse, forward], abs=6e-5)
+
+
+def test_optimal_discriminator_is_drawn(show, float64):
+    p, q = Normal(-0.5, 0.8), Normal(0.9, 1.4)
+    figure = show(widgets.gaussian_pair(p=(-0.5, 0.8), q=(0.9, 1.4), discriminator=True, alt=ALT))
+    grid = torch.linspace(-30, 30, 6001)
+    divergence = jensen_shannon(p.log_prob, q.log_prob, grid).item()
+    found = numbers(figure)
+    # The text reads "value of the game 2·JSD − log 4 = …": the last number is the value.
+    assert found[0] == pytest.approx(divergence, abs=6e-5)
+    assert found[-1] == pytest.approx(2 * divergence - torch.tensor(4.0).log().item(), abs=6e-5)
+    path = figure.locator("svg > path[stroke=black][d*=L]").get_attribute("d")
+    places = torch.tensor([[float(v) for v in pair.split()] for pair in re.split("[ML]", path)[1:]])
+    x = -6 + 12 * (places[:, 0] - 36) / (560 - 36 - 8)
+    height = (240 - 22 - places[:, 1]) / (240 - 22 - 8)
+    expected = optimal_discriminator(p.log_prob(x), q.log_prob(x))
+    torch.testing.assert_close(height, expected, atol=2e-3, rtol=0)  # a tenth of a pixel each way
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+@pytest.mark.parametrize("loss", ["minimax", "non-saturating"])
+@pytest.mark.parametrize(("gamma", "rate"), [(0.0, 0.2), (0.3, 0.35), (2.0, 0.2)])
+def test_orbit_is_that_of_the_library(show, gamma, rate, loss, alternating):
+    figure = show(widgets.dirac_orbit(gamma=gamma, start=(1.0, -0.7), steps=60, alt=ALT))
+    set_slider(figure, "rate", rate)
+    figure.locator("select").select_option(loss)
+    figure.locator("input[type=checkbox]").set_checked(alternating)
+    method = (dirac.minimax if loss == "minimax" else dirac.non_saturating)(gamma)
+    path = dirac.trajectory(method, (1.0, -0.7), 60, rate, alternating=alternating)
+    modulus = dirac.update_eigenvalues(method, rate, alternating=alternating).abs().max().item()
+    *_, steps, end, shown = numbers(figure)
+    assert steps == 60
+    assert end == pytest.approx(path[-1].norm().item(), rel=6e-3)
+    assert shown == pytest.approx(modulus, abs=6e-5)
+
+
+def test_chosen_pixel_shows_its_field(show):
+    generator = torch.Generator().manual_seed(0)
+    order = torch.arange(20)
+    fields = {
+        name: (torch.rand(20, 20, generator=generator) < 0.5) & (order[None] < order[:, None])
+        for name in ("first", "second")
+    }
+    element = widgets.receptive_field(
+        {name: field.view(4, 5, 4, 5) for name, field in fields.items()}, alt=ALT
+    )
+    figure = show(element)
+    svg = figure.locator("svg")
+    box = svg.bounding_box()
+    for row, column, model in ((2, 3, "first"), (3, 1, "second")):
+        figure.locator("select").select_option(model)
+        x, y = (column + 0.5) / 5 * box["width"], (row + 0.5) / 4 * box["height"]
+        svg.click(position={"x": x, "y": y})
+        place = 5 * row + column
+        seen = fields[model][place]
+        fills = figure.locator("rect").evaluate_all("all => all.map(r => r.getAttribute('fill'))")
+        assert [fill == "#56a0d3" for fill in fills] == seen.tolist()
+        count = int(seen.sum())
+        assert numbers(figure) == [row + 1, column + 1, count, place, place - count]
+
+
+def test_revealed_pixels_and_their_cost(show):
+    torch.manual_seed(0)
+    image = torch.randint(0, 5, (3, 4))
+    probabilities = torch.randn(3, 4, 5).softmax(-1)
+    figure = show(widgets.pixel_reveal(image, probabilities, alt=ALT))
+    bits = -probabilities.gather(-1, image.unsqueeze(-1)).flatten().log2()
+    for known in (0, 5, 11):
+        set_slider(figure, "known", known)
+        pixel, level, probability, cost, average = numbers(figure)
+        assert (pixel, level) == (known + 1, image.flatten()[known])
+        assert probability == pytest.approx(0.5 ** bits[known].item(), abs=6e-4)
+        assert cost == pytest.approx(bits[known].item(), abs=6e-3)
+        assert average == pytest.approx(bits[: known + 1].mean().item(), abs=6e-4)
+        squares = figure.locator("svg").first.locator("rect")
+        fills = squares.evaluate_all("all => all.map(r => r.getAttribute('fill'))")[:12]
+        greys = [round(255 * v / 4) for v in image.flatten().tolist()]
+        assert fills == [
+            f"rgb({g} {g} {g})" if i < known else "#a9c8e0" for i, g in enumerate(greys)
+        ]

@@ -1,0 +1,269 @@
+"""A whole class: resumed after a kill, several at a time, on an engine, and what is reported."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_lib.assignment import classroom, report
+from course_lib.assignment.box import Limits, SandboxError, descendants, room
+from course_lib.assignment.classroom import collect, grade_all, read_record, write_record
+from course_lib.assignment.judge import Record, Verdict
+from course_lib.assignment.question import load_assignment
+from course_lib.command_line import main
+
+from .course import make
+
+COURSE = Path(__file__).parent / "course"
+MINI = load_assignment("mini", COURSE)
+LIMITS = Limits(cell_seconds=5, total_seconds=60)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    try:
+        with room():
+            return "bubblewrap"
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+def hand_in(folder: Path, **submissions: nbformat.NotebookNode) -> Path:
+    folder.mkdir(exist_ok=True)
+    for student, notebook in submissions.items():
+        nbformat.write(notebook, folder / f"{student}.ipynb")
+    return folder
+
+
+def graded(folder: Path, output: Path, sandbox: str, **options) -> list[Record]:
+    arguments = {"jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
+    return grade_all(collect(folder, "mini"), MINI, output, **arguments)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def table(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.isolation
+def test_the_command_grades_a_folder_and_writes_the_reports(tmp_path, sandbox, capsys):
+    folder = hand_in(
+        tmp_path / "in",
+        ada=make.master(),
+        bob=make.notebook("def target(x, w): return 7.25 * (x**2).sum(1)"),
+        eve=make.notebook("import os; os._exit(0)"),
+    )
+    (folder / "mallory.ipynb").write_bytes(b"{")
+    arguments = ["assignment", "grade", str(folder), "--assignment", "mini", "--jobs", "2"]
+    arguments += ["--root", str(COURSE), "--output", str(tmp_path / "out"), "--cell-seconds", "5"]
+    assert main(arguments) == 0
+    grades = table(tmp_path / "out" / "grades.csv")
+    assert {s: row["points"] for s, row in grades.items()} == {
+        "ada": "3", "bob": "2", "eve": "2", "mallory": "0",
+    }  # fmt: skip
+    assert "no JSON" in grades["mallory"]["status"]
+    page = (tmp_path / "out" / "feedback" / "bob.html").read_text(encoding="utf-8")
+    assert "The weights are not used" in page
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["mistakes"] == [
+        {"question": "target", "mistake": "weights dropped", "students": 1}
+    ]
+    assert {row["student"] for row in summary["look at"]} == {"eve", "mallory"}
+    # A person's points for the written question are merged by calling the command again.
+    manual = tmp_path / "out" / "manual.csv"
+    manual.write_text(manual.read_text(encoding="utf-8").replace("ada,words,,", "ada,words,0.5,"))
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "4 of 4 are graded already" in capsys.readouterr().out
+    assert table(tmp_path / "out" / "grades.csv")["ada"]["points"] == "3.5"
+
+
+@pytest.mark.isolation
+def test_a_killed_run_goes_on_where_it_was(tmp_path, sandbox):
+    slow = make.notebook(make.TARGET, "import time; time.sleep(1)")
+    folder = hand_in(tmp_path / "in", **{f"s{k:02}": slow for k in range(4)})
+    command = [sys.executable, "-m", "course_lib.command_line", "assignment", "grade", str(folder)]
+    command += ["--assignment", "mini", "--root", str(COURSE), "--output", str(tmp_path / "out")]
+    command += ["--jobs", "1"]
+    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    records = tmp_path / "out" / "records"
+    deadline = time.monotonic() + 120
+    while len(list(records.glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    boxes = descendants(running.pid)
+    assert boxes
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    before = {path: path.stat().st_mtime_ns for path in records.glob("*.json")}
+    assert 2 <= len(before) < 4
+    deadline = time.monotonic() + 10
+    while any(map(alive, boxes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, boxes)), "a box outlived the grader that was killed"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{len(before)} of 4 are graded already" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {row["points"] for row in table(tmp_path / "out" / "grades.csv").values()} == {"3"}
+
+
+@pytest.mark.isolation
+def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox):
+    contact = tmp_path / "scheduler.json"
+    engine = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
+    engine += ["--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", str(contact)]
+    scheduler = subprocess.Popen(engine, stderr=subprocess.DEVNULL)
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard", "--no-nanny"]
+    worker += ["--nthreads", "1", "--scheduler-file", str(contact)]
+    worker += ["--local-directory", str(tmp_path)]
+    workers = [subprocess.Popen(worker, stderr=subprocess.DEVNULL) for _ in range(2)]
+    try:
+        deadline = time.monotonic() + 60
+        while not contact.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        address = json.loads(contact.read_text())["address"]
+        folder = hand_in(
+            tmp_path / "in", ada=make.master(), eve=make.notebook("import os; os._exit(0)")
+        )
+        there = graded(folder, tmp_path / "there", sandbox, dask=address)
+        (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "secret").write_text((tmp_path / "there" / "secret").read_text())
+        here = graded(folder, tmp_path / "here", sandbox)
+    finally:
+        for process in (*workers, scheduler):
+            process.terminate()
+            process.wait()
+    assert [r.points for r in there] == [r.points for r in here] == [3, 2]
+    assert [r.key for r in there] == [r.key for r in here]
+
+
+@pytest.mark.isolation
+def test_a_changed_submission_is_graded_again_and_no_other(tmp_path, sandbox):
+    folder = hand_in(tmp_path / "in", ada=make.notebook(), bob=make.master())
+    graded(folder, tmp_path / "out", sandbox)
+    bob = (tmp_path / "out" / "records" / "bob.json").stat().st_mtime_ns
+    hand_in(folder, ada=make.master())
+    records = graded(folder, tmp_path / "out", sandbox)
+    assert [r.points for r in records] == [3, 3]
+    assert (tmp_path / "out" / "records" / "bob.json").stat().st_mtime_ns == bob
+
+
+def test_a_fault_of_the_grader_costs_one_submission_its_record_only(tmp_path, monkeypatch):
+    def fails_for_bob(submission, student, *arguments, **more):
+        if student == "bob":
+            raise RuntimeError("broken")
+        return Record(student, "key", [Verdict(q.name, 1, 1, "right") for q in MINI.questions])
+
+    monkeypatch.setattr(classroom, "_grade", fails_for_bob)
+    folder = hand_in(tmp_path / "in", ada=make.master(), bob=make.master(), eve=make.master())
+    records = graded(folder, tmp_path / "out", "none")
+    assert [r.points for r in records] == [4, 0, 4]
+    assert "broken" in records[1].fault
+    assert sorted(p.stem for p in (tmp_path / "out" / "records").iterdir()) == ["ada", "eve"]
+
+
+def test_submissions_are_found_in_every_usual_layout(tmp_path):
+    hand_in(tmp_path, ada=make.master())
+    (tmp_path / "bob").mkdir()
+    nbformat.write(make.master(), tmp_path / "bob" / "mini.ipynb")
+    nbformat.write(make.master(), tmp_path / "bob" / "scratch.ipynb")
+    (tmp_path / "eve" / "mini").mkdir(parents=True)
+    nbformat.write(make.master(), tmp_path / "eve" / "mini" / "mini.ipynb")
+    (tmp_path / "thief.ipynb").symlink_to(tmp_path / "ada.ipynb")
+    found = {s.student: s.path.relative_to(tmp_path).as_posix() for s in collect(tmp_path, "mini")}
+    assert found == {"ada": "ada.ipynb", "bob": "bob/mini.ipynb", "eve": "eve/mini/mini.ipynb"}
+    with pytest.raises(ValueError, match="no folder"):
+        collect(tmp_path / "nowhere", "mini")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no submission"):
+        collect(tmp_path / "empty", "mini")
+    nbformat.write(make.master(), tmp_path / "bob.ipynb")
+    with pytest.raises(ValueError, match="several notebooks of bob"):
+        collect(tmp_path, "mini")
+
+
+def example(student: str = "ada", **changes) -> Record:
+    verdicts = [
+        Verdict("first", 1, 1, "right"),
+        Verdict("target", 0, 1, "<script>alert(1)</script>"),
+        Verdict("last", 1, 1, "right"),
+        Verdict("words", None, 1, "graded by a person"),
+    ]
+    record = Record(
+        student, "key", verdicts, errors=[(2, "<b>x</b>")], answers={"words": "<i>because</i>"}
+    )
+    return replace(record, **changes)
+
+
+def test_reports_escape_what_students_wrote(tmp_path):
+    paths = report.write_reports([example("=cmd()")], MINI, tmp_path)
+    page = (tmp_path / "feedback" / "=cmd().html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "&lt;i&gt;because" in page
+    assert "'=cmd()" in paths["grades"].read_text(encoding="utf-8")
+    assert "'=cmd()" in table(paths["grades"])
+
+
+def test_points_of_a_person_are_checked_and_kept(tmp_path):
+    report.write_reports([example()], MINI, tmp_path)
+    manual = tmp_path / "manual.csv"
+    text = manual.read_text(encoding="utf-8")
+    manual.write_text(text.replace("ada,words,,", "ada,words,7,"), encoding="utf-8")
+    with pytest.raises(ValueError, match="a number from 0 to 1 is expected"):
+        report.write_reports([example()], MINI, tmp_path)
+    manual.write_text(text.replace("ada,words,,", "ada,words,0.75,"), encoding="utf-8")
+    record = example()
+    report.write_reports([record], MINI, tmp_path)
+    assert record.points == 2.75
+    assert "0.75" in manual.read_text(encoding="utf-8")
+
+
+def test_no_hidden_value_reaches_the_feedback(tmp_path):
+    """Comments name public cases only; what is drawn for a student is in no report."""
+    page = report.feedback_page(example(), MINI)
+    for case in MINI.questions[1].cases("mini", "secret", "ada"):
+        for value in case.expected[""]:
+            assert f"{value:.6g}" not in page
+
+
+def test_records_survive_a_round_trip_and_broken_ones_are_ignored(tmp_path):
+    path = tmp_path / "ada.json"
+    write_record(path, example())
+    assert read_record(path) == example()
+    path.write_text(path.read_text()[:-20])
+    assert read_record(path) is None
+    assert read_record(tmp_path / "nobody.json") is None
+
+
+def test_grading_without_isolation_says_so_everywhere(tmp_path):
+    record = example(sandbox="none")
+    report.write_reports([record], MINI, tmp_path)
+    assert "without isolation" in (tmp_path / "feedback" / "ada.html").read_text()
+    assert table(tmp_path / "grades.csv")["ada"]["sandbox"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["grade", "nowhere", "--assignment", "mini"], "no folder"),
+        (["grade", ".", "--assignment", "minni"], "found: mini"),
+        (["release", "minni"], "found: mini"),
+    ],
+)
+def test_the_command_says_what_to_do(arguments, message, capsys):
+    assert main(["assignment", *arguments, "--root", str(COURSE)]) == 2
+    assert message in capsys.readouterr().err

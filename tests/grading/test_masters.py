@@ -1,0 +1,117 @@
+"""Solved masters earn full marks, unsolved releases nothing: with our grader and with nbgrader."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from course_lib.assignment.box import Limits, SandboxError, room
+from course_lib.assignment.judge import grade
+from course_lib.assignment.question import Measure, Question, Written
+from course_lib.assignment.release import marks, student_version
+
+from .assignments import ASSIGNMENTS, NAMES, ROOT
+
+pytestmark = pytest.mark.isolation
+NBGRADER = """
+import json, sys
+from nbgrader.apps import NbGraderAPI
+from traitlets.config import Config
+
+root, name = sys.argv[1:]
+config = Config()
+config.CourseDirectory.root = root
+config.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db"
+config.ExecutePreprocessor.timeout = 600
+api = NbGraderAPI(config=config)
+steps = {"release": api.generate_assignment(name), "grade": api.autograde(name, "ada")}
+(submission,) = [s for s in api.get_submissions(name) if s["student"] == "ada"]
+steps = {key: value["success"] for key, value in steps.items()}
+print(json.dumps({**steps, "score": submission["code_score"], "of": submission["max_code_score"]}))
+"""
+
+
+def machine_points(assignment) -> float:
+    return sum(q.points for q in assignment.questions if not isinstance(q, Written))
+
+
+@pytest.fixture(scope="module")
+def shared():
+    try:
+        with room() as made:
+            yield made
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+@pytest.mark.parametrize("version", ["solved", "unsolved"])
+def test_the_grader_gives_solved_masters_everything_and_unsolved_ones_nothing(
+    shared, assignment, version
+):
+    master = nbformat.read(assignment.master, as_version=4)
+    submission = master if version == "solved" else student_version(master)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    record = grade(
+        nbformat.writes(submission).encode(),
+        "ada",
+        assignment,
+        secret="of the tests",
+        room=shared,
+        limits=Limits(),
+        slot=20 + worker,
+    )
+    if version == "solved":
+        assert record.points == machine_points(assignment), record.verdicts
+        assert record.errors == []
+    else:
+        assert record.points == 0
+        assert {v.comment for v in record.verdicts} == {"not answered"}
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_each_unsolved_question_fails_only_itself(assignment, tmp_path):
+    """The student's notebook runs from top to bottom, and every check says “not answered”."""
+    notebook = student_version(nbformat.read(assignment.master, as_version=4))
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    failures = {}
+    for cell in notebook.cells:
+        name = marks(cell).get("grade_id", "")
+        if cell.cell_type == "code" and marks(cell).get("grade"):
+            (error,) = [o for o in cell.outputs if o.output_type == "error"]
+            failures[name.removeprefix("check-")] = (error.ename, error.evalue)
+    asked = {q.name for q in assignment.questions if isinstance(q, (Question, Measure))}
+    assert set(failures) == asked
+    for name, (kind, text) in failures.items():
+        assert kind == "NotImplementedError", name
+        assert text == f"{assignment.name}.{name} is not answered yet"
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_nbgrader_reads_the_master_and_gives_it_full_marks(assignment, tmp_path):
+    name = assignment.name
+    for place in ("source", "submitted/ada"):
+        folder = tmp_path / place / name
+        folder.mkdir(parents=True)
+        (folder / f"{name}.ipynb").write_bytes(assignment.master.read_bytes())
+    run = subprocess.run(
+        [sys.executable, "-c", NBGRADER, str(tmp_path), name],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"},
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    outcome = json.loads(run.stdout.splitlines()[-1])
+    assert outcome["release"]
+    assert outcome["grade"]
+    assert outcome["score"] == outcome["of"] == machine_points(assignment)
+    # nbgrader's own release hides the same solutions behind the same placeholders.
+    theirs = nbformat.read(tmp_path / "release" / name / f"{name}.ipynb", as_version=4)
+    ours = student_version(nbformat.read(assignment.master, as_version=4))
+    for their, our in zip(theirs.cells, ours.cells, strict=True):
+        assert their.source.strip() == our.source.strip()

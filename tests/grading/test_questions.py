@@ -1,0 +1,127 @@
+"""Every question: the right forms are accepted, every known mistake is rejected with its own hint."""
+
+import nbformat
+import notebooks as tool
+import pytest
+import torch
+
+from course_lib.assignment.question import Measure, Question, Written
+from course_lib.assignment.release import (
+    public_text,
+    require_consistent,
+    solution_version,
+    student_version,
+)
+from course_lib.grading.checking import diagnosis
+from course_lib.grading.compare import agree
+from course_lib.grading.public import load
+
+from .assignments import ASSIGNMENTS, NAMES, ROOT
+
+COMPARED = [
+    pytest.param(a, q, id=f"{a.name}.{q.name}")
+    for a in ASSIGNMENTS
+    for q in a.questions
+    if isinstance(q, Question)
+]
+MISTAKES = [
+    pytest.param(a, q, m, id=f"{a.name}.{q.name}: {m.name}")
+    for a in ASSIGNMENTS
+    for q in a.questions
+    if isinstance(q, Question)
+    for m in q.mistakes
+]
+SUBMISSIONS = [("seed", "ada"), ("seed", "emmy"), ("another seed", "ada")]
+
+
+@pytest.mark.parametrize(("assignment", "question"), COMPARED)
+def test_right_answers_are_accepted_in_every_form(assignment, question):
+    public = load(assignment.name)[question.name]
+    for answer in (question.reference, *question.equivalents):
+        assert diagnosis(public, question.results(answer, public.cases)) is None
+        for key in SUBMISSIONS:
+            cases = question.cases(assignment.name, *key)
+            for case, result in zip(cases, question.results(answer, cases), strict=True):
+                assert agree(result, case.expected, case.tolerance)
+
+
+@pytest.mark.parametrize(("assignment", "question", "mistake"), MISTAKES)
+def test_every_mistake_is_rejected_with_its_own_hint(assignment, question, mistake):
+    public = load(assignment.name)[question.name]
+    answered = question.results(mistake.answer, public.cases)
+    assert diagnosis(public, answered) == mistake.hint.rstrip(".")
+    for key in SUBMISSIONS:
+        cases = question.cases(assignment.name, *key)
+        wrong = question.results(mistake.answer, cases)
+        # Not one lucky draw: every single hidden case tells the mistake apart.
+        for case, result in zip(cases, wrong, strict=True):
+            assert not agree(result, case.expected, case.tolerance)
+        for other in question.mistakes:
+            if other is not mistake:
+                given = question.results(other.answer, cases)
+                assert not all(map(agree, wrong, given, [case.tolerance for case in cases]))
+
+
+@pytest.mark.parametrize(("assignment", "question"), COMPARED)
+def test_inputs_are_drawn_per_submission(assignment, question):
+    if question.kind == "value":
+        pytest.skip("a value takes no inputs")
+    draws = [question.cases(assignment.name, *key) for key in SUBMISSIONS]
+    assert all(len(cases) >= 3 for cases in draws)
+    seen = set()
+    for cases in draws:
+        for case in cases:
+            seen.add(tuple(repr(x.tolist()) if hasattr(x, "tolist") else x for x in case.inputs))
+    assert len(seen) == sum(map(len, draws))
+    again = question.cases(assignment.name, *SUBMISSIONS[0])
+    for case, same in zip(draws[0], again, strict=True):
+        assert agree(case.expected, same.expected, case.tolerance)
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_the_assignment_is_complete(assignment):
+    kinds = [q.kind for q in assignment.questions if isinstance(q, Question)]
+    assert 8 <= len(kinds) + 1 <= 12
+    assert {"function", "expression", "value"} <= set(kinds)
+    assert sum(isinstance(q, Measure) for q in assignment.questions) == 1
+    assert sum(isinstance(q, Written) for q in assignment.questions) == 1
+    forms = sum(len(q.equivalents) for q in assignment.questions if isinstance(q, Question))
+    assert forms >= 5
+    for question in assignment.questions:
+        if isinstance(question, Question):
+            assert len(question.mistakes) >= 2, question.name
+            hints = [m.hint for m in question.mistakes]
+            assert len(set(hints)) == len(hints)
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_what_is_released_is_what_the_sources_give(assignment):
+    """Otherwise call: course-lib assignment release NAME."""
+    master = nbformat.read(assignment.master, as_version=4)
+    require_consistent(assignment, master)
+    public = ROOT / "course_lib" / "grading" / "public" / f"{assignment.name}.json"
+    assert public.read_text(encoding="utf-8") == public_text(assignment)
+    released = assignment.folder / "student" / f"{assignment.name}.ipynb"
+    assert nbformat.read(released, as_version=4) == student_version(master)
+    text = released.read_text(encoding="utf-8")
+    assert "SOLUTION" not in text
+    assert "SOLUTION" not in nbformat.writes(solution_version(master))
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_the_master_is_stored_clean_with_the_common_setup(assignment):
+    master = nbformat.read(assignment.master, as_version=4)
+    code = [cell for cell in master.cells if cell.cell_type == "code"]
+    assert code[0].source == tool.setup_cell(), "run: python tools/notebooks.py sync"
+    assert not any(cell.outputs for cell in code)
+
+
+@pytest.mark.parametrize(("assignment", "question"), COMPARED)
+def test_float64_and_other_layouts_are_accepted_where_the_answer_is_right(assignment, question):
+    """The type and layout of a right result never cost a point."""
+    for case in question.cases(assignment.name, *SUBMISSIONS[0]):
+        for name, value in case.expected.items():
+            tensor = torch.tensor(value)
+            for form in (tensor.double(), tensor.double().numpy().T.copy().T):
+                form = form.numpy() if isinstance(form, torch.Tensor) else form
+                assert agree({**case.expected, name: form}, case.expected, case.tolerance)
