@@ -82,7 +82,7 @@ class Record:
 
     @property
     def score(self) -> float:
-        """The value by which records are compared: lower is better."""
+        """The value by which records are compared; lower is better."""
         return next(iter(self.metrics.values())).value
 
 

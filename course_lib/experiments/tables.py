@@ -72,7 +72,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
     Returns:
         Cells as text. A recipe without a record says that it has not been run.
     """
-    rows = [["model", "published", "here", "time and hardware", "command"]]
+    rows = [["model", "published", "here", "time and hardware", "settings"]]
     for published in MNIST:
         for budget in published.budgets:
             matching = [
@@ -81,14 +81,13 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
                 if (r.data, r.model, r.budget) == ("mnist", published.model, budget)
             ]
             best = min(matching, key=lambda r: r.score, default=None)
-            command = f"course-lib train {published.model} --data mnist --budget {budget}"
             rows.append(
                 [
                     published.name,
                     f"{published.value} {published.unit}, {published.protocol}",
                     _metrics(best) if best else NOT_RUN,
                     _circumstances(best) if best else f"{NOT_RUN}; meant for: {_means(budget)}",
-                    best.command if best else command,
+                    f"{published.model} --budget {budget}",
                 ]
             )
     return rows
@@ -101,7 +100,7 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
         records: of any data set; those of the digits are used.
 
     Returns:
-        Cells as text: the mean over seeds of the test score, and its spread.
+        Cells as text, with the mean over seeds of the test score and its range.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for r in records:
@@ -111,7 +110,7 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
     for (model, budget), runs in groups.items():
         scores = [r.score for r in runs]
         mean = sum(scores) / len(scores)
-        spread = f", {min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else ""
+        spread = f" ({min(scores):.3f} to {max(scores):.3f})" if len(scores) > 1 else ""
         first = runs[0]
         seconds = sum(r.seconds for r in runs) / len(runs)
         rows.append(
@@ -119,15 +118,22 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
                 mean,
                 [
                     model,
-                    f"{mean:.3f} bits/dim{spread}",
+                    f"{mean:.3f}{spread}",
                     str(len(runs)),
                     f"{first.parameters:,}",
                     f"{seconds:.0f} s",
-                    f"course-lib train {model} --data digits --budget {budget} --seed {first.seed}",
+                    f"{model} --budget {budget}",
                 ],
             )
         )
-    header = ["model", "test, mean and range over seeds", "seeds", "parameters", "time", "command"]
+    header = [
+        "model",
+        "test bits/dim (range over seeds)",
+        "seeds",
+        "parameters",
+        "time",
+        "settings",
+    ]
     return [header, *(row for _, row in sorted(rows, key=lambda pair: pair[0]))]
 
 

@@ -31,7 +31,8 @@ def test_a_row_with_records_shows_the_best_with_its_error_and_command():
     (row,) = [row for row in rows if row[2] not in ("here", NOT_RUN)]
     assert row[2] == "91.50 ± 0.05 nats (negative elbo)"
     assert "10 min" in row[3]
-    assert row[4].endswith("--seed 3")
+    assert "seed 3" in row[3]
+    assert row[4] == "VAE --budget cpu"
 
 
 def test_every_row_can_be_run():
@@ -49,7 +50,7 @@ def test_the_leaderboard_is_sorted_and_averages_over_seeds():
         ]
     )
     assert [row[0] for row in rows] == ["NADE", "MADE"]
-    assert rows[1][1] == "2.100 bits/dim, 2.000 to 2.200"
+    assert rows[1][1] == "2.100 (2.000 to 2.200)"
     assert rows[1][2] == "2"
 
 
@@ -57,4 +58,4 @@ def test_every_record_of_the_repository_is_in_a_table():
     records = read_records(ROOT / "results")
     text = str(mnist_rows(records)) + str(digits_rows(records))
     for r in records:
-        assert f"{r.model} --data {r.data} --budget {r.budget}" in text
+        assert f"{r.model} --budget {r.budget}" in text
