@@ -70,7 +70,8 @@ def link_chapter(app: Sphinx, env: object, node: nodes.Element, inside: nodes.No
 def note_page(app: Sphinx, doctree: nodes.document) -> None:
     """Remember which pages have the section."""
     for section in doctree.findall(nodes.section):
-        if section.next_node(nodes.title).astext() == TITLE:
+        title = section.next_node(nodes.title)
+        if title is not None and title.parent is section and title.astext() == TITLE:
             app.env.mistakes[app.env.docname] = section["ids"][0]
 
 
