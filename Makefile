@@ -50,8 +50,8 @@ test: test-fast book ## All tests: notebooks executed and compared, pages opened
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
 	  book $(wildcard assignments/*/*.ipynb)
 
-test-hosted: $(STAMP) ## Run every notebook as on Colab: file alone, older widgets, library installed by its first cell
-	$(BIN)/python -m pytest -q -rs -m hosted tests/book/test_hosted.py
+test-hosted: $(STAMP) ## Run notebooks as on Colab: file alone, old widgets, library from the first cell (ONLY=latent-space)
+	$(BIN)/python -m pytest -q -rs -m hosted $(if $(ONLY),-k "$(ONLY)") tests/book/test_hosted.py
 
 zip: book ## Build the site and one file to download with all of it
 	@echo "The book in one file: $(CURDIR)/$(SITE)/book.zip"
