@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from course_lib.autoregressive import (
+    BernoulliLaw,
     GatedPixelCNN,
     LogisticMixtureLaw,
     SoftmaxLaw,
@@ -111,6 +112,15 @@ def test_a_completion_is_conditioned_on_what_it_was_given(name):
     rate = filled.flatten(1)[:, 1].double().mean().item()
     expected = (p[1, 1] / p[1].sum()).item()
     assert abs(rate - expected) < 4 * (expected * (1 - expected) / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_every_law_draws_its_quantile(law):
+    """Also the one that compares logits instead of probabilities: not just the right frequencies."""
+    law = LAWS[law][1] or BernoulliLaw()
+    parameters, u = torch.randn(500, law.n_parameters), torch.rand(500)
+    below = law.cdf(parameters) <= u.unsqueeze(-1)
+    assert torch.equal(law.draw(parameters, u), below.sum(-1))
 
 
 def test_sampling_ignores_dropout_and_leaves_the_mode():
