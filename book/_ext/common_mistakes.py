@@ -9,6 +9,7 @@ sentence begins).
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 TITLE = "Common mistakes"
@@ -75,46 +76,38 @@ def note_page(app: Sphinx, doctree: nodes.document) -> None:
             app.env.mistakes[app.env.docname] = section["ids"][0]
 
 
-def gather(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+class Gather(SphinxPostTransform):
     """Put copies of the sections in their place, in the order of the table of contents."""
-    for place in list(doctree.findall(CommonMistakes)):
-        found: list[nodes.Node] = []
-        for page in app.env.toctree_includes_in_order:
-            if page in app.env.mistakes:
-                found += copied(app, page, docname)
-        place.replace_self(found)
 
+    default_priority = 5  # before references are resolved, those of the copies too
 
-def copied(app: Sphinx, page: str, docname: str) -> list[nodes.Node]:
-    """A heading that links to the section of a page, and a copy of what stands in it."""
-    tree = app.env.get_doctree(page)
-    anchor = app.env.mistakes[page]
-    section = next(s for s in tree.findall(nodes.section) if anchor in s["ids"])
-    # The chapter's name is the title of the first page in its folder.
-    first = next(
-        p for p in app.env.toctree_includes_in_order if p.split("/")[:2] == page.split("/")[:2]
-    )
-    address = f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
-    heading = nodes.paragraph(classes=["mistakes-of"])
-    heading += nodes.reference(
-        "", "", nodes.strong("", app.env.titles[first].astext()), refuri=address
-    )
-    content = [child.deepcopy() for child in section.children[1:]]
-    for child in content:
-        for node in child.findall(nodes.Element):
-            node["ids"] = []  # the anchors stay with the original
-            if isinstance(node, addnodes.pending_xref):
-                node["refdoc"] = docname
-    box = nodes.container("", *content)
-    app.env.resolve_references(wrapped(box, doctree_of=tree), docname, app.builder)
-    return [heading, *box.children]
+    def run(self, **kwargs: object) -> None:
+        """Replace each place on the page."""
+        for place in list(self.document.findall(CommonMistakes)):
+            found: list[nodes.Node] = []
+            for page in self.env.pages_in_order:
+                if page in self.env.mistakes:
+                    found += self.copied(page)
+            place.replace_self(found)
 
-
-def wrapped(box: nodes.Element, *, doctree_of: nodes.document) -> nodes.document:
-    """A document with the settings of another one around some nodes."""
-    document = doctree_of.copy()
-    document += box
-    return document
+    def copied(self, page: str) -> list[nodes.Node]:
+        """A heading that links to the section of a page, and a copy of what stands in it."""
+        docname, anchor = self.env.docname, self.env.mistakes[page]
+        tree = self.env.get_doctree(page)
+        section = next(s for s in tree.findall(nodes.section) if anchor in s["ids"])
+        # The chapter's name is the title of the first page in its folder.
+        folder = page.rpartition("/")[0]
+        first = next(p for p in self.env.pages_in_order if p.rpartition("/")[0] == folder)
+        address = f"{self.app.builder.get_relative_uri(docname, page)}#{anchor}"
+        title = nodes.strong("", self.env.titles[first].astext())
+        heading = nodes.paragraph("", "", nodes.reference("", "", title, refuri=address))
+        content = [child.deepcopy() for child in section.children[1:]]
+        for child in content:
+            for node in child.findall(nodes.Element):
+                node["ids"] = []  # the anchors stay with the original
+                if isinstance(node, addnodes.pending_xref):
+                    node["refdoc"] = docname
+        return [heading, *content]
 
 
 def prepare(app: Sphinx) -> None:
@@ -134,7 +127,7 @@ def order_pages(app: Sphinx, env: object) -> list[str]:
             visit(below)
 
     visit(app.config.root_doc)
-    env.toctree_includes_in_order = ordered
+    env.pages_in_order = ordered
     return sorted(env.mistake_pages)
 
 
@@ -147,5 +140,5 @@ def setup(app: Sphinx) -> dict[str, bool | str]:
     app.connect("doctree-read", note_page)
     app.connect("env-updated", order_pages)
     app.connect("missing-reference", link_chapter)
-    app.connect("doctree-resolved", gather)
+    app.add_post_transform(Gather)
     return {"version": "1", "parallel_read_safe": False}
