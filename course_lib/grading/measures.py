@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from course_lib.data import Dataset, digits
+from course_lib.evaluation import frechet_distance
 
 Ask = Callable[..., dict[str, np.ndarray]]
 
@@ -129,7 +130,7 @@ def generator_distance(ask: Ask, *, split: str, seed: int) -> Measurement:
             "the images are copies of digits of the data set, or nearly: the nearest one is closer "
             "than it is for digits that were never seen"
         )
-    value = _frechet(_features(x), image_features(split))
+    value = frechet_distance(_features(x), image_features(split)).item()
     return Measurement(value, "(Fréchet distance)", suspicious=value < 1.0)
 
 
@@ -163,16 +164,6 @@ def _features(x: Tensor) -> Tensor:
     """
     mean, weight, bias, centre, scaled = _projection()
     return (torch.relu((x - mean) / 0.3 @ weight + bias) - centre) @ scaled
-
-
-def _frechet(a: Tensor, b: Tensor) -> float:
-    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), from two sets of features."""
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
-    values, vectors = torch.linalg.eigh(cov_a)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    mean = (a.mean(0) - b.mean(0)).square().sum()
-    return (mean + cov_a.trace() + cov_b.trace() - 2 * cross).clamp(min=0).item()
 
 
 def one_array(arrays: dict[str, np.ndarray], shape: tuple[int, ...], what: str) -> Tensor:
