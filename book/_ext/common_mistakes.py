@@ -86,7 +86,7 @@ class Gather(SphinxPostTransform):
         for place in list(self.document.findall(CommonMistakes)):
             found: list[nodes.Node] = []
             for page in self.env.pages_in_order:
-                if page in self.env.mistakes:
+                if page in self.env.mistakes and page not in self.env.mistake_pages:
                     found += self.copied(page)
             place.replace_self(found)
 
