@@ -89,6 +89,8 @@ class Gather(SphinxPostTransform):
                 if page in self.env.mistakes and page not in self.env.mistake_pages:
                     found += self.copied(page)
             place.replace_self(found)
+            # The page's own source has no formulas, but now it needs MathJax.
+            self.env.get_domain("math").data["has_equations"][self.env.docname] = True
 
     def copied(self, page: str) -> list[nodes.Node]:
         """A heading that links to the section of a page, and a copy of what stands in it."""
