@@ -175,7 +175,8 @@ def flow_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     ``eq-dequantization-bound``. That is a likelihood only if ``forward`` is injective: where it is,
     ∫ p_Z(f(y)) |det ∂f/∂y| dy ≤ 1, whatever the functions are. So what is required as well:
 
-    - the same answer to the same point in another batch, and secants that agree with the Jacobian;
+    - the same answer to the same point in another batch, and secants that agree with the Jacobian, so
+      that neither rounding nor tiny teeth pass for derivatives;
     - ``inverse(forward(y)) = y``, and ``forward(inverse(z)) = z`` at fresh, mixed points;
     - one sign of the determinant, and continuous images of the segment between two images and, back
       through ``inverse``, of the segment between their latents: a map that covers latents several times
@@ -211,13 +212,19 @@ def flow_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     step = 1e-6
     shifts = step * torch.cat([torch.zeros(1, d), torch.eye(d), -torch.eye(d)]).double()
     answered = query("forward", (y[:, None] + shifts).flatten(0, 1)).view(n, 1 + 2 * d, d)
-    z = answered[:, 0]
-    jacobian = ((answered[:, 1 : d + 1] - answered[:, d + 1 :]) / (2 * step)).transpose(1, 2)
+    z, plus, minus = answered[:, 0], answered[:, 1 : d + 1], answered[:, d + 1 :]
+    jacobian = ((plus - minus) / (2 * step)).transpose(1, 2)
     sign, log_det = torch.linalg.slogdet(jacobian)
     if not bool(torch.isfinite(log_det).all()):
         raise Invalid("the Jacobian of forward is singular at an image")
     if bool((sign != sign[0]).any()):
         raise Invalid("the determinant of forward changes its sign, so forward is not invertible")
+
+    # Of a smooth function in double precision, hardly anything is left of the second differences;
+    # rounding leaves much, and would count as derivative.
+    bend = (plus + minus - 2 * z[:, None]).norm(dim=2) / (plus - minus).norm(dim=2)
+    if bend.quantile(0.9) > 1e-3:
+        raise Invalid("forward is rounded: it must compute in float64 throughout; call .double()")
 
     # The same points in other company, and differences a hundred times as long.
     far = 100 * step * torch.nn.functional.normalize(y.roll(1, 0) - y, dim=1)
@@ -229,8 +236,7 @@ def flow_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     error = (secant - tangent).norm(dim=1) / tangent.norm(dim=1)
     if error.median() > 0.02:
         raise Invalid(
-            "forward is not smooth: differences over 1e-4 and over 1e-6 give other derivatives. Does "
-            "it compute in float64 throughout?"
+            "forward is not smooth: differences over 1e-4 and 1e-6 give other derivatives"
         )
 
     # Both round trips, at images, between them and at fresh latents.

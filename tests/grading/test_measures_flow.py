@@ -187,7 +187,7 @@ class Undefined(GaussianFlow):
         (Clamped, "inverse"),
         (Batched, "batch"),
         (Single, "float64"),
-        (SingleInside, "float64|not y|singular|sign"),
+        (SingleInside, "rounded"),
         (Constant, "singular"),
         (Short, "shape"),
         (Undefined, "finite"),
