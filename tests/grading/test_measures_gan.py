@@ -7,7 +7,7 @@ import torch
 
 from course_lib.evaluation import frechet_distance
 from course_lib.grading import measures
-from course_lib.grading.measures import Invalid, generator_distance
+from course_lib.grading.measures import Invalid, generator, generator_distance
 
 TRAIN = measures.images("train").flatten(1).double() / 16
 CODES = torch.from_numpy(np.random.RandomState(9).standard_normal((len(TRAIN), 16)))
@@ -58,7 +58,7 @@ def test_distance_equals_an_independent_computation(split):
 
 def test_lazy_laws_are_far_and_the_data_near():
     """The scale on which the limit stands: data about 1, a Gaussian about 7, noise far off."""
-    features, held_out = measures._features, measures.image_features("test")
+    features, held_out = generator._features, measures.image_features("test")
     draw = np.random.RandomState(0)
     noise = torch.from_numpy(draw.random_sample((2048, 64)))
     columns = torch.stack([c[torch.from_numpy(draw.permutation(len(c)))] for c in TRAIN.T], 1)
