@@ -13,7 +13,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test test-fast lint notebooks results bench clean distclean
+.PHONY: help setup book serve test test-fast test-hosted lint zip pdf linkcheck notebooks results bench clean distclean
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,13 +41,32 @@ lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutants, sandbox)
-	$(BIN)/python -m pytest -q --numprocesses 2 -m "not browser and not mutants and not isolation"
+test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutants, sandbox, hosted)
+	$(BIN)/python -m pytest -q --numprocesses 2 \
+	  -m "not browser and not mutants and not isolation and not hosted"
 
 test: test-fast book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
 	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants or isolation"
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
 	  book $(wildcard assignments/*/*.ipynb)
+
+test-hosted: $(STAMP) ## Run notebooks as on Colab: file alone, old widgets, library from the first cell (ONLY=latent-space)
+	$(BIN)/python -m pytest -q -rs -m hosted $(if $(ONLY),-k "$(ONLY)") tests/book/test_hosted.py
+
+zip: book ## Build the site and one file to download with all of it
+	@echo "The book in one file: $(CURDIR)/$(SITE)/book.zip"
+
+pdf: $(STAMP) ## Build one PDF of the whole book (needs a TeX installation)
+	@command -v latexmk >/dev/null && command -v xelatex >/dev/null || \
+	  { echo "No TeX installation found (latexmk and xelatex are needed)."; \
+	    echo "Debian: apt-get install latexmk texlive-xetex texlive-latex-extra texlive-fonts-recommended"; exit 1; }
+	$(BIN)/python tools/notebooks.py execute
+	$(BIN)/jupyter-book build . --builder pdflatex
+	@echo "The PDF: $$(ls $(CURDIR)/_build/latex/*.pdf)"
+
+linkcheck: $(STAMP) ## Ask every address that the book links to (needs a network)
+	$(BIN)/python tools/notebooks.py execute
+	$(BIN)/jupyter-book build . --builder linkcheck --keep-going
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
 	$(BIN)/python tools/notebooks.py refresh

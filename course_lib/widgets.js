@@ -1,6 +1,6 @@
 const style = `
-.course-element { margin: 1rem 0; max-width: 46rem; padding: .5rem; background: white; color: #222; border-radius: 4px; }
-.course-element img { width: 100%; background: white; border-radius: 4px; }
+.course-element { margin: 1rem 0; max-width: 46rem; padding: .5rem; background: white; color: #222; color-scheme: light; border-radius: 4px; }
+.course-element img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 .course-element label { display: flex; gap: .6rem; align-items: center; flex-wrap: wrap; }
 .course-element output { min-width: 4ch; font-variant-numeric: tabular-nums; }
 .course-element input[type=range] { flex: 1; min-width: 8rem; }

@@ -5,11 +5,26 @@ source, shown on the page with the directive ``{tested-equations}``, and a link 
 of the library that implements it.
 """
 
+import importlib
+import json
+import re
+from pathlib import Path
+
 from docutils import nodes
 from equation_labels import ROOT, book_labels, equation_tests
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from torch import nn
+
+ELEMENTS = (
+    "dirac_orbit",
+    "frame_slider",
+    "gaussian_pair",
+    "latent_plane",
+    "pixel_reveal",
+    "receptive_field",
+)
 
 
 def _reference(domain: str, kind: str, target: str, text: str, docname: str) -> nodes.Node:
@@ -41,6 +56,39 @@ def mark_equations(app: Sphinx, doctree: nodes.document) -> None:
         equation.parent.insert(equation.parent.index(equation) + 1, mark)
 
 
+def notebooks() -> list[Path]:
+    """Notebooks of the book and of the assignments."""
+    return sorted(p for folder in ("book", "assignments") for p in (ROOT / folder).rglob("*.ipynb"))
+
+
+def count_models() -> int:
+    """Number of public classes of the library that have parameters to train."""
+    families = ("autoregressive", "vae", "gan", "flow")
+    modules = [importlib.import_module(f"course_lib.{family}") for family in families]
+    return len(
+        {
+            value
+            for module in modules
+            for value in (getattr(module, name) for name in module.__all__)
+            if isinstance(value, type) and issubclass(value, nn.Module)
+        }
+    )
+
+
+def count_figures() -> tuple[int, int]:
+    """Numbers of captioned figures and of interactive elements in all notebooks."""
+    cells = [
+        cell
+        for path in notebooks()
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    figures = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in cells)
+    call = re.compile(rf"^(?:{'|'.join(ELEMENTS)})\(", re.MULTILINE)
+    elements = sum(len(call.findall("".join(cell["source"]))) for cell in cells)
+    return figures, elements
+
+
 class TestedEquations(SphinxDirective):
     """List every labelled equation with the source of its test."""
 
@@ -48,13 +96,22 @@ class TestedEquations(SphinxDirective):
         """Build the list."""
         tests, labels = self.env.equation_tests, book_labels()
         wrong = sum(len(test.wrong) for test in tests.values())
+        models, figures, elements = count_models(), *count_figures()
         result: list[nodes.Node] = [
             nodes.paragraph(
                 "",
                 f"{len(labels)} equations carry a label, {len(tests)} tests check them, and "
                 f"each test is also run on deliberately wrong versions, {wrong} in all, that it "
                 f"must tell apart.",
-            )
+            ),
+            nodes.paragraph(
+                "",
+                f"{models} models and networks (classes that can be trained) are part of the tested library. "
+                f"{figures} figures and {elements} elements to drag, slide or click are "
+                f"computed by {len(notebooks())} notebooks whenever the book is built; each has a caption "
+                f"or an alternative text, and a browser opens every page, moves every element and audits "
+                f"what it sees.",
+            ),
         ]
         for label in labels:
             if label in tests:

@@ -6,6 +6,8 @@ builds the book first.
 
 import base64
 import json
+import re
+import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -119,3 +121,35 @@ def test_search_works_without_a_network(visit, site):
     assert visit.page.locator("#search-results li").count() >= 1
     assert not visit.foreign
     visit.page.close()
+
+
+def test_the_site_can_be_published_and_downloaded(site):
+    if not (site / "search.html").exists():
+        pytest.skip(f"no built book in {site}: call make book")
+    addresses = re.findall("<loc>(.*?)</loc>", (site / "sitemap.xml").read_text())
+    assert any(address.endswith("/book/intro.html") for address in addresses)
+    base = addresses[0].removesuffix(addresses[0].split("/book/")[-1]).removesuffix("book/")
+    for address in addresses:
+        assert (site / address.removeprefix(base)).is_file(), address
+    page = (site / "book" / "intro.html").read_text(encoding="utf-8")
+    preview = re.search(r'property="og:image" content="(.*?)"', page)[1]
+    assert (site / preview.removeprefix(base)).is_file()
+    for name in ("title", "description", "url", "image:alt"):
+        assert f'property="og:{name}"' in page
+    favicon = re.search(r'rel="icon" href="(.*?)"', page)[1]
+    assert (site / "book" / favicon).is_file()
+
+
+def test_the_download_is_whole_and_works_from_its_folder(visit, site, tmp_path):
+    if not (site / "book.zip").exists():
+        pytest.skip(f"no built book in {site}: call make book")
+    assert 'href="../book.zip"' in (site / "book" / "intro.html").read_text(encoding="utf-8")
+    with zipfile.ZipFile(site / "book.zip") as packed:
+        packed.extractall(tmp_path)
+    opened = visit(tmp_path / "deep-generative-models" / "index.html")
+    opened.page.wait_for_url("**/book/intro.html")
+    opened.page.click("article a[href$='latent-space.html']")
+    opened.page.wait_for_selector("canvas.plane")
+    assert not opened.foreign
+    assert not opened.errors
+    opened.page.close()

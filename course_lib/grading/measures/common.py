@@ -1,10 +1,4 @@
-"""Numbers of a trained model that are computed from what it answers, not from what it claims.
-
-A student's model is asked for plain arrays only, and the likelihood or distance is computed
-here, outside of it: a model can be as wrong as it likes, but it cannot report a better number
-than the law that it defines. Each measure takes ``ask(function, *arrays) -> arrays``, which the
-student's check answers by calling the functions, and the grading by asking the isolated process.
-"""
+"""What every measure shares: the data, the result, and how an answer is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,32 +42,6 @@ def images(split: str) -> Tensor:
     """Grey levels 0 … 16 of a split of the digits, uint8, shape ``(N, 1, 8, 8)``."""
     data: Dataset = digits()
     return {"train": data.train, "validation": data.validation, "test": data.test}[split]
-
-
-def decoder_nats(ask: Ask, *, split: str, seed: int) -> Measurement:
-    """−log p(x) of a Bernoulli decoder with two latent variables, by quadrature, in nats per image.
-
-    Asks ``decode(z)`` for the logits, shape ``(N, 64)``, at 4,096 points z that follow the
-    standard normal prior evenly (a scrambled Sobol sequence), and averages the likelihoods:
-    log p(x) = log (1/M) Σ_m p(x | z_m), the exact log-likelihood of the mixture that those answers
-    define. The images are never shown to the decoder.
-
-    Raises:
-        Invalid: the answer has another shape, or is not finite.
-    """
-    sobol = torch.quasirandom.SobolEngine(2, scramble=True, seed=seed)
-    uniform = sobol.draw(4096, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
-    z = torch.special.ndtri(uniform)
-    logits = one_array(ask("decode", z.float().numpy()), (len(z), 64), "decode(z)")
-    x = binary_digits(split)
-    log_one, log_zero = (
-        torch.nn.functional.logsigmoid(logits),
-        torch.nn.functional.logsigmoid(-logits),
-    )
-    log_likelihood = x @ log_one.T + (1 - x) @ log_zero.T  # (N, M)
-    log_prob = torch.logsumexp(log_likelihood, 1) - np.log(len(z))
-    value = -log_prob.mean().item()
-    return Measurement(value, "nats per image", suspicious=value < 14)
 
 
 def one_array(arrays: dict[str, np.ndarray], shape: tuple[int, ...], what: str) -> Tensor:

@@ -1,0 +1,1075 @@
+"""The assignment on autoregressive models: references, probes, known mistakes, other right forms.
+
+Not given to students: what they get is in ``student/``.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_lib.assignment import Measure, Mistake, Question, Written
+from course_lib.assignment.draws import normal, uniform
+
+TITLE = "Autoregressive models"
+
+
+# 1. The entropy of a chain, as an expression. ---------------------------------------------------
+
+
+def draw_chain(g: torch.Generator) -> tuple[Tensor, ...]:
+    a = uniform(g, 0.05, 0.2, 4)
+    return a, a + uniform(g, 0.15, 0.3, 4), torch.randint(4, 12, (4,), generator=g).double()
+
+
+H_A = "(-a*log(a) - (1-a)*log(1-a))"
+H_B = "(-b*log(b) - (1-b)*log(1-b))"
+H_START = "(-a/(a+b)*log(a/(a+b)) - b/(a+b)*log(b/(a+b)))"
+CHAIN_ENTROPY = Question(
+    name="chain_entropy",
+    points=2,
+    kind="expression",
+    symbols=("a", "b", "n"),
+    reference=f"{H_START} + (n - 1)*(b*{H_A} + a*{H_B})/(a + b)",
+    draw=draw_chain,
+    mistakes=(
+        Mistake(
+            "n for n − 1",
+            "The first pixel is counted twice: n pixels have n − 1 transitions",
+            f"{H_START} + n*(b*{H_A} + a*{H_B})/(a + b)",
+        ),
+        Mistake(
+            "first pixel forgotten",
+            "The first pixel's own entropy is missing: the chain rule begins with p(x₁)",
+            f"(n - 1)*(b*{H_A} + a*{H_B})/(a + b)",
+        ),
+        Mistake(
+            "states exchanged",
+            "The two states' probabilities are exchanged: mostly it is in the one that it leaves rarely",
+            f"{H_START} + (n - 1)*(a*{H_A} + b*{H_B})/(a + b)",
+        ),
+        Mistake(
+            "unweighted",
+            "Both conditional entropies have the same weight; the law of the pixel before weighs them",
+            f"{H_START} + (n - 1)*({H_A} + {H_B})/2",
+        ),
+        Mistake(
+            "conditionals summed",
+            "The conditional entropies are added without the probabilities of the two states",
+            f"{H_START} + (n - 1)*({H_A} + {H_B})",
+        ),
+        Mistake(
+            "independent pixels",
+            "This is the entropy of n independent pixels: given the pixel before, a pixel is less uncertain",
+            f"n*{H_START}",
+        ),
+        Mistake(
+            "bits",
+            "This is in bits; nats are asked for",
+            f"({H_START} + (n - 1)*(b*{H_A} + a*{H_B})/(a + b))/log(2)",
+        ),
+        Mistake(
+            "sign",
+            "The sign is flipped: the entropy of a discrete law is not negative",
+            f"-{H_START} - (n - 1)*(b*{H_A} + a*{H_B})/(a + b)",
+        ),
+        Mistake(
+            "per pixel",
+            "This is the entropy per pixel; that of the whole row is asked for",
+            f"({H_START} + (n - 1)*(b*{H_A} + a*{H_B})/(a + b))/n",
+        ),
+    ),
+    equivalents=(
+        "log(a+b) - (a*log(a) + b*log(b))/(a+b)"
+        " - (n-1)*(a*b*log(a*b) + b*(1-a)*log(1-a) + a*(1-b)*log(1-b))/(a+b)",
+        f"n*(b*{H_A} + a*{H_B})/(a + b) + {H_START} - b/(a+b)*{H_A} - a*{H_B}/(a+b)",
+    ),
+)
+
+
+# 2. Three pixels, by hand. ----------------------------------------------------------------------
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def pixel_table(*, plug_in: bool = False, linear: bool = False, **changed: float) -> dict:
+    """P(x₁ = 1) = 0.6, P(x₂ = 1 | x₁) = 0.3 + 0.5 x₁, logit P(x₃ = 1 | x₁, x₂) = −1 + 2x₁ − x₂."""
+
+    def second(x1: float) -> float:
+        return 0.3 + 0.5 * x1
+
+    def third(x1: float, x2: float) -> float:
+        return -1 + 2 * x1 - x2 if linear else sigmoid(-1 + 2 * x1 - x2)
+
+    def joint(x1: int, x2: int, x3: int) -> float:
+        p = 0.6 if x1 else 0.4
+        p *= second(x1) if x2 else 1 - second(x1)
+        return p * (third(x1, x2) if x3 else 1 - third(x1, x2))
+
+    pairs = [(i, j) for i in (0, 1) for j in (0, 1)]
+    p_third = sum(joint(i, j, 1) for i, j in pairs)
+    if plug_in:
+        p_third = third(0.6, 0.6 * 0.8 + 0.4 * 0.3)
+    nats = -math.log(joint(1, 0, 1))
+    return {
+        "nats": nats,
+        "bits_per_dim": nats / (3 * math.log(2)),
+        "p_third": p_third,
+        "p_first_given_rest": joint(1, 1, 0) / (joint(0, 1, 0) + joint(1, 1, 0)),
+    } | changed
+
+
+PIXELS = pixel_table()
+THREE_PIXELS = Question(
+    name="three_pixels",
+    points=1.5,
+    kind="value",
+    reference=PIXELS,
+    mistakes=(
+        Mistake(
+            "nats/dim",
+            "bits_per_dim is in nats per dimension: divide by log 2",
+            pixel_table(bits_per_dim=PIXELS["nats"] / 3),
+        ),
+        Mistake(
+            "bits per image",
+            "bits_per_dim is in bits for the whole image: divide by the number of pixels",
+            pixel_table(bits_per_dim=PIXELS["nats"] / math.log(2)),
+        ),
+        Mistake(
+            "mean over pixels",
+            "nats is averaged over the pixels: the log-likelihood of an image is the sum over them",
+            pixel_table(nats=PIXELS["nats"] / 3),
+        ),
+        Mistake(
+            "sign",
+            "nats is the log-likelihood; its negative is asked for",
+            pixel_table(nats=-PIXELS["nats"], bits_per_dim=-PIXELS["bits_per_dim"]),
+        ),
+        Mistake(
+            "expected pixels plugged in",
+            "p_third puts the means of the pixels before into the sigmoid; average the probabilities instead",
+            pixel_table(plug_in=True),
+        ),
+        Mistake(
+            "condition ignored",
+            "p_first_given_rest is p(x₁) alone: what comes later in the order is evidence too",
+            pixel_table(p_first_given_rest=0.6),
+        ),
+        Mistake(
+            "condition exchanged",
+            "p_first_given_rest is the probability of the other pixels given the first",
+            pixel_table(p_first_given_rest=0.8 * (1 - sigmoid(0.0))),
+        ),
+        Mistake(
+            "not normalized",
+            "p_first_given_rest is the joint probability: divide by that of the condition",
+            pixel_table(p_first_given_rest=0.6 * 0.8 * (1 - sigmoid(0.0))),
+        ),
+    ),
+    equivalents=({name: torch.tensor(value) for name, value in PIXELS.items()},),
+)
+
+
+# 3. MADE's masks for any order, with direct connections. ----------------------------------------
+
+
+def made_masks(order, hidden):
+    to_hidden = hidden[:, None] >= order[None, :]
+    to_output = order[:, None] > hidden[None, :]
+    direct = order[:, None] > order[None, :]
+    return to_hidden.int(), to_output.int(), direct.int()
+
+
+def made_masks_by_loop(order, hidden):
+    def mask(reading, read, allowed):
+        return torch.tensor(
+            [[float(allowed(int(k), int(d))) for d in read] for k in reading], dtype=torch.float64
+        )
+
+    return (
+        mask(hidden, order, lambda k, d: d <= k),
+        mask(order, hidden, lambda k, d: d < k),
+        mask(order, order, lambda k, d: d < k),
+    )
+
+
+def draw_degrees(g: torch.Generator) -> tuple[Tensor, Tensor]:
+    d = 5
+    order = torch.randperm(d, generator=g)
+    # Neither the natural order nor its own inverse.
+    while torch.equal(order[order], torch.arange(d)):
+        order = torch.randperm(d, generator=g)
+    # Every degree occurs, so that each comparison meets a tie.
+    degrees = torch.cat([torch.arange(d - 1), torch.randint(d - 1, (3,), generator=g)])
+    return order, degrees[torch.randperm(len(degrees), generator=g)]
+
+
+MADE_MASKS = Question(
+    name="made_masks",
+    points=1.5,
+    reference=made_masks,
+    draw=draw_degrees,
+    mistakes=(
+        Mistake(
+            "strict in the hidden layer",
+            "The hidden layer's mask is strict: a unit of degree m may read the input of degree m",
+            lambda o, h: ((h[:, None] > o).int(), *made_masks(o, h)[1:]),
+        ),
+        Mistake(
+            "output not strict",
+            "An output reads hidden units of its own degree, which have read its own input",
+            lambda o, h: (made_masks(o, h)[0], (o[:, None] >= h).int(), made_masks(o, h)[2]),
+        ),
+        Mistake(
+            "direct connections not strict",
+            "The direct connections let each output see its own input",
+            lambda o, h: (*made_masks(o, h)[:2], (o[:, None] >= o).int()),
+        ),
+        Mistake(
+            "natural order",
+            "The places of the inputs are taken for their degrees: order says which place each one has",
+            lambda o, h: made_masks(torch.arange(len(o)), h),
+        ),
+        Mistake(
+            "order inverted",
+            "order is read as a list of inputs, first to last; it holds the place of each input",
+            lambda o, h: made_masks(o.argsort(), h),
+        ),
+        Mistake(
+            "from the future",
+            "The comparisons are the wrong way round: outputs see what comes after them",
+            lambda o, h: (
+                (h[:, None] <= o).int(),
+                (o[:, None] < h).int(),
+                (o[:, None] < o).int(),
+            ),
+        ),
+        Mistake(
+            "transposed",
+            "The masks are transposed: a weight has shape (units that read, units that are read)",
+            lambda o, h: tuple(m.T for m in made_masks(o, h)),
+        ),
+        Mistake(
+            "direct transposed",
+            "The mask of the direct connections is transposed: output i would see what comes after it",
+            lambda o, h: (*made_masks(o, h)[:2], made_masks(o, h)[2].T),
+        ),
+    ),
+    equivalents=(
+        made_masks_by_loop,
+        lambda o, h: (
+            ~(h[:, None] < o[None, :]),
+            ~(o[:, None] <= h[None, :]),
+            (o[:, None] - o[None, :]).clamp(0, 1),
+        ),
+    ),
+)
+
+
+# 4. Masked convolutions for colour images. ------------------------------------------------------
+
+
+def colour_masks(size, reading, read):
+    c = size // 2
+    past = torch.zeros(size, size, dtype=torch.int32)
+    past[:c] = 1
+    past[c, :c] = 1
+    both = []
+    for centre in (reading[:, None] > read, reading[:, None] >= read):
+        mask = past.repeat(len(reading), len(read), 1, 1)
+        mask[:, :, c, c] = centre.int()
+        both.append(mask)
+    return tuple(both)
+
+
+def colour_masks_by_loop(size, reading, read):
+    masks = torch.zeros(2, len(reading), len(read), size, size)
+    for kind in (0, 1):
+        for i, g in enumerate(reading.tolist()):
+            for j, h in enumerate(read.tolist()):
+                for u in range(size):
+                    for v in range(size):
+                        # Position in raster order, the colour being the last digit.
+                        here, there = (size // 2, size // 2, g), (u, v, h)
+                        masks[kind, i, j, u, v] = there < here or (kind == 1 and there == here)
+    return masks[0], masks[1]
+
+
+def colour_masks_by_index(size, reading, read):
+    index = torch.arange(size**2).view(1, 1, size, size) - size**2 // 2
+    rank = 3 * index + read.view(1, -1, 1, 1) - reading.view(-1, 1, 1, 1)
+    return (rank < 0), (rank <= 0)
+
+
+def changed_centre(change):
+    """A mistake of `colour_masks` at the centre: `change` gives the centres of A and B."""
+
+    def answer(size, reading, read):
+        masks = colour_masks(size, reading, read)
+        for mask, centre in zip(masks, change(reading[:, None], read[None, :]), strict=True):
+            mask[:, :, size // 2, size // 2] = centre.int()
+        return masks
+
+    return answer
+
+
+def changed_past(change):
+    """A mistake of `colour_masks` beside the centre: `change` edits one mask in place."""
+
+    def answer(size, reading, read):
+        masks = colour_masks(size, reading, read)
+        for mask in masks:
+            centre = mask[:, :, size // 2, size // 2].clone()
+            change(mask, size // 2, reading, read)
+            mask[:, :, size // 2, size // 2] = centre
+        return masks
+
+    return answer
+
+
+def right_of_centre(mask, c, reading, read):
+    mask[:, :, c] = 1
+
+
+def above_alone(mask, c, reading, read):
+    mask[:, :, c] = 0
+
+
+def upper_left(mask, c, reading, read):
+    mask[:, :, :, c + 1 :] = 0
+
+
+def columns_for_rows(mask, c, reading, read):
+    mask.copy_(mask.transpose(2, 3).clone())
+
+
+def colours_everywhere(mask, c, reading, read):
+    mask *= (reading[:, None] >= read).int()[:, :, None, None]
+
+
+def draw_colours(g: torch.Generator) -> tuple[int, Tensor, Tensor]:
+    # Every colour on both sides, so that each comparison meets a tie.
+    read = torch.cat([torch.arange(3), torch.randint(3, (1,), generator=g)])
+    size = 3 + 2 * int(torch.randint(2, (), generator=g))
+    return size, torch.randperm(3, generator=g), read[torch.randperm(4, generator=g)]
+
+
+COLOUR_MASKS = Question(
+    name="colour_masks",
+    points=2,
+    reference=colour_masks,
+    draw=draw_colours,
+    mistakes=(
+        Mistake(
+            "A for both",
+            "Kind B equals kind A: with A in every layer, each hides a neighbour; B may read its own colour",
+            changed_centre(lambda g, h: (g > h, g > h)),
+        ),
+        Mistake(
+            "B for both",
+            "Kind A equals kind B: the first layer sees the very value that it is to predict",
+            changed_centre(lambda g, h: (g >= h, g >= h)),
+        ),
+        Mistake(
+            "A and B exchanged",
+            "The two kinds are exchanged: A, which hides a value from itself, comes first",
+            changed_centre(lambda g, h: (g >= h, g > h)),
+        ),
+        Mistake(
+            "position only",
+            "The colours are masked by position only: B's centre is open to all, and green sees blue",
+            changed_centre(lambda g, h: (0 * (g + h), 1 + 0 * (g + h))),
+        ),
+        Mistake(
+            "colours the other way",
+            "At the centre a colour sees those that come after it: reading and read are exchanged",
+            changed_centre(lambda g, h: (g < h, g <= h)),
+        ),
+        Mistake(
+            "own row to the right",
+            "The pixels to the right in the centre's row are open: they are the future",
+            changed_past(right_of_centre),
+        ),
+        Mistake(
+            "own row closed",
+            "The pixels to the left in the centre's row are hidden, although they are known",
+            changed_past(above_alone),
+        ),
+        Mistake(
+            "above right closed",
+            "The pixels above and to the right are hidden, although raster order has passed them",
+            changed_past(upper_left),
+        ),
+        Mistake(
+            "rows and columns exchanged",
+            "Rows and columns are exchanged: this is the mask of an order that goes column by column",
+            changed_past(columns_for_rows),
+        ),
+        Mistake(
+            "colours compared everywhere",
+            "The colours are compared at every position; other pixels are known in all of their colours",
+            changed_past(colours_everywhere),
+        ),
+    ),
+    equivalents=(colour_masks_by_loop, colour_masks_by_index),
+)
+
+
+# 5. A conditional gated unit. -------------------------------------------------------------------
+
+
+def gated_unit(features, labels, embedding):
+    a, b = (features + embedding[labels][:, :, None, None]).chunk(2, 1)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
+def gated_unit_by_glu(features, labels, embedding):
+    one_hot = F.one_hot(labels, len(embedding)).to(embedding)
+    pre = features + (one_hot @ embedding).unsqueeze(-1).unsqueeze(-1)
+    half = pre.shape[1] // 2
+    return F.glu(torch.cat([pre[:, :half].tanh(), pre[:, half:]], 1), 1)
+
+
+def gated_unit_by_loop(features, labels, embedding):
+    results = []
+    for x, label in zip(features, labels.tolist(), strict=True):
+        half = len(x) // 2
+        e = embedding[label].view(-1, 1, 1)
+        b = x[half:] + e[half:]
+        results.append((x[:half] + e[:half]).tanh() / (1 + (-b).exp()))
+    return torch.stack(results)
+
+
+def draw_features(g: torch.Generator) -> tuple[Tensor, ...]:
+    labels = torch.tensor([2, 0, 1])[torch.randperm(3, generator=g)]
+    embedding = uniform(g, 0.4, 1.2, 3, 4) * torch.tensor([1.0, -1.0, 1.0, -1.0])
+    return normal(g, 3, 4, 2, 2), labels, embedding
+
+
+GATED = Question(
+    name="gated_unit",
+    points=1,
+    reference=gated_unit,
+    draw=draw_features,
+    mistakes=(
+        Mistake(
+            "halves exchanged",
+            "The halves are exchanged: the first goes through tanh, the second through the sigmoid",
+            lambda x, y, e: gated_unit(x.roll(2, 1), y, e.roll(2, 1)),
+        ),
+        Mistake(
+            "labels ignored",
+            "The labels are not used",
+            lambda x, y, e: gated_unit(x, y, 0 * e),
+        ),
+        Mistake(
+            "no embedding of the gate",
+            "The label moves the proposal alone; it is added to both halves, before the non-linearities",
+            lambda x, y, e: gated_unit(x, y, e * torch.tensor([1, 1, 0, 0])),
+        ),
+        Mistake(
+            "even and odd channels",
+            "The halves are the even and the odd channels; a is the first half of the channels, b the second",
+            lambda x, y, e: gated_unit(x[:, [0, 2, 1, 3]], y, e[:, [0, 2, 1, 3]]),
+        ),
+        Mistake(
+            "sum for product",
+            "The two factors are added; the gate multiplies",
+            lambda x, y, e: (
+                torch.tanh((x + e[y][:, :, None, None])[:, :2])
+                + torch.sigmoid((x + e[y][:, :, None, None])[:, 2:])
+            ),
+        ),
+        Mistake(
+            "sigmoid twice",
+            "Both factors are sigmoids: the proposal goes through tanh, so that it can be negative",
+            lambda x, y, e: (
+                torch.sigmoid(x + e[y][:, :, None, None])[:, :2]
+                * torch.sigmoid(x + e[y][:, :, None, None])[:, 2:]
+            ),
+        ),
+        Mistake(
+            "no tanh",
+            "The proposal enters without tanh: this is a gated linear unit",
+            lambda x, y, e: F.glu(x + e[y][:, :, None, None], 1),
+        ),
+    ),
+    equivalents=(gated_unit_by_glu, gated_unit_by_loop),
+)
+
+
+# 6. A mixture of discretized logistics. ---------------------------------------------------------
+
+
+def bin_masses(x, mean, log_scale, levels, *, tails=True, half=0.5):
+    """Mass of each component in the bin of level x, shape (N, D, M)."""
+    k = x[:, :, None].to(mean)
+    upper = torch.sigmoid((k + half - mean) / log_scale.exp())
+    lower = torch.sigmoid((k - half - mean) / log_scale.exp())
+    if tails:
+        upper = torch.where(k == levels - 1, torch.ones_like(upper), upper)
+        lower = torch.where(k == 0, torch.zeros_like(lower), lower)
+    return upper - lower
+
+
+def logistic_mixture(x, logits, mean, log_scale, levels, **wrong):
+    mass = bin_masses(x, mean, log_scale, levels, **wrong)
+    return (mass * logits.softmax(-1)).sum(-1).log().sum(1)
+
+
+def logistic_mixture_by_tanh(x, logits, mean, log_scale, levels):
+    edges = torch.cat([torch.tensor([-math.inf]), torch.arange(levels - 1) + 0.5])
+    edges = torch.cat([edges, torch.tensor([math.inf])]).to(mean)
+    half = (edges[:, None, None, None] - mean) / (2 * log_scale.exp())
+    mass = (torch.tanh(half).diff(dim=0) / 2).movedim(0, 2)  # (N, D, K, M)
+    p = (mass * logits.softmax(-1)[:, :, None]).sum(-1)
+    return p.gather(2, x[:, :, None])[:, :, 0].log().sum(1)
+
+
+def logistic_mixture_in_logs(x, logits, mean, log_scale, levels):
+    k = x[:, :, None].to(mean)
+    a, b = ((k + d - mean) * (-log_scale).exp() for d in (0.5, -0.5))
+    inner = F.logsigmoid(a) + F.logsigmoid(-b) + torch.log(-torch.expm1(b - a))
+    log_mass = torch.where(
+        k == 0, F.logsigmoid(a), torch.where(k == levels - 1, F.logsigmoid(-b), inner)
+    )
+    return torch.logsumexp(logits.log_softmax(-1) + log_mass, -1).sum(-1)
+
+
+def logistic_density(x, logits, mean, log_scale, levels):
+    a = (x[:, :, None].to(mean) - mean) / log_scale.exp()
+    density = torch.sigmoid(a) * torch.sigmoid(-a) / log_scale.exp()
+    return (density * logits.softmax(-1)).sum(-1).log().sum(1)
+
+
+def draw_mixture(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    levels = int(torch.randint(5, 9, (), generator=g))
+    # Both edges and the inside, in every image.
+    inner = torch.randint(1, levels - 1, (3, 2), generator=g)
+    x = torch.cat([torch.zeros(3, 1), torch.full((3, 1), levels - 1), inner], 1).long()
+    shape = (3, 4, 2)
+    mean = uniform(g, 0.5, levels - 1.5, *shape)
+    return x, normal(g, *shape), mean, uniform(g, 0.2, 0.7, *shape), levels
+
+
+MIXTURE = Question(
+    name="logistic_mixture",
+    points=2,
+    reference=logistic_mixture,
+    draw=draw_mixture,
+    mistakes=(
+        Mistake(
+            "edge bins without tails",
+            "The first and last level get an ordinary bin; without the tails the masses do not sum to 1",
+            lambda *a: logistic_mixture(*a, tails=False),
+        ),
+        Mistake(
+            "density for mass",
+            "This is the density at the level, and not the mass of its bin: a density is no probability",
+            logistic_density,
+        ),
+        Mistake(
+            "logarithms mixed",
+            "The components' log-masses are averaged; the mixture averages their masses",
+            lambda x, w, m, s, k: (bin_masses(x, m, s, k).log() * w.softmax(-1)).sum((1, 2)),
+        ),
+        Mistake(
+            "components of images mixed",
+            "Each component is multiplied over the pixels first: every pixel is a mixture of its own",
+            lambda x, w, m, s, k: (
+                (bin_masses(x, m, s, k) * w.softmax(-1)).log().sum(1).logsumexp(-1)
+            ),
+        ),
+        Mistake(
+            "log_scale as scale",
+            "log_scale is used as the scale itself; the scale is its exponential",
+            lambda x, w, m, s, k: logistic_mixture(x, w, m, s.log(), k),
+        ),
+        Mistake(
+            "equal weights",
+            "The weights of the components are not used",
+            lambda x, w, m, s, k: logistic_mixture(x, 0 * w, m, s, k),
+        ),
+        Mistake(
+            "bins twice as wide",
+            "The bins reach a whole level to each side; neighbours meet half-way",
+            lambda *a: logistic_mixture(*a, half=1.0),
+        ),
+        Mistake(
+            "mean over pixels",
+            "The pixels are averaged: the log-likelihood of an image is the sum over them",
+            lambda *a: logistic_mixture(*a) / 4,
+        ),
+        Mistake(
+            "sign",
+            "This is the negative log-likelihood; log P(x) is asked for",
+            lambda *a: -logistic_mixture(*a),
+        ),
+    ),
+    equivalents=(logistic_mixture_by_tanh, logistic_mixture_in_logs),
+)
+
+
+# 7. The receptive field of a stack of unequal layers. -------------------------------------------
+
+
+def receptive_field(kernels, dilations):
+    return 1 + ((kernels - 1) * dilations).sum()
+
+
+def receptive_field_by_sets(kernels, dilations):
+    seen = {0}
+    for k, d in zip(kernels.tolist(), dilations.tolist(), strict=True):
+        seen = {t - tap * d for t in seen for tap in range(k)}
+    return 1 - min(seen)
+
+
+def draw_stack(g: torch.Generator) -> tuple[Tensor, Tensor]:
+    kernels = torch.randint(2, 6, (5,), generator=g)
+    kernels[:3] = torch.tensor([2, 3, 4])[torch.randperm(3, generator=g)]
+    return kernels, torch.randint(2, 9, (5,), generator=g).cumsum(0)
+
+
+RECEPTIVE_FIELD = Question(
+    name="receptive_field",
+    points=1,
+    reference=receptive_field,
+    draw=draw_stack,
+    mistakes=(
+        Mistake(
+            "own value forgotten",
+            "The 1 is missing: without any layer, an output reads its own value",
+            lambda k, d: ((k - 1) * d).sum(),
+        ),
+        Mistake(
+            "k for k − 1",
+            "k taps span k − 1 steps, not k",
+            lambda k, d: 1 + (k * d).sum(),
+        ),
+        Mistake(
+            "dilations ignored",
+            "The dilations are not used: taps are d apart, not 1",
+            lambda k, d: 1 + (k - 1).sum(),
+        ),
+        Mistake(
+            "first kernel for all",
+            "The size of the first kernel is used for every layer",
+            lambda k, d: 1 + (k[0] - 1) * d.sum(),
+        ),
+        Mistake(
+            "sums multiplied",
+            "The sums over the layers are multiplied; each layer adds its own product",
+            lambda k, d: 1 + (k - 1).sum() * d.sum(),
+        ),
+        Mistake(
+            "last layer alone",
+            "This is the reach of the last layer alone; the layers before it add theirs",
+            lambda k, d: 1 + (k[-1] - 1) * d[-1],
+        ),
+    ),
+    equivalents=(
+        receptive_field_by_sets,
+        lambda k, d: float(1 - d.sum() + (k * d).sum()),
+    ),
+)
+
+
+# 8. The skew of the second direction. -----------------------------------------------------------
+
+
+def skew_left(x):
+    n, c, height, width = x.shape
+    skewed = x.new_zeros(n, c, height, height + width - 1)
+    for r in range(height):
+        skewed[:, :, r, height - 1 - r : height - 1 - r + width] = x[:, :, r]
+    return skewed
+
+
+def skew_right(x):
+    return skew_left(x.flip(2)).flip(2)
+
+
+def skew_left_by_index(x):
+    n, c, height, width = x.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = (rows * (height + width - 1) + height - 1 - rows + columns).flatten()
+    flat = x.new_zeros(n, c, height * (height + width - 1))
+    flat[:, :, place] = x.flatten(2)
+    return flat.unflatten(2, (height, height + width - 1))
+
+
+def draw_image(g: torch.Generator) -> tuple[Tensor]:
+    return (uniform(g, 0.5, 2, 1, 2, 3, 4),)
+
+
+SKEW = Question(
+    name="skew_left",
+    points=1,
+    reference=skew_left,
+    draw=draw_image,
+    mistakes=(
+        Mistake(
+            "first direction",
+            "This is the skew of the first direction, whose lower rows move to the right",
+            skew_right,
+        ),
+        Mistake(
+            "mirrored",
+            "The image is mirrored: the columns are in the wrong order within each row",
+            lambda x: skew_right(x.flip(3)),
+        ),
+        Mistake(
+            "rows turned over",
+            "The rows are in the wrong order: row r stays row r, only its columns move",
+            lambda x: skew_right(x).flip(2),
+        ),
+        Mistake(
+            "wrapped around",
+            "What leaves the image comes in again on the other side: the free places hold zeros",
+            lambda x: torch.stack(
+                [torch.cat([x, x], 3)[:, :, r].roll(2 - r, -1)[..., :6] for r in range(3)], 2
+            ),
+        ),
+        Mistake(
+            "too narrow",
+            "The result has the width of the image, so that entries are lost",
+            lambda x: skew_left(x)[..., :4],
+        ),
+        Mistake(
+            "one too far",
+            "Each row moves one place too far: the last one stays where it is",
+            lambda x: F.pad(skew_left(x), (1, 0)),
+        ),
+    ),
+    equivalents=(
+        skew_left_by_index,
+        lambda x: skew_right(x.flip(3)).flip(3),
+        lambda x: torch.stack(
+            [F.pad(x[:, :, r], (len(x[0, 0]) - 1 - r, r)) for r in range(len(x[0, 0]))], 2
+        ),
+    ),
+)
+
+
+# 9. Completing a sequence with given noise. -----------------------------------------------------
+
+
+def complete(x, known, noise, bias, weight):
+    x = x.clone()
+    for i in range(known, x.shape[1]):
+        logits = bias[i] + x[:, :i].to(weight) @ weight[i, :i]
+        below = logits.softmax(-1).cumsum(-1)[:, :-1]
+        x[:, i] = (below <= noise[:, i : i + 1]).sum(1)
+    return x
+
+
+def complete_by_loop(x, known, noise, bias, weight):
+    rows = []
+    for row, u in zip(x.tolist(), noise, strict=True):
+        row = row[:known]
+        for i in range(known, x.shape[1]):
+            logits = bias[i] + sum(v * weight[i, j] for j, v in enumerate(row))
+            edges = torch.exp(logits - torch.logsumexp(logits, 0)).cumsum(0)
+            row.append(min(int(torch.searchsorted(edges, u[i], right=True)), len(edges) - 1))
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+def complete_wrong(draw=None, *, feed=True, all_levels=False, shifted=0, from_start=False):
+    """`complete` with one thing wrong; `draw` gives a level from probabilities and noise."""
+
+    def answer(x, known, noise, bias, weight):
+        read, result = x.clone(), x.clone()
+        for i in range(0 if from_start else known, x.shape[1]):
+            seen = read if all_levels else read[:, :i]
+            logits = bias[i] + seen.to(weight) @ weight[i, : seen.shape[1]]
+            p, u = logits.softmax(-1), noise[:, i - shifted].unsqueeze(1)
+            result[:, i] = (p.cumsum(-1)[:, :-1] <= u).sum(1) if draw is None else draw(p, u)
+            if feed:
+                read[:, i] = result[:, i]
+        return result
+
+    return answer
+
+
+def draw_sequences(g: torch.Generator) -> tuple[Tensor, int, Tensor, Tensor, Tensor]:
+    n, d, k = 8, 6, 4
+    x = torch.randint(k, (n, d), generator=g)
+    weight = 0.7 * normal(g, d, d, k)
+    return x, 2, uniform(g, 0, 1, n, d), 0.5 * normal(g, d, k), weight
+
+
+COMPLETE = Question(
+    name="complete",
+    points=1.5,
+    reference=complete,
+    draw=draw_sequences,
+    mistakes=(
+        Mistake(
+            "most probable level",
+            "The most probable level is taken; a sample follows the law, and uses the noise",
+            complete_wrong(lambda p, u: p.argmax(-1)),
+        ),
+        Mistake(
+            "drawn values not fed back",
+            "The conditionals read the old entries of x: what has been drawn must be fed back",
+            complete_wrong(feed=False),
+        ),
+        Mistake(
+            "known entries drawn",
+            "The known entries are drawn anew; they are given",
+            complete_wrong(from_start=True),
+        ),
+        Mistake(
+            "reads what comes after",
+            "The conditionals read all entries; entry i may depend on those before it alone",
+            complete_wrong(all_levels=True),
+        ),
+        Mistake(
+            "noise moved",
+            "Entry i uses the noise of an entry before it; entry i has its own u",
+            complete_wrong(shifted=2),
+        ),
+        Mistake(
+            "from the top",
+            "The levels are counted from the top: this inverts 1 − F, or uses 1 − u",
+            complete_wrong(lambda p, u: (p.cumsum(-1)[:, :-1] <= 1 - u).sum(1)),
+        ),
+        Mistake(
+            "one level too low",
+            "The level is one too low: count the levels whose cumulated probability u has reached",
+            complete_wrong(lambda p, u: ((p.cumsum(-1)[:, :-1] <= u).sum(1) - 1).clamp(min=0)),
+        ),
+        Mistake(
+            "probabilities not cumulated",
+            "u is compared with the probabilities themselves; the distribution function is their running sum",
+            complete_wrong(lambda p, u: (p[:, :-1] <= u).sum(1)),
+        ),
+    ),
+    equivalents=(complete_by_loop,),
+)
+
+
+# 10. Teacher forcing of a recurrent model. ------------------------------------------------------
+
+
+def recurrent_logits(inputs, embedding, recurrent, readout):
+    h = torch.zeros(len(inputs), recurrent.shape[0]).to(recurrent)
+    logits = []
+    for t in range(inputs.shape[1]):
+        h = torch.tanh(embedding[inputs[:, t]] + h @ recurrent)
+        logits.append(h @ readout)
+    return torch.stack(logits, 1)
+
+
+def forced_terms(inputs, targets, *weights):
+    log_p = recurrent_logits(inputs, *weights).log_softmax(-1)
+    return -log_p.gather(2, targets[:, :, None])[:, :, 0]
+
+
+def shifted(x, embedding):
+    start = torch.full_like(x[:, :1], len(embedding) - 1)
+    return torch.cat([start, x[:, :-1]], 1)
+
+
+def teacher_forcing(x, *weights):
+    return forced_terms(shifted(x, weights[0]), x, *weights).sum(1)
+
+
+def teacher_forcing_by_cross_entropy(x, *weights):
+    logits = recurrent_logits(shifted(x, weights[0]), *weights)
+    return F.cross_entropy(logits.transpose(1, 2), x, reduction="none").sum(-1)
+
+
+def teacher_forcing_by_loop(x, embedding, recurrent, readout):
+    totals = []
+    for row in x.tolist():
+        h, total, value = recurrent.new_zeros(len(recurrent)), 0.0, len(embedding) - 1
+        for target in row:
+            h = torch.tanh(embedding[value] + recurrent.T @ h)
+            logits = readout.T @ h
+            total = total + torch.logsumexp(logits, 0) - logits[target]
+            value = target
+        totals.append(total)
+    return torch.stack(totals)
+
+
+def free_running(x, embedding, recurrent, readout):
+    value = torch.full_like(x[:, 0], len(embedding) - 1)
+    inputs = value[:, None]
+    for _ in range(x.shape[1] - 1):
+        guess = recurrent_logits(inputs, embedding, recurrent, readout)[:, -1].argmax(-1)
+        inputs = torch.cat([inputs, guess[:, None]], 1)
+    return forced_terms(inputs, x, embedding, recurrent, readout).sum(1)
+
+
+def draw_recurrent(g: torch.Generator) -> tuple[Tensor, ...]:
+    x = torch.randint(3, (4, 6), generator=g)
+    return x, normal(g, 4, 3), 0.6 * normal(g, 3, 3), 1.5 * normal(g, 3, 3)
+
+
+TEACHER = Question(
+    name="teacher_forcing",
+    points=1.5,
+    reference=teacher_forcing,
+    draw=draw_recurrent,
+    mistakes=(
+        Mistake(
+            "not shifted",
+            "At every time the network reads the value that it is to predict: the inputs are not shifted",
+            lambda x, *w: forced_terms(x, x, *w).sum(1),
+        ),
+        Mistake(
+            "first value not predicted",
+            "The first value is not scored: it is predicted from the start symbol",
+            lambda x, *w: forced_terms(x[:, :-1], x[:, 1:], *w).sum(1),
+        ),
+        Mistake(
+            "last value not predicted",
+            "The last value is not scored",
+            lambda x, *w: teacher_forcing(x[:, :-1], *w),
+        ),
+        Mistake(
+            "own predictions fed back",
+            "The network reads its own guesses; teacher forcing gives it the true values before",
+            free_running,
+        ),
+        Mistake(
+            "shifted by two",
+            "The inputs are shifted by two: the value just before is out of sight",
+            lambda x, *w: forced_terms(shifted(shifted(x, w[0]), w[0]), x, *w).sum(1),
+        ),
+        Mistake(
+            "another start symbol",
+            "The first input is 0, a value like any other; the start symbol has a row of its own",
+            lambda x, *w: forced_terms(torch.cat([0 * x[:, :1], x[:, :-1]], 1), x, *w).sum(1),
+        ),
+        Mistake(
+            "mean over time",
+            "The values are averaged: the log-likelihood of a sequence is the sum over them",
+            lambda x, *w: teacher_forcing(x, *w) / 6,
+        ),
+        Mistake(
+            "batch reduced",
+            "The batch is averaged as well: the result must keep one value per sequence, shape (N,)",
+            lambda x, *w: teacher_forcing(x, *w).mean(),
+        ),
+        Mistake(
+            "sign",
+            "This is the log-likelihood; its negative is asked for",
+            lambda *a: -teacher_forcing(*a),
+        ),
+    ),
+    equivalents=(teacher_forcing_by_cross_entropy, teacher_forcing_by_loop),
+)
+
+
+# 11. Several orders, one model. -----------------------------------------------------------------
+
+
+def order_ensemble(log_p):
+    r, _, d = log_p.shape
+    log_prob = torch.logsumexp(log_p.sum(2), 0) - math.log(r)
+    return -log_prob / (d * math.log(2))
+
+
+def draw_orders(g: torch.Generator) -> tuple[Tensor]:
+    return (-uniform(g, 0.2, 2.5, 4, 5, 6),)
+
+
+ENSEMBLE = Question(
+    name="order_ensemble",
+    points=1,
+    reference=order_ensemble,
+    draw=draw_orders,
+    mistakes=(
+        Mistake(
+            "mean of logs",
+            "The log-likelihoods of the orders are averaged; the model averages their probabilities",
+            lambda p: -p.sum(2).mean(0) / (p.shape[2] * math.log(2)),
+        ),
+        Mistake(
+            "averaged pixel by pixel",
+            "The conditionals are averaged pixel by pixel; the mixture averages the probabilities of images",
+            lambda p: -(p.logsumexp(0) - math.log(len(p))).sum(1) / (p.shape[2] * math.log(2)),
+        ),
+        Mistake(
+            "not divided",
+            "The probabilities are added and not averaged: they sum to the number of orders",
+            lambda p: order_ensemble(p) - math.log2(len(p)) / p.shape[2],
+        ),
+        Mistake(
+            "nats/dim",
+            "This is in nats per dimension: divide by log 2",
+            lambda p: order_ensemble(p) * math.log(2),
+        ),
+        Mistake(
+            "bits per image",
+            "This is in bits for the whole image: divide by the number of dimensions",
+            lambda p: order_ensemble(p) * p.shape[2],
+        ),
+        Mistake(
+            "best order",
+            "This is the likelihood under the best of the orders, which is no model: it exceeds the average",
+            lambda p: -p.sum(2).max(0).values / (p.shape[2] * math.log(2)),
+        ),
+        Mistake(
+            "pixels averaged first",
+            "The pixels are averaged before the exponential; the likelihood of an image needs their sum",
+            lambda p: -(p.mean(2).logsumexp(0) - math.log(len(p))) / math.log(2),
+        ),
+        Mistake(
+            "sign",
+            "The sign is flipped: bits count −log₂ P(x)",
+            lambda p: -order_ensemble(p),
+        ),
+    ),
+    equivalents=(
+        lambda p: -p.sum(2).exp().mean(0).log2() / p.shape[2],
+        lambda p: torch.stack(
+            [
+                -torch.logsumexp(image.sum(1) - math.log(len(p)), 0) / math.log(2) / p.shape[2]
+                for image in p.unbind(1)
+            ]
+        ),
+    ),
+)
+
+QUESTIONS = (
+    CHAIN_ENTROPY,
+    THREE_PIXELS,
+    MADE_MASKS,
+    COLOUR_MASKS,
+    GATED,
+    MIXTURE,
+    RECEPTIVE_FIELD,
+    SKEW,
+    COMPLETE,
+    TEACHER,
+    ENSEMBLE,
+    Measure(
+        name="trained_model",
+        points=4,
+        measure="causal_bits",
+        functions=("logits",),
+        limit=1.95,
+    ),
+    Written(
+        name="leak",
+        points=3,
+        rubric=(
+            "1 point: reports both numbers for each of the three networks, and says that the loss of the "
+            "leaking one is far too good to be true, while its number with replaced pixels is worse "
+            "than that of a uniform law. 1 point: says why: its first layer reads the value to be "
+            "predicted; given only what is known during generation it has nothing to go by, so its "
+            "samples are noise, and its loss is no likelihood (its terms are no conditionals of "
+            "one law). 1 point: says that mask A in every layer gives a valid, somewhat worse model "
+            "(each further layer hides near neighbours), and names a test that tells a leak from a "
+            "good model (replaced pixels, or the Jacobian)."
+        ),
+    ),
+)

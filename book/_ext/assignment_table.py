@@ -1,0 +1,64 @@
+"""The table of assignments: what each asks, for how many points, and where to open it.
+
+Everything in it is read from ``assignments/`` and from the repository's address in
+``_config.yml``. The directive's body says in a line for each assignment what it covers::
+
+    ```{assignment-table}
+    vae: divergences of Gaussians, …
+    ```
+"""
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from equation_labels import ROOT
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+COLAB = "https://colab.research.google.com/github"
+
+
+class AssignmentTable(SphinxDirective):
+    """One row for each assignment that exists, in the order of the body's lines."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Build the table.
+
+        Raises:
+            docutils.parsers.rst.DirectiveError: an assignment exists of which no line says what it covers.
+        """
+        from course_lib.assignment.question import Written, load_assignment
+
+        covered = dict(line.split(": ", 1) for line in self.content if line.strip())
+        found = sorted(path.parent.name for path in ROOT.glob("assignments/*/questions.py"))
+        unknown = sorted(set(found) - set(covered))
+        if unknown:
+            raise self.error(f"a line is missing for: {', '.join(unknown)}")
+        options = self.config.html_theme_options
+        address = options["repository_url"].rstrip("/")
+        branch = options["repository_branch"]
+        slug = address.removeprefix("https://github.com/")
+        lines = [
+            "| Assignment | What it covers | Questions | Points | Open |",
+            "|:--|:--|--:|--:|:--|",
+        ]
+        for name in (name for name in covered if name in found):
+            assignment = load_assignment(name, ROOT)
+            self.env.note_dependency(str(assignment.folder / "questions.py"))
+            path = f"assignments/{name}/student/{name}"
+            written = sum(q.points for q in assignment.questions if isinstance(q, Written))
+            lines.append(
+                f"| {{doc}}`{assignment.title} </{path}>` | {covered[name]} "
+                f"| {len(assignment.questions)} | {assignment.points - written:g} + {written:g} "
+                f"| [{name} on Colab]({COLAB}/{slug}/blob/{branch}/{path}.ipynb), "
+                f"[{name}.ipynb]({address}/raw/{branch}/{path}.ipynb) |"
+            )
+        container = nodes.Element()
+        self.state.nested_parse(StringList(lines, self.env.docname), self.content_offset, container)
+        return container.children
+
+
+def setup(app: Sphinx) -> dict[str, bool | str]:
+    app.add_directive("assignment-table", AssignmentTable)
+    return {"version": "1", "parallel_read_safe": True}

@@ -1,0 +1,96 @@
+"""What a published site has besides its pages: previews, a site map, and itself as one file.
+
+The public address of the pages follows from that of the repository in ``_config.yml``, so that a
+fork has nothing to change here.
+"""
+
+import html
+import re
+import zipfile
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+PREVIEW = "readme.png"
+ARCHIVE = "book.zip"
+
+
+def site_address(repository: str) -> str:
+    """Address at which GitHub Pages serves a repository, ending in a slash."""
+    owner, name = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)/?", repository).groups()
+    return f"https://{owner}.github.io/{name}/"
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    config.html_baseurl = site_address(config.html_theme_options["repository_url"])
+
+
+def describe(doctree: nodes.document | None) -> str:
+    """The first paragraph of a page, for a preview."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
+        if isinstance(paragraph.parent, nodes.section):
+            return " ".join(paragraph.astext().split())[:200]
+    return "A course on deep generative models in which every equation is tested."
+
+
+def add_preview(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    base = app.config.html_baseurl
+    tags = {
+        "og:type": "article",
+        "og:site_name": app.config.project,
+        "og:title": context.get("title") or app.config.project,
+        "og:description": describe(doctree),
+        "og:url": f"{base}{pagename}.html",
+        "og:image": f"{base}_static/{PREVIEW}",
+        "og:image:alt": "Two pages of the book: a tested equation, and a point dragged in a latent space",
+    }
+    lines = [
+        f'<meta property="{name}" content="{html.escape(re.sub("<[^>]*>", "", value), quote=True)}"/>'
+        for name, value in tags.items()
+    ]
+    lines.append('<meta name="twitter:card" content="summary_large_image"/>')
+    context["metatags"] = context.get("metatags", "") + "\n" + "\n".join(lines) + "\n"
+
+
+def write_sitemap(site: Path, base: str) -> None:
+    """List the pages, not the highlighted sources of the library."""
+    pages = sorted(
+        path.relative_to(site).as_posix()
+        for path in site.rglob("*.html")
+        if not {"_modules", "_static"} & set(path.relative_to(site).parts)
+    )
+    entries = "".join(f"<url><loc>{base}{page}</loc></url>\n" for page in pages)
+    (site / "sitemap.xml").write_text(
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{entries}</urlset>\n',
+        encoding="utf-8",
+    )
+    (site / "robots.txt").write_text(f"User-agent: *\nSitemap: {base}sitemap.xml\n")
+
+
+def write_archive(site: Path) -> None:
+    """Pack the site into one file; the same site gives the same bytes."""
+    archive = site / ARCHIVE
+    archive.unlink(missing_ok=True)
+    files = sorted(p for p in site.rglob("*") if p.is_file() and p.suffix != ".map")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in files:
+            name = f"deep-generative-models/{path.relative_to(site).as_posix()}"
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o644 << 16
+            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def publish(app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        write_sitemap(Path(app.outdir), app.config.html_baseurl)
+        write_archive(Path(app.outdir))
+
+
+def setup(app: Sphinx) -> dict[str, bool | str]:
+    app.connect("config-inited", configure, priority=950)
+    app.connect("html-page-context", add_preview)
+    app.connect("build-finished", publish, priority=950)  # after the pages have been mended
+    return {"version": "1", "parallel_read_safe": True}
