@@ -75,7 +75,7 @@ def frame_slider(
         plt.close(figure)
         small = io.BytesIO()
         # A palette is enough for a drawing, and a third of the size.
-        Image.open(buffer).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+        Image.open(buffer).convert("RGB").quantize(32).save(small, format="png", optimize=True)
         frames.append("data:image/png;base64," + base64.b64encode(small.getvalue()).decode())
     texts = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in values]
     data = {"frames": frames, "texts": texts}

@@ -3,6 +3,7 @@
 * Icons: the theme loads 1.8 MB of Font Awesome for two dozen of them. Those that the pages use are
   cut out of its fonts into one small style sheet; inside it they also show where a browser
   refuses to load fonts from files.
+* Figures further down are loaded when the reader comes near them.
 * Search: its index is loaded by the search page alone.
 """
 
@@ -23,6 +24,7 @@ UNUSED = re.compile(
     r"<(?:script|link)\b[^>]*fontawesome\.js[^>]*/?>(?:</script>)?|<link[^>]*\.woff2[^>]*/?>"
 )
 SEARCH = re.compile(r"<script[^>]*(?:searchtools|language_data|searchindex)\.js[^>]*></script>")
+FIGURE = re.compile(r'<img ((?![^>]*\bloading=)[^>]*src="[^"]*_images/)')
 DESIGN = re.compile(
     r"<script[^>]*design-tabs\.js[^>]*></script>|<link[^>]*sphinx-design\.min\.css[^>]*/?>"
 )
@@ -85,7 +87,7 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
     site = Path(app.outdir)
     for path in site.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        light = UNUSED.sub("", page)
+        light = FIGURE.sub(r'<img loading="lazy" \1', UNUSED.sub("", page))
         if path != site / "search.html":
             light = SEARCH.sub("", light)
         if 'class="sd-' not in page:

@@ -109,16 +109,16 @@ def kernel(hosted, public_repository, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "path", tool.notebooks(), ids=lambda path: path.relative_to(tool.ROOT).as_posix()
+    "file", tool.notebooks(), ids=lambda file: file.relative_to(tool.ROOT).as_posix()
 )
-def test_notebook_alone_runs_to_its_end(path, kernel, tmp_path):
+def test_notebook_alone_runs_to_its_end(file, kernel, tmp_path):
     before = versions()
     assert before["ipywidgets"].startswith("7.7.")
     assert before["ipython"] == "7.34.0"
     assert before["numpy"].startswith("2.1.")
     empty = tmp_path / "content"
     empty.mkdir()
-    notebook = nbformat.read(shutil.copy(path, empty), as_version=4)
+    notebook = nbformat.read(shutil.copy(file, empty), as_version=4)
     probe = "import course_lib, sys; print(course_lib.__file__); print(sys.prefix)"
     notebook.cells.append(nbformat.v4.new_code_cell(probe))
     resources = {"metadata": {"path": empty}}
