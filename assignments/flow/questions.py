@@ -899,8 +899,9 @@ QUESTIONS = (
         name="without_noise",
         points=3,
         rubric=(
-            "1 point: reports for both flows both numbers, and says that without noise the number at "
-            "the levels' centres goes far below that of the honest flow, and goes on falling with training. "
+            "1 point: reports both numbers for both flows, and says that without noise the number at "
+            "the levels' centres falls below that of the flow trained with noise, and goes on falling "
+            "with training, while the one with noise gets worse. "
             "1 point: says why: a density may put spikes of any height on the values that data take, "
             "and held-out images take the same values, so that a validation set does not show it. "
             "1 point: says what may be reported: only the number with noise is a bound on "
