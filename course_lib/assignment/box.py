@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 import course_lib
+from course_lib.assignment.system_calls import program
 from course_lib.grading import wire
 
 HIDDEN = (
@@ -32,6 +33,7 @@ HIDDEN = (
     *("experiments", "assignment", "command_line"),
 )
 FIRST_USER = 60_000
+HEADER_LIMIT = 2**20  # a submission's headers are short; parsing JSON costs many times its size
 INSTALL = """\
 bubblewrap is not installed, and student code must not run without isolation. Install it:
     Debian, Ubuntu:  sudo apt-get install bubblewrap
@@ -126,20 +128,13 @@ class Box:
         self.peak_memory = 0
         self.killed_for_memory = False
         try:
-            self._process = subprocess.Popen(
-                command(
-                    room,
-                    limits,
-                    slot,
-                    *("-m", "course_lib.grading.runner", str(request_read), str(answer_write)),
-                ),
-                env={} if room.sandbox == "bubblewrap" else _environment(room.folder),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+            self._process = start(
+                room,
+                limits,
+                slot,
+                *("-m", "course_lib.grading.runner", str(request_read), str(answer_write)),
                 pass_fds=(request_read, answer_write),
-                start_new_session=True,
-                cwd=room.folder,
+                stderr=subprocess.STDOUT,
             )
         finally:
             os.close(request_read)
@@ -162,7 +157,7 @@ class Box:
 
     def receive(self, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Receive one message; raise `TimeoutError` or `course_lib.grading.wire.Broken`."""
-        return wire.receive(self._answers, deadline)
+        return wire.receive(self._answers, deadline, header_limit=HEADER_LIMIT)
 
     @property
     def output(self) -> str:
@@ -205,23 +200,51 @@ class Box:
             time.sleep(0.05)
 
 
-def command(room: Room, limits: Limits, slot: int, *python: str) -> list[str]:
-    """The command line of a box that runs ``python``; `slot` numbers boxes that run side by side."""
-    interpreter = [sys.executable, "-s", "-B", *python]
-    limited = [
-        "prlimit",
-        f"--nproc={limits.processes}",
-        f"--data={limits.memory}",
-        f"--fsize={limits.scratch}",
-        "--nofile=512",
-        "--core=0",
-        *interpreter,
-    ]
+def start(
+    room: Room,
+    limits: Limits,
+    slot: int,
+    *python: str,
+    pass_fds: tuple[int, ...] = (),
+    stderr: int = subprocess.PIPE,
+) -> subprocess.Popen:
+    """Start a box that runs ``python``; `slot` numbers boxes that run side by side."""
+    options = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": stderr,
+        "start_new_session": True,
+        "cwd": room.folder,
+    }
     if room.sandbox == "none":
-        return limited
+        environment = _environment(room.folder)
+        arguments = [*_limited(limits), *python]
+        return subprocess.Popen(arguments, env=environment, pass_fds=pass_fds, **options)
+    calls = program()
+    if calls is None:
+        return subprocess.Popen(
+            command(room, limits, slot, *python), env={}, pass_fds=pass_fds, **options
+        )
+    read, write = os.pipe()
+    try:
+        os.write(write, calls)  # far below what a pipe holds
+        os.close(write)
+        arguments = command(room, limits, slot, *python, filter_descriptor=read)
+        return subprocess.Popen(arguments, env={}, pass_fds=(*pass_fds, read), **options)
+    finally:
+        os.close(read)
+
+
+def command(
+    room: Room, limits: Limits, slot: int, *python: str, filter_descriptor: int | None = None
+) -> list[str]:
+    """The command line of a box with bubblewrap."""
+    limited = [*_limited(limits), *python]
     as_root = os.geteuid() == 0
     bubblewrap = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     bubblewrap += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
+    if filter_descriptor is not None:
+        bubblewrap += ["--seccomp", str(filter_descriptor)]
     if as_root:
         # Root's own folders may be closed to others, so bubblewrap binds what is needed while it
         # is root; the submission's process then becomes a user of its own, without capabilities.
@@ -259,6 +282,22 @@ def command(room: Room, limits: Limits, slot: int, *python: str) -> list[str]:
     return ["/usr/bin/env", "-i", *bubblewrap, *limited]
 
 
+def require_hidden(*paths: Path) -> None:
+    """Require that a box cannot see `paths`: references, submissions, records.
+
+    Raises:
+        SandboxError: one lies in a folder that every box reads, such as ``/usr``.
+    """
+    for path in paths:
+        place = path.resolve()
+        for shown in _system_paths():
+            if place == shown or shown in place.parents:
+                raise SandboxError(
+                    f"{place} lies in {shown}, which submissions can read. Move it elsewhere, for "
+                    f"instance below /home or /srv, and call the command again."
+                )
+
+
 def descendants(process: int) -> list[int]:
     """The process numbers of all children, grandchildren and so on."""
     children: dict[int, list[int]] = {}
@@ -292,6 +331,19 @@ def proportional(process: int) -> int:
         return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     except (OSError, ValueError, IndexError):
         return resident(process)
+
+
+def _limited(limits: Limits) -> list[str]:
+    """The interpreter under its limits."""
+    return [
+        "prlimit",
+        f"--nproc={limits.processes}",
+        f"--data={limits.memory}",
+        f"--fsize={limits.scratch}",
+        "--nofile=512",
+        "--core=0",
+        *(sys.executable, "-s", "-B"),
+    ]
 
 
 def _environment(course: Path) -> dict[str, str]:
@@ -346,13 +398,7 @@ def _matplotlib_cache() -> str:
 
 
 def _require_working(made: Room) -> None:
-    test = subprocess.run(
-        command(made, Limits(), 0, "-c", "print('works')"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={},
-        cwd="/",
-    )
-    if test.stdout.strip() != "works":
-        raise SandboxError(NAMESPACES.format(error=test.stderr.strip() or "no output"))
+    test = start(made, Limits(), 0, "-c", "print('works')")
+    output, errors = (part.decode(errors="replace").strip() for part in test.communicate())
+    if output != "works":
+        raise SandboxError(NAMESPACES.format(error=errors or "no output"))

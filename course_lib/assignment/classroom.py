@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.assignment.box import Limits, Room, room
+from course_lib.assignment.box import Limits, Room, require_hidden, room
 from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
 from course_lib.assignment.question import Assignment, load_assignment
 from course_lib.assignment.release import public_checks, require_consistent
@@ -92,6 +92,8 @@ def grade_all(
     # A fault in the questions themselves is to be found now, not once for every submission.
     public_checks(assignment)
     require_consistent(assignment, nbformat.read(assignment.master, as_version=4))
+    if sandbox == "bubblewrap":
+        require_hidden(assignment.folder, output, *(s.path for s in submissions))
     folder = output / "records"
     folder.mkdir(parents=True, exist_ok=True)
     secret = _secret(output)
@@ -191,7 +193,7 @@ class _GradeAlone:
 
     def __call__(self, submission: bytes, student: str, *arguments) -> Record:
         with room(self.sandbox) as shared:
-            return _grade(submission, student, *arguments, shared=shared, slot=os.getpid() % 5000)
+            return _grade(submission, student, *arguments, shared=shared, slot=os.getpid())
 
 
 def _grade(

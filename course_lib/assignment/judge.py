@@ -410,11 +410,15 @@ def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verd
 
 
 def _written(notebook: dict[str, Any], question: Written, record: Record) -> Verdict:
+    text = None
     with contextlib.suppress(Exception):  # metadata may hold anything
-        record.answers[question.name] = written_answer(_Cells(notebook), question)
-    text = record.answers.get(question.name, "")
-    comment = "graded by a person" if text else "not answered"
-    return Verdict(question.name, None if text else 0, question.points, comment)
+        text = written_answer(_Cells(notebook), question)
+    if text is None:
+        text = "(The cell of this question was not found by its metadata: look into the notebook.)"
+    if not text:
+        return Verdict(question.name, 0, question.points, "not answered")
+    record.answers[question.name] = text
+    return Verdict(question.name, None, question.points, "graded by a person")
 
 
 class _Missing(Exception):

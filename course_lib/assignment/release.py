@@ -129,13 +129,17 @@ def require_consistent(assignment: Assignment, master: NotebookNode) -> None:
         )
 
 
-def written_answer(notebook: NotebookNode, question: Written) -> str:
-    """The text that answers a question in words; empty if its cell is missing or unchanged."""
+def written_answer(notebook: NotebookNode, question: Written) -> str | None:
+    """The text that answers a question in words.
+
+    Empty if it is unchanged; ``None`` if no cell carries the question's name, as in a notebook
+    that has lost its metadata: then a person has to look.
+    """
     for cell in notebook.get("cells", []):
         if marks(cell).get("grade_id") == question.name and cell.cell_type == "markdown":
             text = "".join(cell.source)
             return "" if text.strip() == TEXT_STUB else text
-    return ""
+    return None
 
 
 def _public(assignment: Assignment, question: Question) -> dict[str, Any]:

@@ -205,14 +205,23 @@ def _manual(
     """Read what a person gave for written questions, and write rows for what is still missing.
 
     Raises:
-        ValueError: the points of a row are no number, or more than the question is worth.
+        ValueError: a row is not understood; its points are no number, or more than the question is worth.
     """
     kept: dict[tuple[str, str], list[str]] = {}
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in list(csv.reader(file))[1:]:
-                kept[row[0], row[1]] = row
     written = {q.name: q for q in assignment.questions if isinstance(q, Written)}
+    if path.exists():
+        # Spreadsheets of some countries write semicolons, and a mark at the beginning.
+        text = path.read_text(encoding="utf-8-sig")
+        separator = ";" if ";" in text.partition("\n")[0] else ","
+        for number, row in enumerate(csv.reader(text.splitlines(), delimiter=separator), start=1):
+            if number == 1 or not any(row):
+                continue
+            if len(row) < 5 or row[1] not in written:
+                raise ValueError(
+                    f"{path}, row {number}: {row} is not understood; student, question, points, "
+                    f"possible and comment are expected, with a question among {', '.join(written)}"
+                )
+            kept[row[0], row[1]] = row
     for record in records:
         for name, question in written.items():
             if record.answers.get(name):
@@ -226,7 +235,7 @@ def _manual(
     for (student, name), row in kept.items():
         if row[2].strip():
             try:
-                points = float(row[2])
+                points = float(row[2].replace(",", "."))
             except ValueError:
                 points = float("nan")
             if not 0 <= points <= written[name].points:

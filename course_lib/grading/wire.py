@@ -40,21 +40,22 @@ def send(descriptor: int, header: dict[str, Any], arrays: dict[str, np.ndarray])
 
 
 def receive(
-    descriptor: int, deadline: float | None = None
+    descriptor: int, deadline: float | None = None, header_limit: int = MESSAGE_LIMIT
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read one message.
 
     Args:
         descriptor: where to read.
         deadline: the value of `time.monotonic` after which to give up; ``None`` waits for ever.
+        header_limit: the largest header, in bytes, that is read.
 
     Raises:
         TimeoutError: the deadline has passed.
         Broken: the pipe was closed, or the message is too large or malformed.
     """
     sizes = struct.unpack(">II", _read(descriptor, 8, deadline))
-    if sum(sizes) > MESSAGE_LIMIT:
-        raise Broken(f"a message of {sum(sizes)} bytes; at most {MESSAGE_LIMIT} are read")
+    if sizes[0] > header_limit or sum(sizes) > MESSAGE_LIMIT:
+        raise Broken(f"a message of {sizes} bytes is too large to be read")
     text = _read(descriptor, sizes[0], deadline)
     body = _read(descriptor, sizes[1], deadline)
     try:

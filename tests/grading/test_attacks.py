@@ -8,15 +8,17 @@ import json
 import os
 import shutil
 import socket
+import struct
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from course_lib.assignment.box import Limits, SandboxError, room
+from course_lib.assignment.box import Limits, SandboxError, require_hidden, room
 from course_lib.assignment.judge import grade
 from course_lib.assignment.question import load_assignment
+from course_lib.assignment.system_calls import REFUSED, RETURN, program
 
 from .course import make
 
@@ -255,6 +257,31 @@ for folder in ("/tmp", "/home", "/dev/shm"):
     except OSError as error:
         print(error)
 """,
+    "memory in files without a name": """
+import os
+kept = []
+try:
+    for k in range(40):
+        f = os.memfd_create(str(k)); kept.append(f)
+        for _ in range(10): os.write(f, bytes(10**7))
+    print("FOUND")
+except OSError as error:
+    print(error)
+""",
+    "memory in shared segments": """
+import ctypes
+c = ctypes.CDLL(None)
+for k in range(40):
+    if c.shmget(0, 10**8, 0o1600) >= 0: print("FOUND")
+""",
+    "namespaces and mounts of its own": """
+import ctypes, os
+c = ctypes.CDLL(None)
+for flags in (0x10000000, 0x10020000, 0x40000000):
+    if c.unshare(flags) == 0: print("FOUND", hex(flags))
+if c.mount(b"tmpfs", b"/home", b"tmpfs", 0, None) == 0: print("FOUND")
+if c.ptrace(16, 1, 0, 0) == 0: print("FOUND")
+""",
     "one very large file": "open('/tmp/large', 'wb').truncate(10**12)",
     "100 MB of output": "for _ in range(100): print('x' * 10**6)",
     "output past Python": """
@@ -358,6 +385,7 @@ def test_a_hostile_cell_costs_only_itself(shared, attack):
         with pytest.raises(TimeoutError):
             server.accept()
     assert points["target"] == 0
+    assert "FOUND" not in record.output
     if attack not in LOSES_MORE:
         assert points["first"] == points["last"] == 1, (record.errors, record.verdicts)
     # The watch looks twenty times a second: a bomb may pass the limit by what it takes meanwhile.
@@ -439,9 +467,10 @@ def test_another_kernel_in_the_metadata_is_graded_as_python(shared):
 def test_strange_metadata_harms_nothing(shared, metadata):
     made = json.loads(nbformat.writes(make.master()))
     made["cells"][-1]["metadata"] = metadata
-    _, points = graded(shared, json.dumps(made).encode())
+    record, points = graded(shared, json.dumps(made).encode())
     assert points["target"] == 1
-    assert points["words"] == 0
+    assert points["words"] is None  # a person is told to look into the notebook
+    assert "look into the notebook" in record.answers["words"]
 
 
 def test_the_same_submission_gets_the_same_record_twice(shared):
@@ -458,6 +487,35 @@ def test_known_mistakes_are_named_for_the_class(shared):
     (verdict,) = (v for v in record.verdicts if v.name == "target")
     assert verdict.mistake == "weights dropped"
     assert verdict.comment == "The weights are not used"
+
+
+def test_a_message_with_an_enormous_header_is_not_parsed(shared):
+    cell = """
+import os
+def target(x, w):
+    for fd in range(3, 40):
+        try: os.write(fd, (2**27).to_bytes(4, "big") + bytes(4) + b"[" * 2**16)
+        except OSError: pass
+"""
+    _, points = graded(shared, make.notebook(cell))
+    assert (points["first"], points["target"], points["last"]) == (1, 0, 1)
+
+
+def test_references_in_a_folder_that_boxes_read_are_refused(tmp_path):
+    require_hidden(tmp_path, COURSE)
+    with pytest.raises(SandboxError, match="Move it elsewhere"):
+        require_hidden(Path("/usr/src/app"))
+
+
+@pytest.mark.parametrize("machine", sorted(REFUSED))
+def test_the_filter_of_system_calls_is_well_formed(machine):
+    """Every jump stays inside, and the last instruction decides."""
+    steps = list(struct.iter_unpack("=HBBI", program(machine)))
+    for index, (code, if_true, if_false, _) in enumerate(steps):
+        if code != RETURN:
+            assert index + 1 + max(if_true, if_false) < len(steps)
+    assert steps[-1][0] == RETURN
+    assert program("vax") is None
 
 
 def test_without_bubblewrap_grading_refuses_and_says_how_to_install_it(monkeypatch):

@@ -225,6 +225,18 @@ def test_points_of_a_person_are_checked_and_kept(tmp_path):
     manual.write_text(text.replace("ada,words,,", "ada,words,7,"), encoding="utf-8")
     with pytest.raises(ValueError, match="a number from 0 to 1 is expected"):
         report.write_reports([example()], MINI, tmp_path)
+    manual.write_text(text.replace("ada,words,,", "ada,wrods,1,"), encoding="utf-8")
+    with pytest.raises(ValueError, match="a question among words"):
+        report.write_reports([example()], MINI, tmp_path)
+    # As a spreadsheet saves it where the comma is the decimal sign.
+    semicolons = text.replace("ada,words,,1,", "ada;words;0,75;1;").replace("e,", "e;")
+    semicolons = semicolons.replace(
+        "student,question,points,possible", "student;question;points;possible"
+    )
+    manual.write_text("\ufeff" + semicolons, encoding="utf-8")
+    record = example()
+    report.write_reports([record], MINI, tmp_path)
+    assert record.points == 2.75
     manual.write_text(text.replace("ada,words,,", "ada,words,0.75,"), encoding="utf-8")
     record = example()
     report.write_reports([record], MINI, tmp_path)
