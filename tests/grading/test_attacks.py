@@ -333,15 +333,6 @@ LOSES_MORE = {
 }
 
 
-@pytest.fixture(scope="session")
-def shared():
-    try:
-        with room() as made:
-            yield made
-    except SandboxError as error:
-        pytest.skip(str(error))
-
-
 def slot() -> int:
     """A number of its own for each process that tests at the same time."""
     return 10 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from course_lib.assignment import classroom, report
-from course_lib.assignment.box import Limits, SandboxError, descendants, room
+from course_lib.assignment.box import Limits, descendants
 from course_lib.assignment.classroom import collect, grade_all, read_record, write_record
 from course_lib.assignment.judge import Record, Verdict
 from course_lib.assignment.question import load_assignment
@@ -27,13 +27,10 @@ MINI = load_assignment("mini", COURSE)
 LIMITS = Limits(cell_seconds=5, total_seconds=60)
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    try:
-        with room():
-            return "bubblewrap"
-    except SandboxError as error:
-        pytest.skip(str(error))
+@pytest.fixture
+def sandbox(shared):
+    """The name of the sandbox, where there is one."""
+    return shared.sandbox
 
 
 def hand_in(folder: Path, **submissions: nbformat.NotebookNode) -> Path:

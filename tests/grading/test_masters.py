@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from course_lib.assignment.box import Limits, SandboxError, room
+from course_lib.assignment.box import Limits
 from course_lib.assignment.judge import grade
 from course_lib.assignment.question import Measure, Question, Written
 from course_lib.assignment.release import marks, student_version
@@ -37,15 +37,6 @@ print(json.dumps({**steps, "score": submission["code_score"], "of": submission["
 
 def machine_points(assignment) -> float:
     return sum(q.points for q in assignment.questions if not isinstance(q, Written))
-
-
-@pytest.fixture(scope="module")
-def shared():
-    try:
-        with room() as made:
-            yield made
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
