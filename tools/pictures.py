@@ -177,6 +177,30 @@ def flow() -> str:
     )
 
 
+def comparison() -> str:
+    """Two wrong models of one law: a wide one that covers it, a sharp one that misses a mode."""
+
+    def sharp(x: float) -> float:
+        return bell(x, -1.2, 0.6)
+
+    def wide(x: float) -> float:
+        return bell(x, -0.2, 1.4)
+
+    parts = []
+    for left, model, name, good, bad in (
+        (110, wide, "wide", "no example is improbable", "many samples are wrong"),
+        (460, sharp, "sharp", "every sample looks right", "some examples are impossible"),
+    ):
+        parts += [
+            density(left, 140, two_bells, colour=GREY),
+            density(left, 140, model, colour=BLUE if name == "wide" else ORANGE),
+            text(left + 75, 170, f"{name} model", size=15),
+            text(left + 75, 196, f"+ {good}", size=14, colour=GREEN),
+            text(left + 75, 218, f"− {bad}", size=14, colour=ORANGE),
+        ]
+    return "".join(parts)
+
+
 def course() -> str:
     """The chapters, and what each makes possible."""
     leaves = (
@@ -209,7 +233,9 @@ def picture(draw: object) -> str:
     )
 
 
-PICTURES = {f.__name__: f for f in (course, foundations, autoregressive, vae, gan, flow)}
+PICTURES = {
+    f.__name__: f for f in (course, foundations, autoregressive, vae, gan, flow, comparison)
+}
 
 
 def main() -> None:
