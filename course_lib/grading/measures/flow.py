@@ -16,7 +16,7 @@ def flow_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     noise, y = (x + u)/17. The Jacobian of ``forward`` is assembled from central differences; its
     determinant and the standard normal density of z give log p(y), and the bound of
     ``eq-dequantization-bound``. That is a likelihood only if ``forward`` is injective: where it is,
-    ∫ p_Z(f(y)) |det ∂f/∂y| dy ≤ 1, whatever the functions are. So what is required as well:
+    ``∫ p_Z(f(y)) |det ∂f/∂y| dy ≤ 1``, whatever the functions are. So what is required as well:
 
     - the same answer to the same point in another batch, and secants that agree with the Jacobian, so
       that neither rounding nor tiny teeth pass for derivatives;
