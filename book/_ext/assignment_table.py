@@ -51,8 +51,8 @@ class AssignmentTable(SphinxDirective):
             lines.append(
                 f"| {{doc}}`{assignment.title} </{path}>` | {covered[name]} "
                 f"| {len(assignment.questions)} | {assignment.points - written:g} + {written:g} "
-                f"| [{name} on Colab]({COLAB}/{slug}/blob/{branch}/{path}.ipynb), "
-                f"[{name}.ipynb]({address}/raw/{branch}/{path}.ipynb) |"
+                f"| [Colab]({COLAB}/{slug}/blob/{branch}/{path}.ipynb), "
+                f"[download]({address}/raw/{branch}/{path}.ipynb) |"
             )
         container = nodes.Element()
         self.state.nested_parse(StringList(lines, self.env.docname), self.content_offset, container)
