@@ -156,7 +156,7 @@ def sync() -> None:
         first.metadata["tags"] = ["setup", "hide-cell"]
         write(notebook, path)
     slug = address().removeprefix("https://github.com/")
-    for path in (ROOT / "README.md", ROOT / "CITATION.cff", ROOT / "book" / "intro.md"):
+    for path in (ROOT / "README.md", ROOT / "CITATION.cff"):
         text = path.read_text(encoding="utf-8")
         text = re.sub(
             r"(github\.com/|colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+?(?=[/.)\s\"])",
