@@ -1,7 +1,7 @@
 """MADE: an autoencoder whose masks make it autoregressive, in one or several orderings."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -96,21 +96,21 @@ class MADE(Autoregressive):
             return made_mask(read, readers, strict=True)
         return made_mask(read, self.hidden_degrees[index])
 
-    def masked_weights(self, ordering: int = 0) -> list[Tensor]:
+    def masked_weights(self, ordering: int = 0) -> Iterator[Tensor]:
         """The weight in use of each layer, shape ``(out, in)``, in one of the orderings."""
-        return [
-            self.get_buffer(f"mask_{index}")[ordering] * linear.weight
-            for index, linear in enumerate(self.linears)
-        ]
+        for index, linear in enumerate(self.linears):
+            yield self.get_buffer(f"mask_{index}")[ordering] * linear.weight
 
     def forward(self, x: Tensor, labels: Tensor | None = None, ordering: int = 0) -> Tensor:
         """Parameters of all conditionals in one ordering, shape ``(N, *event_shape, P)``."""
         h = self.encode(x).flatten(1)  # (N, D)
-        *weights, last = self.masked_weights(ordering)
-        for weight, linear in zip(weights, self.linears, strict=False):
-            h = self.dropout(F.linear(h, weight, linear.bias).relu_())
-        parameters = F.linear(h, last, self.linears[-1].bias)
-        return parameters.view(len(x), *self.event_shape, self.law.n_parameters)
+        # Each weight is masked just before it is used, while it is in the processor's cache.
+        layers = zip(self.masked_weights(ordering), self.linears, strict=True)
+        for index, (weight, linear) in enumerate(layers):
+            h = F.linear(h, weight, linear.bias)
+            if index + 1 < len(self.linears):
+                h = self.dropout(F.relu(h))
+        return h.view(len(x), *self.event_shape, self.law.n_parameters)
 
     def log_prob(
         self, x: Tensor, labels: Tensor | None = None, ordering: int | None = None
