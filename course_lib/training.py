@@ -8,6 +8,7 @@ import copy
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -610,22 +611,31 @@ class _Failure:
         raise TrainingError("it was asked to stop, as torchrun does when another has failed.")
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if self.listens:
-            signal.signal(signal.SIGTERM, self.previous)
+        try:
+            if self.state.fabric.world_size > 1 and isinstance(error, Exception):
+                # torchrun ends the others at once: before a traceback is written, as a rule.
+                if self.listens:
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                message = self._message(error)
+                print(message, file=sys.stderr, flush=True)
+                raise TrainingError(message) from error
+        finally:
+            if self.listens:
+                signal.signal(signal.SIGTERM, self.previous)
+
+    def _message(self, error: Exception) -> str:
         fabric = self.state.fabric
-        if fabric.world_size == 1 or not isinstance(error, Exception):
-            return
         kept = (
             f"{self.checkpoint} holds everything up to step {self.state.saved_step}; the same call "
             f"goes on from there"
             if self.checkpoint is not None and self.state.saved_step is not None
             else "There is no checkpoint; pass checkpoint= to be able to go on"
         )
-        raise TrainingError(
+        return (
             f"Process {fabric.global_rank} of {fabric.world_size} stopped at step "
             f"{self.state.step} of {self.state.steps}: {error} If another has failed, torchrun says "
             f"which one, and its own message why. {kept}."
-        ) from error
+        )
 
 
 class _Swap:
