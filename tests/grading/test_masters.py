@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -93,7 +94,13 @@ def test_nbgrader_reads_the_master_and_gives_it_full_marks(assignment, tmp_path)
         [sys.executable, "-c", NBGRADER, str(tmp_path), name],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"},
+        # nbgrader calls the program `alembic`, which stands beside the interpreter.
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "TQDM_DISABLE": "1",
+        },
         cwd=tmp_path,
     )
     assert run.returncode == 0, run.stderr[-3000:]
