@@ -62,6 +62,7 @@ class Visit:
         # MathJax sets the ready promise once everything on the page is typeset.
         self.page.wait_for_function("!window.MathJax || window.MathJax.startup?.promise")
         self.page.evaluate("window.MathJax?.startup?.promise")
+        self.first_loaded = list(self.loaded)  # what a reader waits for, before any interaction
 
     def _route(self, route):
         url = route.request.url
