@@ -166,10 +166,7 @@ class Box:
 
     def close(self) -> None:
         """Kill every process of the box, and wait until they are gone."""
-        for member in reversed(descendants(self._process.pid)):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(member, signal.SIGKILL)
-        self._process.kill()
+        self._kill()
         self._process.wait()
         for descriptor in (self._requests, self._answers):
             with contextlib.suppress(OSError):
@@ -177,6 +174,12 @@ class Box:
         self._requests = self._answers = -1
         for thread in self._threads:
             thread.join(timeout=5)
+
+    def _kill(self) -> None:
+        for member in reversed(descendants(self._process.pid)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(member, signal.SIGKILL)
+        self._process.kill()
 
     def _drain(self) -> None:
         while part := self._process.stdout.read1(2**16):
@@ -192,10 +195,7 @@ class Box:
             self.peak_memory = max(self.peak_memory, used)
             if used > self.limits.memory:
                 self.killed_for_memory = True
-                for member in descendants(self._process.pid):
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(member, signal.SIGKILL)
-                self._process.kill()
+                self._kill()
                 return
             time.sleep(0.05)
 

@@ -98,21 +98,22 @@ def grade_all(
     folder.mkdir(parents=True, exist_ok=True)
     secret = _secret(output)
     records: dict[str, Record] = {}
-    todo = []
+    todo: list[tuple[Submission, bytes]] = []
     for submission in submissions:
         record = read_record(folder / f"{submission.student}.json")
-        key = record_key(submission.read(), assignment, secret, limits)
+        content = submission.read()
+        key = record_key(content, assignment, secret, limits)
         if record is not None and record.key == key and record.sandbox == sandbox:
             records[submission.student] = record
         else:
-            todo.append(submission)
+            todo.append((submission, content))
     if records:
         print(f"{len(records)} of {len(submissions)} are graded already; going on with the rest")
     with _executor(jobs, sandbox, dask) as (executor, task):
         arguments = (assignment.name, str(assignment.folder.parents[1]), secret, limits)
         pending = {
-            executor.submit(task, submission.read(), submission.student, *arguments): submission
-            for submission in todo
+            executor.submit(task, content, submission.student, *arguments): submission
+            for submission, content in todo
         }
         with progress_bar(total=len(todo), desc="grading", unit="submission") as bar:
             try:

@@ -14,7 +14,6 @@ import numpy as np
 
 from course_lib.assignment.box import Box, Limits, Room
 from course_lib.assignment.question import (
-    PUBLIC_SEED,
     Assignment,
     Measure,
     Question,
@@ -26,7 +25,7 @@ from course_lib.grading import measures, wire
 from course_lib.grading.answers import Arrays
 from course_lib.grading.checking import diagnosis
 from course_lib.grading.compare import agree
-from course_lib.grading.public import Case, KnownMistake, PublicQuestion
+from course_lib.grading.public import Case
 
 SUBMISSION_LIMIT = 20 * 2**20
 RESTARTS = 12
@@ -318,18 +317,14 @@ def _compared(
     session: Session, question: Question, assignment: str, key: tuple[str, str]
 ) -> Verdict:
     """Grade on public and hidden probes; only right answers to all of them earn the points."""
-    public = question.cases(assignment, PUBLIC_SEED)
+    public = question.public(assignment)
     hidden = question.cases(assignment, *key)
-    answered: dict[str, list[Arrays | str]] = {}
-    deadline = time.monotonic() + question.seconds
+    answered: dict[str, list[Arrays | str]] = {"public": [], "hidden": []}
     try:
-        for which, cases in (("public", public), ("hidden", hidden)):
-            answered[which] = []
+        session.ready()  # the clock of the question starts when the notebook has been executed
+        deadline = time.monotonic() + question.seconds
+        for which, cases in (("public", public.cases), ("hidden", hidden)):
             for case in cases:
-                # The clock of the question starts when the notebook has been executed.
-                if not answered["public"]:
-                    session.ready()
-                    deadline = time.monotonic() + question.seconds
                 given = session.ask(
                     question.name, case.inputs, deadline, question.kind, question.symbols
                 )
@@ -338,8 +333,7 @@ def _compared(
                 answered[which].append(given)
     except Lost as error:
         return Verdict(question.name, 0, question.points, str(error))
-    shown = _as_public(question, public)
-    fault = diagnosis(shown, answered["public"])
+    fault = diagnosis(public, answered["public"])
     right = all(
         not isinstance(given, str) and agree(given, case.expected, case.tolerance)
         for given, case in zip(answered["hidden"], hidden, strict=True)
@@ -365,14 +359,6 @@ def _mistake(question: Question, cases: list[Case], answers: list[Arrays | str])
         ):
             return mistake
     return None
-
-
-def _as_public(question: Question, cases: list[Case]) -> PublicQuestion:
-    mistakes = tuple(
-        KnownMistake(mistake.hint, tuple(question.results(mistake.answer, cases)))
-        for mistake in question.mistakes
-    )
-    return PublicQuestion(question.name, question.kind, question.symbols, tuple(cases), mistakes)
 
 
 def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verdict:
@@ -412,7 +398,7 @@ def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verd
 def _written(notebook: dict[str, Any], question: Written, record: Record) -> Verdict:
     text = None
     with contextlib.suppress(Exception):  # metadata may hold anything
-        text = written_answer(_Cells(notebook), question)
+        text = written_answer(notebook["cells"], question)
     if text is None:
         text = "(The cell of this question was not found by its metadata: look into the notebook.)"
     if not text:
@@ -423,15 +409,3 @@ def _written(notebook: dict[str, Any], question: Written, record: Record) -> Ver
 
 class _Missing(Exception):
     """A function that a measure asks for is not defined."""
-
-
-class _Cells(dict):
-    """A raw notebook whose cells can be read like nbformat's."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        value = super().get(key, default)
-        if key == "cells":
-            import nbformat
-
-            return [nbformat.from_dict({"metadata": {}, **cell}) for cell in value]
-        return value

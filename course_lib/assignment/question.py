@@ -18,7 +18,7 @@ from torch import Tensor
 
 from course_lib.grading.answers import KINDS, Arrays, as_arrays, as_function
 from course_lib.grading.compare import Tolerance
-from course_lib.grading.public import Case
+from course_lib.grading.public import Case, KnownMistake, PublicQuestion
 
 PUBLIC_SEED = "public"
 FLOAT64 = Tolerance()
@@ -94,6 +94,15 @@ class Question:
             tolerance = self.tolerance if dtype == torch.float64 else FLOAT32
             drawn.append(self._case(f"case {k + 1}, {str(dtype)[6:]}", inputs, tolerance))
         return drawn
+
+    def public(self, assignment: str) -> PublicQuestion:
+        """What a student's check knows: the public probes, and what the mistakes give on them."""
+        cases = self.cases(assignment, PUBLIC_SEED)
+        mistakes = tuple(
+            KnownMistake(mistake.hint, tuple(self.results(mistake.answer, cases)))
+            for mistake in self.mistakes
+        )
+        return PublicQuestion(self.name, self.kind, self.symbols, tuple(cases), mistakes)
 
     def results(self, answer: Any, cases: list[Case]) -> list[Arrays]:
         """Evaluate a trusted answer (the reference, a mistake, an equivalent form) on probes."""

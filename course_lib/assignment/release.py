@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from course_lib.assignment.question import PUBLIC_SEED, Assignment, Measure, Question, Written
+from course_lib.assignment.question import Assignment, Measure, Question, Written
 from course_lib.grading.public import encode
 
 CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
@@ -24,9 +24,9 @@ REGION = re.compile(
 MAY_RAISE = "raises-exception"
 
 
-def marks(cell: NotebookNode) -> dict[str, Any]:
+def marks(cell: dict[str, Any]) -> dict[str, Any]:
     """The metadata of a cell that nbgrader reads; empty where there is none."""
-    return cell.metadata.get("nbgrader", {})
+    return cell.get("metadata", {}).get("nbgrader", {})
 
 
 def student_version(master: NotebookNode) -> NotebookNode:
@@ -129,25 +129,25 @@ def require_consistent(assignment: Assignment, master: NotebookNode) -> None:
         )
 
 
-def written_answer(notebook: NotebookNode, question: Written) -> str | None:
+def written_answer(cells: list[dict[str, Any]], question: Written) -> str | None:
     """The text that answers a question in words.
 
     Empty if it is unchanged; ``None`` if no cell carries the question's name, as in a notebook
     that has lost its metadata: then a person has to look.
     """
-    for cell in notebook.get("cells", []):
-        if marks(cell).get("grade_id") == question.name and cell.cell_type == "markdown":
-            text = "".join(cell.source)
+    for cell in cells:
+        if marks(cell).get("grade_id") == question.name and cell.get("cell_type") == "markdown":
+            text = cell["source"]
             return "" if text.strip() == TEXT_STUB else text
     return None
 
 
 def _public(assignment: Assignment, question: Question) -> dict[str, Any]:
-    cases = question.cases(assignment.name, PUBLIC_SEED)
+    public = question.public(assignment.name)
     return {
-        "name": question.name,
-        "kind": question.kind,
-        "symbols": list(question.symbols),
+        "name": public.name,
+        "kind": public.kind,
+        "symbols": list(public.symbols),
         "cases": [
             {
                 "name": case.name,
@@ -155,17 +155,16 @@ def _public(assignment: Assignment, question: Question) -> dict[str, Any]:
                 "expected": {name: encode(a) for name, a in case.expected.items()},
                 "tolerance": {"rtol": case.tolerance.rtol, "atol": case.tolerance.atol},
             }
-            for case in cases
+            for case in public.cases
         ],
         "mistakes": [
             {
                 "hint": mistake.hint,
                 "results": [
-                    {name: encode(a) for name, a in result.items()}
-                    for result in question.results(mistake.answer, cases)
+                    {name: encode(a) for name, a in result.items()} for result in mistake.results
                 ],
             }
-            for mistake in question.mistakes
+            for mistake in public.mistakes
         ],
     }
 
