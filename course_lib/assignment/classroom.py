@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.assignment.box import Limits, Room, require_hidden, room
+from course_lib.assignment.box import Limits, require_hidden, room
 from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
 from course_lib.assignment.question import Assignment, load_assignment
 from course_lib.assignment.release import public_checks, require_consistent
@@ -109,10 +109,9 @@ def grade_all(
             todo.append((submission, content))
     if records:
         print(f"{len(records)} of {len(submissions)} are graded already; going on with the rest")
-    with _executor(jobs, sandbox, dask) as (executor, task):
-        arguments = (assignment.name, str(assignment.folder.parents[1]), secret, limits)
+    with _executor(assignment, jobs, sandbox, dask) as (executor, task):
         pending = {
-            executor.submit(task, content, submission.student, *arguments): submission
+            executor.submit(task, content, submission.student, secret, limits): submission
             for submission, content in todo
         }
         with progress_bar(total=len(todo), desc="grading", unit="submission") as bar:
@@ -160,22 +159,33 @@ def _outcome(future, submission: Submission, assignment: Assignment) -> Record:
 
 
 @contextmanager
-def _executor(jobs: int, sandbox: str, dask: str | None) -> Iterator[tuple[Executor, object]]:
+def _executor(
+    assignment: Assignment, jobs: int, sandbox: str, dask: str | None
+) -> Iterator[tuple[Executor, object]]:
     if dask is not None:
         from distributed import Client
 
         with Client(dask, set_as_default=False) as client:
-            yield client.get_executor(pure=False), _GradeAlone(sandbox)
+            root = assignment.folder.parents[1]
+            yield client.get_executor(pure=False), _GradeAlone(assignment.name, root, sandbox)
         return
     with room(sandbox) as shared, ThreadPoolExecutor(jobs) as pool:
         slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(jobs):
             slots.put(slot)
 
-        def task(submission: bytes, student: str, *arguments) -> Record:
+        def task(submission: bytes, student: str, secret: str, limits: Limits) -> Record:
             slot = slots.get()
             try:
-                return _grade(submission, student, *arguments, shared=shared, slot=slot)
+                return grade(
+                    submission,
+                    student,
+                    assignment,
+                    secret=secret,
+                    room=shared,
+                    limits=limits,
+                    slot=slot,
+                )
             finally:
                 slots.put(slot)
 
@@ -188,35 +198,23 @@ def _executor(jobs: int, sandbox: str, dask: str | None) -> Iterator[tuple[Execu
 
 @dataclass(frozen=True)
 class _GradeAlone:
-    """Grades one submission on a worker of an engine: prepares the shared files there."""
+    """Grades one submission on a worker of an engine: loads and prepares what it needs there."""
 
+    name: str
+    root: Path
     sandbox: str
 
-    def __call__(self, submission: bytes, student: str, *arguments) -> Record:
+    def __call__(self, submission: bytes, student: str, secret: str, limits: Limits) -> Record:
         with room(self.sandbox) as shared:
-            return _grade(submission, student, *arguments, shared=shared, slot=os.getpid())
-
-
-def _grade(
-    submission: bytes,
-    student: str,
-    name: str,
-    root: str,
-    secret: str,
-    limits: Limits,
-    *,
-    shared: Room,
-    slot: int,
-) -> Record:
-    return grade(
-        submission,
-        student,
-        load_assignment(name, Path(root)),
-        secret=secret,
-        room=shared,
-        limits=limits,
-        slot=slot,
-    )
+            return grade(
+                submission,
+                student,
+                load_assignment(self.name, self.root),
+                secret=secret,
+                room=shared,
+                limits=limits,
+                slot=os.getpid(),
+            )
 
 
 def _secret(output: Path) -> str:

@@ -165,7 +165,7 @@ def test_a_fault_of_the_grader_costs_one_submission_its_record_only(tmp_path, mo
             raise RuntimeError("broken")
         return Record(student, "key", [Verdict(q.name, 1, 1, "right") for q in MINI.questions])
 
-    monkeypatch.setattr(classroom, "_grade", fails_for_bob)
+    monkeypatch.setattr(classroom, "grade", fails_for_bob)
     folder = hand_in(tmp_path / "in", ada=make.master(), bob=make.master(), eve=make.master())
     records = graded(folder, tmp_path / "out", "none")
     assert [r.points for r in records] == [4, 0, 4]
