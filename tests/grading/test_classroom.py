@@ -41,8 +41,8 @@ def hand_in(folder: Path, **submissions: nbformat.NotebookNode) -> Path:
 
 
 def graded(folder: Path, output: Path, sandbox: str, **options) -> list[Record]:
-    arguments = {"jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
-    return grade_all(collect(folder, "mini"), MINI, output, **arguments)
+    arguments = {"assignment": MINI, "jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
+    return grade_all(collect(folder, "mini"), output=output, **arguments)
 
 
 def alive(process: int) -> bool:
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, sandbox):
 
 
 @pytest.mark.isolation
-def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox):
+def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox, monkeypatch):
     contact = tmp_path / "scheduler.json"
     engine = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
     engine += ["--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", str(contact)]
@@ -127,7 +127,8 @@ def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox):
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard", "--no-nanny"]
     worker += ["--nthreads", "1", "--scheduler-file", str(contact)]
     worker += ["--local-directory", str(tmp_path)]
-    workers = [subprocess.Popen(worker, stderr=subprocess.DEVNULL) for _ in range(2)]
+    elsewhere = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(COURSE.parents[2])}}
+    workers = [subprocess.Popen(worker, stderr=subprocess.DEVNULL, **elsewhere) for _ in range(2)]
     try:
         deadline = time.monotonic() + 60
         while not contact.exists() and time.monotonic() < deadline:
@@ -136,7 +137,9 @@ def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox):
         folder = hand_in(
             tmp_path / "in", ada=make.master(), eve=make.notebook("import os; os._exit(0)")
         )
-        there = graded(folder, tmp_path / "there", sandbox, dask=address)
+        monkeypatch.chdir(COURSE.parent)
+        relative = load_assignment("mini", Path(COURSE.name))
+        there = graded(folder, tmp_path / "there", sandbox, dask=address, assignment=relative)
         (tmp_path / "here").mkdir()
         (tmp_path / "here" / "secret").write_text((tmp_path / "there" / "secret").read_text())
         here = graded(folder, tmp_path / "here", sandbox)
