@@ -203,7 +203,7 @@ def scale_by_scale(
         ValueError: `scales` is below 1, or a stage cannot be made for the shape that arrives.
     """
     require_positive_integer(scales, "scales")
-    shape, before = tuple(event_shape), preprocessing(event_shape, logit)
+    before, shape = preprocessing(event_shape, logit), tuple(event_shape)
     stages = []
     for _ in range(scales):
         stages.append(Composition([*before, *layers_at(shape)]))

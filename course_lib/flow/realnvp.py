@@ -38,9 +38,9 @@ class RealNVP(Flow):
         logit: float | None = None,
         bound: float = 2.0,
     ) -> None:
+        transforms = preprocessing(event_shape, logit)
         image = len(event_shape) == 3 and event_shape[1] % 2 == event_shape[2] % 2 == 0
         make_mask = checkerboard_mask if image else half_mask
-        transforms = preprocessing(event_shape, logit)
         for index in range(layers):
             mask = make_mask(event_shape, flip=index % 2 == 1)
             network = VectorConditioner(mask, AffineCoupling.n_parameters, hidden, dropout)
