@@ -136,6 +136,8 @@ def masked_linear(
     Returns:
         Shape ``(..., O)``.
     """
+    if len(blocks) == 1:
+        return F.linear(x, mask * weight, bias)
     rows = [n_rows for n_rows, _ in blocks]
     biases = [None] * len(rows) if bias is None else bias.split(rows)
     # Each weight is masked just before it is used, while it is in the processor's cache.
@@ -145,7 +147,7 @@ def masked_linear(
             blocks, weight.split(rows), mask.split(rows), biases, strict=True
         )
     ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    return torch.cat(parts, -1)
 
 
 class MaskedLinear(nn.Linear):
