@@ -92,8 +92,11 @@ $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(PEERS) \
 	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3
 
-bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, and print one table
+bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, growth, grading and the book
 	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.grading --submissions 4 --repeats 1
+	$(BIN)/python -m benchmarks.book
 
 clean: ## Remove what was built
 	rm -rf _build
