@@ -29,6 +29,7 @@ from course_lib.memory import keep_freed_memory
 from course_lib.vae import VAE, NegativeELBO
 
 PLAIN = "plain PyTorch"
+COMPILED = "ours compiled"
 
 
 class PlainVAE(nn.Module):
@@ -99,8 +100,12 @@ def show(what: str, seconds: dict[str, list[float]], note: str = "") -> None:
     )
 
 
-def flow_contests(rounds: int) -> None:
-    """RealNVP and MAF against the peers: same layers, widths, batch, optimizer."""
+def flow_contests(rounds: int, compiled: bool) -> None:
+    """RealNVP and MAF against the peers: same layers, widths, batch, optimizer.
+
+    Our own step compiled, where that is asked for, takes part as one more contender: it shows what
+    ``fit(…, compile=True)`` brings. The peers' steps are as they come.
+    """
     names = [OURS, *(name for name in PEERS if importlib.util.find_spec(name))]
     sizes = ((64, (128, 128)), (784, (512, 512)))
     cases = (
@@ -113,6 +118,10 @@ def flow_contests(rounds: int) -> None:
             n: training_step(c.model, lambda c=c, x=x: -c.log_prob(x).mean())
             for n, c in contenders.items()
         }
+        if compiled:
+            model = makers[OURS](features, layers, hidden).model
+            loss = torch.compile(lambda x, model=model: -model.log_prob(x).mean())
+            steps[COMPILED] = training_step(model, lambda loss=loss, x=x: loss(x))
         repeat = 5 if features == 64 else 1
         show(f"{title} {features}-d, training step", interleave(steps, rounds, repeat))
         for contender in contenders.values():
@@ -217,6 +226,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="also time our flows' training steps under torch.compile (minutes; needs a compiler)",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -226,7 +240,7 @@ def main() -> None:
         print(f"not compared, because they cannot be imported: {', '.join(missing)} (make bench)")
     print(f"float32 matrix products reach {peak() / 1e9:.0f} GFLOP/s on one thread")
     print(f"{'':40}{'ours, ms':>10}  peer/ours, median (quartiles)")
-    flow_contests(arguments.rounds)
+    flow_contests(arguments.rounds, arguments.compile)
     plain_contests(arguments.rounds)
     precision_contests(arguments.rounds)
     sampling_contests()
