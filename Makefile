@@ -29,9 +29,20 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP) ## Create .venv and install everything
 
-book: $(STAMP) ## Execute the notebooks and build the site
+# What a page can depend on; folders too, so that a file that was removed counts. Pages gather from one
+# another (tested equations, mistakes, counts): any change builds all of them, no change none.
+# Sphinx writes it also where it has found a mistake; make deletes it then.
+BOOK := $(SITE)/.buildinfo
+.DELETE_ON_ERROR:
+BOOK_INPUTS := _config.yml _toc.yml $(shell find book/ course_lib/ tests/ tools/ results/ assignments/ -mindepth 1 \
+  -not -path '*__pycache__*' -not -path '*/solution*' -not -name '.*')
+
+$(BOOK): $(STAMP) $(BOOK_INPUTS)
 	$(BIN)/python tools/notebooks.py execute
 	$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@touch $@
+
+book: $(BOOK) ## Execute the notebooks and build the site; nothing is done where nothing has changed
 	@echo "The book: $(CURDIR)/$(SITE)/index.html"
 
 serve: book ## Serve the built book on http://localhost:8000
@@ -81,8 +92,11 @@ $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(PEERS) \
 	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3
 
-bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, and print one table
+bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, growth, grading and the book
 	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.grading --submissions 4 --repeats 1
+	$(BIN)/python -m benchmarks.book
 
 clean: ## Remove what was built
 	rm -rf _build

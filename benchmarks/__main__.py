@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.flows import MAFS, OURS, PEERS, REALNVP, interleave, training_step
+from benchmarks.common import interleave, ratios, training_step
+from benchmarks.flows import MAFS, OURS, PEERS, REALNVP
 from benchmarks.sampling import SETTINGS, measure
 from benchmarks.training_autoregressive import PlainGatedPixelCNN, PlainMADE
 from course_lib import autoregressive as ar
@@ -28,6 +29,7 @@ from course_lib.memory import keep_freed_memory
 from course_lib.vae import VAE, NegativeELBO
 
 PLAIN = "plain PyTorch"
+COMPILED = "ours compiled"
 
 
 class PlainVAE(nn.Module):
@@ -51,18 +53,6 @@ class PlainVAE(nn.Module):
         logits = self.decoder(z)
         nll = F.binary_cross_entropy_with_logits(logits, x.flatten(1), reduction="sum")
         return (nll + kl) / len(x)
-
-
-def step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """One training step with fused Adam."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, fused=True)
-
-    def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-        optimizer.step()
-
-    return run
 
 
 def peak(size: int = 1024, repeats: int = 15) -> float:
@@ -99,35 +89,49 @@ def saved_bytes(loss: Callable[[], Tensor]) -> int:
 
 def show(what: str, seconds: dict[str, list[float]], note: str = "") -> None:
     """One line per contest: our time, and each peer's ratio to it with quartiles over the rounds."""
-    ours = seconds[OURS]
     parts = []
-    for name, values in seconds.items():
+    for name in seconds:
         if name != OURS:
-            ratios = [theirs / mine for theirs, mine in zip(values, ours, strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4)
+            low, middle, high = ratios(seconds, name, OURS)
             parts.append(f"{name} {middle:.2f} ({low:.2f}-{high:.2f})")
     print(
-        f"{what:40}{1e3 * statistics.median(ours):10.2f}  {', '.join(parts)}{note}",
+        f"{what:40}{1e3 * statistics.median(seconds[OURS]):10.2f}  {', '.join(parts)}{note}",
         flush=True,
     )
 
 
-def flow_contests(rounds: int) -> None:
-    """RealNVP and MAF against the peers: same layers, widths, batch, optimizer."""
+def flow_contests(rounds: int, compiled: bool) -> None:
+    """RealNVP and MAF against the peers: same layers, widths, batch, optimizer.
+
+    Our own step compiled, where that is asked for, takes part as one more contender: it shows what
+    ``fit(…, compile=True)`` brings. The peers' steps are as they come.
+    """
     names = [OURS, *(name for name in PEERS if importlib.util.find_spec(name))]
-    for title, makers, layers in (("RealNVP", REALNVP, 8), ("MAF", MAFS, 5)):
-        contenders = {n: makers[n](64, layers, (128, 128)) for n in names if n in makers}
-        x = torch.randn(128, 64)
-        steps = {n: training_step(c, x) for n, c in contenders.items()}
-        show(f"{title} 64-d, training step", interleave(steps, rounds, 5))
+    sizes = ((64, (128, 128)), (784, (512, 512)))
+    cases = (
+        (size, *case) for size in sizes for case in (("RealNVP", REALNVP, 8), ("MAF", MAFS, 5))
+    )
+    for (features, hidden), title, makers, layers in cases:
+        contenders = {n: makers[n](features, layers, hidden) for n in names if n in makers}
+        x = torch.randn(128, features)
+        steps = {
+            n: training_step(c.model, lambda c=c, x=x: -c.log_prob(x).mean())
+            for n, c in contenders.items()
+        }
+        if compiled:
+            model = makers[OURS](features, layers, hidden).model
+            loss = torch.compile(lambda x, model=model: -model.log_prob(x).mean())
+            steps[COMPILED] = training_step(model, lambda loss=loss, x=x: loss(x))
+        repeat = 5 if features == 64 else 1
+        show(f"{title} {features}-d, training step", interleave(steps, rounds, repeat))
         for contender in contenders.values():
             contender.model.eval()
         with torch.no_grad():
             calls = {n: lambda c=c, x=x: c.log_prob(x) for n, c in contenders.items()}
-            show(f"{title} 64-d, log_prob", interleave(calls, rounds, 5))
+            show(f"{title} {features}-d, log_prob", interleave(calls, rounds, repeat))
             calls = {n: lambda c=c: c.sample(128) for n, c in contenders.items()}
-            few = rounds if title == "RealNVP" else max(3, rounds // 4)
-            show(f"{title} 64-d, 128 samples", interleave(calls, few, 2))
+            if title == "RealNVP" or features == 64:  # peers' MAF takes minutes at 784
+                show(f"{title} {features}-d, 128 samples", interleave(calls, rounds, 1))
 
 
 def plain_contests(rounds: int) -> None:
@@ -160,9 +164,9 @@ def plain_contests(rounds: int) -> None:
         ),
     }
     for title, ((ours, loss), *others) in contests.items():
-        calls = {OURS: step(ours, loss)}
+        calls = {OURS: training_step(ours, loss)}
         for other in others:
-            calls[PLAIN] = step(*other)
+            calls[PLAIN] = training_step(*other)
         few = rounds if others else max(3, rounds // 4)
         seconds = interleave(calls, few, 2)
         # The peak is measured beside each row: machines change their clock.
@@ -172,6 +176,34 @@ def plain_contests(rounds: int) -> None:
             title,
             seconds,
             f"  [{share:.0%} of the peak; kept for backward: {' / '.join(memory)} MiB]",
+        )
+
+
+def precision_contests(rounds: int) -> None:
+    """A training step in bf16 against float32, and what bf16 changes in a log-likelihood."""
+    binary = torch.randint(0, 2, (32, 1, 28, 28))
+    for layout in ("contiguous", "channels last"):
+        model = ar.GatedPixelCNN((1, 28, 28), 2, channels=32, n_layers=6)
+        if layout == "channels last":
+            model = model.to(memory_format=torch.channels_last)
+
+        def low(model: ar.GatedPixelCNN = model) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return ar.negative_log_likelihood(model, binary)
+
+        calls = {
+            OURS: training_step(model, low),
+            "float32": training_step(model, lambda m=model: ar.negative_log_likelihood(m, binary)),
+        }
+        seconds = interleave(calls, max(3, rounds // 4), 1)
+        with torch.no_grad():
+            exact = model.log_prob(binary)
+            with torch.autocast("cpu", torch.bfloat16):
+                error = (model.log_prob(binary) - exact).abs().max()
+        show(
+            f"gated PixelCNN 28×28, bf16, {layout}",
+            seconds,
+            f"  [log p is off by at most {error:.2f} of {-exact.mean():.0f} nats]",
         )
 
 
@@ -194,6 +226,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="also time our flows' training steps under torch.compile (minutes; needs a compiler)",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -203,8 +240,9 @@ def main() -> None:
         print(f"not compared, because they cannot be imported: {', '.join(missing)} (make bench)")
     print(f"float32 matrix products reach {peak() / 1e9:.0f} GFLOP/s on one thread")
     print(f"{'':40}{'ours, ms':>10}  peer/ours, median (quartiles)")
-    flow_contests(arguments.rounds)
+    flow_contests(arguments.rounds, arguments.compile)
     plain_contests(arguments.rounds)
+    precision_contests(arguments.rounds)
     sampling_contests()
 
 

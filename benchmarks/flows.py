@@ -13,13 +13,13 @@ round, and its median and quartiles are printed. Only ratios are worth comparing
 import argparse
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import interleave, ratios, training_step
 from course_lib.flow import MAF, MaskedAutoregressive, RealNVP
 
 OURS = "course_lib"
@@ -131,43 +131,13 @@ REALNVP = {
 MAFS = {OURS: course_maf, "zuko": zuko_maf, "nflows": nflows_maf}
 
 
-def training_step(contender: Contender, x: Tensor) -> Callable[[], None]:
-    """Return one optimizer step, with the same fused Adam for everyone."""
-    optimizer = torch.optim.Adam(contender.model.parameters(), lr=1e-4, fused=True)
-
-    def step() -> None:
-        loss = -contender.log_prob(x).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def interleave(
-    calls: dict[str, Callable[[], object]], rounds: int, repeat: int
-) -> dict[str, list[float]]:
-    """Seconds per call: `rounds` times, each contender in turn, `repeat` calls at a time."""
-    for call in calls.values():
-        call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            seconds[name].append((time.perf_counter() - start) / repeat)
-    return seconds
-
-
 def report(title: str, seconds: dict[str, list[float]]) -> None:
     """Print medians, and how many times longer each peer takes, with quartiles over the rounds."""
     print(f"\n{title}")
     for name, values in seconds.items():
         line = f"  {name:<11}{1e3 * statistics.median(values):10.3f} ms"
         if name != OURS:
-            ratios = [theirs / ours for theirs, ours in zip(values, seconds[OURS], strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4)
+            low, middle, high = ratios(seconds, name, OURS)
             line += f"{middle:9.2f} × ours  (quartiles {low:.2f} … {high:.2f})"
         print(line, flush=True)
 
@@ -179,7 +149,10 @@ def realnvp(rounds: int, peers: list[str]) -> None:
         sizes = {n: sum(p.numel() for p in c.model.parameters()) for n, c in contenders.items()}
         print(f"\nRealNVP, {features} dimensions, 8 couplings of {hidden}; parameters: {sizes}")
         x = torch.randn(128, features)
-        steps = {name: training_step(c, x) for name, c in contenders.items()}
+        steps = {
+            name: training_step(c.model, lambda c=c, x=x: -c.log_prob(x).mean())
+            for name, c in contenders.items()
+        }
         report("training step, batch of 128", interleave(steps, rounds, 10))
         for contender in contenders.values():
             contender.model.eval()

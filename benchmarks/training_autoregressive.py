@@ -6,14 +6,13 @@ Both sides take the same batch and fused Adam; they take turns in one process, o
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from statistics import median
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.common import interleave, training_step
 from course_lib import autoregressive as ar
 from course_lib.data import digits
 from course_lib.memory import keep_freed_memory
@@ -82,20 +81,6 @@ class PlainGatedPixelCNN(nn.Module):
         return F.cross_entropy(self.head(skip), x[:, 0].long(), reduction="sum") / len(x)
 
 
-def stepper(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], float]:
-    """One training step with fused Adam, as a function that returns its seconds."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
-
-    def step() -> float:
-        start = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-        optimizer.step()
-        return time.perf_counter() - start
-
-    return step
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -116,12 +101,12 @@ def main() -> None:
     }
     print(f"{'model':16}{'ours, ms':>10}{'plain, ms':>11}{'ours/plain':>12}")
     for name, (ours, plain) in pairs.items():
-        steps = (
-            stepper(ours, lambda ours=ours: ar.negative_log_likelihood(ours, x)),
-            stepper(plain, lambda plain=plain: plain(x)),
-        )
-        turns = [[step() for step in steps] for _ in range(arguments.steps)][3:]
-        times = [median(column) * 1e3 for column in zip(*turns, strict=True)]
+        calls = {
+            "ours": training_step(ours, lambda ours=ours: ar.negative_log_likelihood(ours, x)),
+            "plain": training_step(plain, lambda plain=plain: plain(x)),
+        }
+        seconds = interleave(calls, arguments.steps, 1)
+        times = [1e3 * median(values) for values in seconds.values()]
         print(f"{name:16}{times[0]:10.2f}{times[1]:11.2f}{times[0] / times[1]:12.2f}")
 
 

@@ -98,6 +98,58 @@ def made_masks(
     return [*masks, made_mask(layers[-1], outputs, strict=True)]
 
 
+# From this many weights on, products are taken in blocks: below, small operations cost more.
+LARGE = 100_000
+BLOCKS = 4
+
+
+def readable_blocks(mask: Tensor) -> list[tuple[int, int]]:
+    """Cut the rows of a mask into blocks, each of which reads only the first columns.
+
+    With sorted degrees a mask is a staircase, and a product with the whole matrix spends half of
+    its time on zeros. Four blocks already save three eighths of it.
+
+    Args:
+        mask: true where a weight may act, shape ``(O, I)``.
+
+    Returns:
+        For each block of rows its number of rows, and how many leading columns they may read.
+        One block for a small mask.
+    """
+    blocks = mask.bool().chunk(BLOCKS if mask.numel() >= LARGE else 1)
+    columns = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return [(len(block), int((columns * block.any(0)).max())) for block in blocks]
+
+
+def masked_linear(
+    x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None, blocks: list[tuple[int, int]]
+) -> Tensor:
+    """An affine map with a masked weight: x (mask ⊙ W)ᵀ + b.
+
+    Args:
+        x: shape ``(..., I)``.
+        weight: shape ``(O, I)``.
+        mask: 1 where a weight acts and 0 elsewhere, of the type of `weight`, shape ``(O, I)``.
+        bias: shape ``(O,)``, or None.
+        blocks: what `readable_blocks` says of the mask.
+
+    Returns:
+        Shape ``(..., O)``.
+    """
+    if len(blocks) == 1:
+        return F.linear(x, mask * weight, bias)
+    rows = [n_rows for n_rows, _ in blocks]
+    biases = [None] * len(rows) if bias is None else bias.split(rows)
+    # Each weight is masked just before it is used, while it is in the processor's cache.
+    parts = [
+        F.linear(x[..., :end], m[:, :end] * w[:, :end], b)
+        for (_, end), w, m, b in zip(
+            blocks, weight.split(rows), mask.split(rows), biases, strict=True
+        )
+    ]
+    return torch.cat(parts, -1)
+
+
 class MaskedLinear(nn.Linear):
     """An affine map whose weight is multiplied by a fixed mask whenever it is used.
 
@@ -119,6 +171,7 @@ class MaskedLinear(nn.Linear):
         out_features, in_features = mask.shape
         super().__init__(in_features, out_features, bias=bias)
         self.register_buffer("mask", mask.to(self.weight.dtype))
+        self.blocks = readable_blocks(mask)
 
     def masked_weight(self) -> Tensor:
         """Return the weight as it acts, shape ``(out_features, in_features)``."""
@@ -126,4 +179,4 @@ class MaskedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` of shape ``(..., in_features)`` to ``(..., out_features)``."""
-        return F.linear(x, self.masked_weight(), self.bias)
+        return masked_linear(x, self.weight, self.mask, self.bias, self.blocks)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
-from course_lib.masked import made_mask
+from course_lib.masked import made_mask, masked_linear, readable_blocks
 
 
 class FVSBN(Autoregressive):
@@ -38,6 +37,7 @@ class FVSBN(Autoregressive):
         n_parameters = self.law.n_parameters
         degrees = torch.arange(self.n_dims)
         mask = made_mask(degrees, degrees.repeat_interleave(n_parameters), strict=True)
+        self.blocks = readable_blocks(mask)
         mask = mask.to(torch.get_default_dtype())
         self.register_buffer("mask", mask, persistent=False)  # (D·P, D)
         self.weight = nn.Parameter(torch.randn_like(mask) * 0.01)
@@ -45,7 +45,8 @@ class FVSBN(Autoregressive):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, *event_shape, P)``, for grey levels `x`."""
-        parameters = F.linear(self.encode(x).flatten(1), self.mask * self.weight, self.bias)
+        h = self.encode(x).flatten(1)
+        parameters = masked_linear(h, self.weight, self.mask, self.bias, self.blocks)
         return parameters.view(len(x), *self.event_shape, self.law.n_parameters)
 
     def _cached(self, n: int, labels: Tensor | None) -> Steps:

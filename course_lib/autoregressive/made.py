@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
 from course_lib.inputs import require_positive_integer, require_widths
-from course_lib.masked import made_mask
+from course_lib.masked import made_mask, masked_linear, readable_blocks
 
 
 class MADE(Autoregressive):
@@ -78,10 +78,13 @@ class MADE(Autoregressive):
         # Hidden degrees spread evenly over 0 … D−2, in ascending order: units that become
         # computable together lie side by side, which the cached sampler lives on.
         self.hidden_degrees = [torch.arange(width) * max(1, D - 1) // width for width in hidden]
+        blocks = []
         for index in range(len(hidden) + 1):
             masks = torch.stack([self._mask(index, degrees) for degrees in self._input_degrees()])
+            blocks.append([readable_blocks(mask) for mask in masks])
             masks = masks.to(torch.get_default_dtype())
             self.register_buffer(f"mask_{index}", masks, persistent=False)
+        self.blocks = list(zip(*blocks, strict=True))  # of each ordering, of each layer
 
     def _input_degrees(self) -> Tensor:
         """Place of each dimension in each ordering, shape ``(R, D)``."""
@@ -103,10 +106,11 @@ class MADE(Autoregressive):
     def forward(self, x: Tensor, labels: Tensor | None = None, ordering: int = 0) -> Tensor:
         """Parameters of all conditionals in one ordering, shape ``(N, *event_shape, P)``."""
         h = self.encode(x).flatten(1)  # (N, D)
-        # Each weight is masked just before it is used, while it is in the processor's cache.
-        layers = zip(self.masked_weights(ordering), self.linears, strict=True)
-        for index, (weight, linear) in enumerate(layers):
-            h = F.linear(h, weight, linear.bias)
+        for index, (linear, blocks) in enumerate(
+            zip(self.linears, self.blocks[ordering], strict=True)
+        ):
+            mask = self.get_buffer(f"mask_{index}")[ordering]
+            h = masked_linear(h, linear.weight, mask, linear.bias, blocks)
             if index + 1 < len(self.linears):
                 h = self.dropout(F.relu(h))
         return h.view(len(x), *self.event_shape, self.law.n_parameters)

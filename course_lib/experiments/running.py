@@ -135,8 +135,9 @@ def build(name: str, data: Dataset, recipe: Recipe) -> nn.Module:
 
 def _loss(recipe: Recipe) -> Callable:
     if recipe.family == "vae":
-        k = recipe.iwae_samples
-        return vae.NegativeELBO() if k == 1 else vae.NegativeIWAEBound(k)
+        if recipe.iwae_samples > 1:
+            return vae.NegativeIWAEBound(recipe.iwae_samples)
+        return vae.NegativeELBO(warm_up=recipe.warm_up)
     if recipe.family == "autoregressive":
         return autoregressive.negative_log_likelihood
     return _negative_dequantization_bound

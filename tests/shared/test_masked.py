@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.masked import MaskedLinear, made_masks, spread_degrees
+from course_lib.masked import (
+    MaskedLinear,
+    made_masks,
+    masked_linear,
+    readable_blocks,
+    spread_degrees,
+)
 
 
 def reach(masks):
@@ -53,6 +59,35 @@ def test_a_masked_layer_ignores_what_is_masked_and_trains_the_rest():
     torch.testing.assert_close(layer(x), expected)
     layer(x).square().sum().backward()
     assert torch.equal(layer.weight.grad != 0, mask)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (400, 300), (301, 401)])
+@pytest.mark.parametrize("kind", ["staircase", "any", "nothing"])
+def test_products_in_blocks_are_those_with_the_whole_masked_matrix(shape, kind, float64):
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(shape, generator=generator) < 0.3
+    if kind == "staircase":
+        degrees = [torch.arange(n) * 50 // n for n in shape]
+        mask = degrees[0][:, None] > degrees[1][None, :]  # its first rows read nothing
+    elif kind == "nothing":
+        mask = torch.zeros(shape, dtype=torch.bool)
+    blocks = readable_blocks(mask)
+    assert sum(rows for rows, _ in blocks) == len(mask)
+    if kind == "staircase" and mask.numel() >= 100_000:
+        share = sum(rows * end for rows, end in blocks) / mask.numel()
+        assert 0.5 < share < 0.66  # of the work of a whole product
+    weight, bias, x = (
+        torch.randn(size, generator=generator, requires_grad=True)
+        for size in (shape, shape[:1], (2, 3, shape[1]))
+    )
+    results = []
+    for y in (
+        masked_linear(x, weight, mask.double(), bias, blocks),
+        nn.functional.linear(x, mask * weight, bias),
+    ):
+        results.append((y, *torch.autograd.grad(y.sin().sum(), (x, weight, bias))))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.parametrize(
