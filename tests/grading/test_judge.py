@@ -118,6 +118,17 @@ def test_points_are_those_of_the_question_and_the_rest_waits_for_a_person(boxes)
     assert (verdicts["target"].points, verdicts["target"].comment) == (0, "not answered")
 
 
+def not_yet(*_):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("placeholder", [None, ..., not_yet, lambda x, w: None])
+def test_a_placeholder_is_unanswered_and_no_mistake(boxes, placeholder):
+    record, verdicts = graded(target=placeholder)
+    assert (verdicts["target"].points, verdicts["target"].comment) == (0, "not answered")
+    assert record.points == 2
+
+
 @pytest.mark.parametrize("share", ["no hidden case", "half of the hidden cases"])
 def test_the_public_results_alone_earn_nothing(boxes, share):
     def otherwise(x, w):
