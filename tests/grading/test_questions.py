@@ -108,6 +108,28 @@ def test_what_is_released_is_what_the_sources_give(assignment):
     assert "SOLUTION" not in nbformat.writes(solution_version(master))
 
 
+def test_every_solution_of_a_cell_becomes_a_placeholder():
+    source = """a = 1
+### BEGIN SOLUTION
+a = 2
+### END SOLUTION
+def f(x):
+    ### BEGIN SOLUTION
+    return a * x
+    ### END SOLUTION"""
+    marks = {"nbgrader": {"solution": True, "grade": False, "grade_id": "f"}}
+    master = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source, metadata=marks), nbformat.v4.new_code_cell(source)]
+    )
+    (asked, shown), (solved, _) = student_version(master).cells, solution_version(master).cells
+    stub = "# YOUR CODE HERE\nraise NotImplementedError()"
+    indented = "    " + stub.replace("\n", "\n    ")
+    assert asked.source == f"a = 1\n{stub}\ndef f(x):\n{indented}"
+    assert shown.source == source
+    assert "raises-exception" in asked.metadata["tags"]
+    assert solved.source == "a = 1\na = 2\ndef f(x):\n    return a * x"
+
+
 @pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
 def test_the_master_is_stored_clean_with_the_common_setup(assignment):
     master = nbformat.read(assignment.master, as_version=4)
