@@ -143,8 +143,14 @@ def intensities(x: Tensor, levels: int) -> Tensor:
 
     Returns:
         Intensities in the default floating-point type, same shape.
+
+    Raises:
+        TypeError: `x` is not of an integer type.
+        ValueError: `x` has levels outside 0 … K−1, or K is below 2.
     """
     require_levels(x, levels)
+    if levels < 2:
+        raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
     return x.to(torch.get_default_dtype()) / (levels - 1)
 
 

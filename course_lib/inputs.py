@@ -4,29 +4,44 @@ Every message says what was given, what was expected and how to fix it. Nothing 
 `assert`: asserts vanish under ``python -O`` and say nothing to the person who reads them.
 """
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def require_batch(x: Tensor, event_shape: Sequence[int], name: str = "x") -> None:
+def require_batch(
+    x: Tensor, event_shape: Sequence[int], name: str = "x", *, model: nn.Module | None = None
+) -> None:
     """Require a non-empty floating-point batch of shape ``(N, *event_shape)``, free of NaN.
 
     Args:
         x: what was given.
         event_shape: the shape of one example.
         name: what to call `x` in the message.
+        model: whose parameters must have the type of `x`; not asked if None, or under autocast.
 
     Raises:
-        TypeError: `x` is no tensor, or not of a floating-point type.
+        TypeError: `x` is no tensor, not of a floating-point type, or of another than `model`.
         ValueError: the shape is another one, the batch is empty, or it holds NaN or infinity.
     """
     require_tensor(x, name)
     if not x.is_floating_point():
         raise TypeError(
             f"{name} has dtype {x.dtype}; a floating-point tensor is expected. Convert grey levels "
-            f"with course_lib.data.intensities(x, levels), or call {name}.float()."
+            f"with course_lib.data.intensities(x, levels), or call .float() on it."
+        )
+    parameter = None if model is None else next(model.parameters(), None)
+    if (
+        parameter is not None
+        and parameter.dtype != x.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    ):
+        raise TypeError(
+            f"{name} has dtype {x.dtype} and the model's parameters {parameter.dtype}; the same is "
+            f"expected. Call .to({parameter.dtype}) on {name}, or .to({x.dtype}) on the model."
         )
     require_shape(x, event_shape, name)
     # A finite sum has finite terms, and is much cheaper to look at; a sum may overflow, though.
@@ -59,7 +74,7 @@ def require_shape(x: Tensor, event_shape: Sequence[int], name: str = "x") -> Non
     if x.dim() != 1 + len(event_shape) or tuple(x.shape[1:]) != event_shape:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}; {expected} is expected. "
-            f"Reshape the data, or build the model with event_shape={tuple(x.shape[1:])}."
+            f"Reshape it, or build the model for examples of shape {tuple(x.shape[1:])}."
         )
     if x.shape[0] == 0:
         raise ValueError(
@@ -86,8 +101,9 @@ def require_levels(x: Tensor, levels: int, name: str = "x") -> None:
 
     Raises:
         TypeError: the tensor is not of an integer type.
-        ValueError: a value lies outside 0 … levels−1.
+        ValueError: `levels` is below 1, or a value lies outside 0 … levels−1.
     """
+    require_positive_integer(levels, "levels")
     require_tensor(x, name)
     if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         raise TypeError(
@@ -115,3 +131,55 @@ def require_positive_integer(value: int, name: str) -> None:
         raise TypeError(f"{name} is {value!r}; an integer of at least 1 is expected.")
     if value < 1:
         raise ValueError(f"{name} is {value}; an integer of at least 1 is expected.")
+
+
+def require_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
+    """Require the shape of one example, a sequence of positive sizes, and return it as a tuple.
+
+    Raises:
+        TypeError: it is no sequence, or an entry is no integer.
+        ValueError: it is empty, or an entry is below 1.
+    """
+    if not isinstance(event_shape, Sequence) or isinstance(event_shape, str):
+        raise TypeError(
+            f"event_shape is {event_shape!r}; a sequence of sizes is expected, such as (1, 8, 8) for "
+            f"grey images, or (64,) for vectors."
+        )
+    if not event_shape:
+        raise ValueError("event_shape is empty; the shape of one example is expected.")
+    for size in event_shape:
+        require_positive_integer(size, "an entry of event_shape")
+    return tuple(event_shape)
+
+
+def require_widths(hidden: Sequence[int], name: str = "hidden") -> None:
+    """Require the widths of hidden layers, a sequence of positive integers that may be empty.
+
+    Raises:
+        TypeError: it is no sequence, or an entry is no integer.
+        ValueError: an entry is below 1.
+    """
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str):
+        raise TypeError(
+            f"{name} is {hidden!r}; a sequence of widths is expected, such as (500,) for one layer."
+        )
+    for width in hidden:
+        require_positive_integer(width, f"an entry of {name}")
+
+
+def require_writable(folder: Path, name: str) -> None:
+    """Require that files can be written to `folder`, which is made if need be.
+
+    Raises:
+        ValueError: it cannot be made, or not be written to; `name` says what was to lie there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ValueError(
+            f"{name} cannot be written to {folder} ({reason}); a folder with the permission to "
+            f"write is expected. Name another one."
+        )

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from course_lib.inputs import require_widths
+
 
 def mlp(
     in_features: int,
@@ -25,7 +27,12 @@ def mlp(
 
     Returns:
         A module from ``(..., in_features)`` to ``(..., out_features)``.
+
+    Raises:
+        TypeError: `hidden` is no sequence of integers.
+        ValueError: a width is below 1.
     """
+    require_widths(hidden)
     widths = [in_features, *hidden]
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):

@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.inputs import require_positive_integer, require_tensor, require_writable
 from course_lib.memory import keep_freed_memory
 from course_lib.progress import progress_bar
 
@@ -167,18 +167,33 @@ def fit(
         The recorded history.
 
     Raises:
-        ValueError: an argument is out of range, the data do not fit one another, or players
-            share a name or a parameter.
-        TrainingError: a term of the loss became NaN or infinite; or, with several processes, one
-            of them failed. The message names the checkpoint from which the same call goes on.
+        TypeError: the data are no tensors, or the loss or `schedule` no function; or the loss
+            returned something else than 0-d tensors.
+        ValueError: an argument is out of range, the data do not fit one another, players share a
+            name or a parameter, or `checkpoint` cannot be written.
+        TrainingError: a term of the loss became NaN or infinite; `checkpoint` holds another run;
+            or, with several processes, one of them failed. The message names the checkpoint from
+            which the same call goes on.
     """
     for name, value in (("steps", steps), ("batch_size", batch_size)):
         require_positive_integer(value, name)
     require_positive_integer(checkpoint_every, "checkpoint_every")
+    if evaluate_every is not None:
+        require_positive_integer(evaluate_every, "evaluate_every")
     if not learning_rate > 0:
         raise ValueError(f"learning_rate is {learning_rate}; a positive number is expected.")
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"ema is {ema}; a decay between 0 and 1 is expected, such as 0.999.")
+    if gradient_clip is not None and not gradient_clip > 0:
+        raise ValueError(f"gradient_clip is {gradient_clip}; a positive norm is expected, or None.")
+    if schedule is not None and not callable(schedule):
+        raise TypeError(
+            f"schedule is {schedule!r}; a function of the progress is expected, such as "
+            f"course_lib.training.cosine_decay."
+        )
+    if checkpoint is not None:
+        # Now, and not when the first checkpoint is due: till then all would be lost.
+        require_writable(Path(checkpoint).parent, f"the checkpoint {Path(checkpoint).name}")
     n_train = _count(train, "train")
     players = _players(model, loss)
     if validation is not None:
@@ -211,7 +226,17 @@ def fit(
             f"batch_size is {batch_size} for {fabric.world_size} processes; a multiple of the "
             f"number of processes is expected, so that every process has an equal share."
         )
-    state = _State(fabric, model, players, steps, learning_rate, schedule, optimizer, ema, compile)
+    # Plain numbers, since a checkpoint is read as data and not as code.
+    settings = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": float(learning_rate),
+        "ema": None if ema is None else float(ema),
+        "seed": seed,
+        "training examples": n_train,
+        "players": [player.name for player in players],
+    }
+    state = _State(fabric, model, players, settings, schedule, optimizer, compile)
     train = _to_device(train, fabric.device)
     validation = None if validation is None else _to_device(validation, fabric.device)
     evaluate_every = evaluate_every or max(1, steps // 20)
@@ -276,6 +301,11 @@ def linear_decay(progress: float) -> float:
 
 def _players(model: nn.Module, loss: Loss | Sequence[Player]) -> tuple[Player, ...]:
     """One loss is a game of one nameless player; several must not share names or parameters."""
+    if isinstance(loss, type) or not isinstance(loss, Sequence | Callable):
+        raise TypeError(
+            f"loss is {loss!r}; a function of model, batch and progress is expected, or a sequence "
+            f"of players. A class of losses is called first, as in NegativeELBO()."
+        )
     if not isinstance(loss, Sequence):
         return (Player("", loss, nn.Module.parameters),)
     owners: dict[nn.Parameter, str] = {}
@@ -321,7 +351,17 @@ class _Objective(nn.Module):
 
     def forward(self, batch: Batch, progress: Tensor, turn: int = 0) -> Terms:
         terms = self.losses[turn](self.model, batch, progress)
-        return terms if isinstance(terms, dict) else {"loss": terms}
+        terms = terms if isinstance(terms, dict) else {"loss": terms}
+        for name, value in {"loss": None, **terms}.items():
+            if not isinstance(value, Tensor) or value.dim():
+                given = (
+                    f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+                )
+                raise TypeError(
+                    f"the loss returned a term {name!r} that is {given}; a tensor of shape () is "
+                    f"expected. Take the mean over the batch, and name what is minimized 'loss'."
+                )
+        return terms
 
 
 class _Order:
@@ -348,18 +388,17 @@ class _State:
         fabric: Fabric,
         model: nn.Module,
         players: tuple[Player, ...],
-        steps: int,
-        learning_rate: float,
+        settings: dict[str, object],
         schedule: Callable[[float], float] | None,
         optimizer: Callable[..., torch.optim.Optimizer] | None,
-        ema: float | None,
         compile: bool,
     ) -> None:
-        self.fabric, self.model, self.steps = fabric, model, steps
+        self.fabric, self.model, self.settings = fabric, model, settings
+        self.steps, ema = settings["steps"], settings["ema"]
         self.players, self.schedule = players, schedule
         # The players' turns of one step: each player as often as it has updates.
         self.turns = [turn for turn, p in enumerate(players) for _ in range(p.updates)]
-        self.learning_rates = [player.learning_rate or learning_rate for player in players]
+        self.learning_rates = [p.learning_rate or settings["learning_rate"] for p in players]
         objective = _Objective(model, players)
         default = optimizer or (
             lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, fused=True)
@@ -396,6 +435,11 @@ class _State:
         self.model.train()
         terms = self.objective(batch, torch.tensor(done, device=self.fabric.device), turn)
         self._require_finite({player.record_name(n): v for n, v in terms.items()}, "training")
+        if not terms["loss"].requires_grad:
+            raise TrainingError(
+                f"At step {self.step} the loss has no gradient: it depends on no parameter that is "
+                f"trained. Compute it from the model's outputs, without no_grad, detach or item."
+            )
         # This also drops what the other players' losses have sent to these parameters.
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
@@ -500,7 +544,7 @@ class _State:
             return
         content = {
             "step": self.step,
-            "steps": self.steps,
+            "settings": self.settings,
             "seconds": self.seconds + time.perf_counter() - self.started,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -520,13 +564,18 @@ class _State:
         os.replace(partial, path)
 
     def load(self, path: Path, order: _Order, noise: torch.Generator) -> None:
+        left = "It was left as it is; pass another path, or move it away to start afresh."
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
+            settings = content["settings"]
+        except Exception as error:  # a file may hold anything
+            reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+            raise TrainingError(f"{path} is not a checkpoint of fit ({reason}). {left}") from error
+        try:
             self.model.load_state_dict(content["model"])
-        except Exception as error:
+        except RuntimeError as error:
             raise TrainingError(
-                f"{path} is not a checkpoint of this model ({error}). It was left as it is; pass "
-                f"another path, or move it away to start afresh."
+                f"{path} is not a checkpoint of this model ({error}). {left}"
             ) from error
         if len(content["noises"]) != self.fabric.world_size:
             raise TrainingError(
@@ -534,11 +583,15 @@ class _State:
                 f"{self.fabric.world_size}; each has noise of its own, so the run would not go on "
                 f"as it was. Start as many processes, or pass another path."
             )
-        if content["steps"] != self.steps:
+        other = [name for name, value in self.settings.items() if settings.get(name) != value]
+        if other:
+            its, here = (
+                ", ".join(f"{name} = {which.get(name)}" for name in other)
+                for which in (settings, self.settings)
+            )
             raise TrainingError(
-                f"{path} was written by a run of {content['steps']} steps and this one has "
-                f"{self.steps}; schedules would not agree. Pass steps={content['steps']}, or "
-                f"another path."
+                f"{path} was written by a run with {its}, and this one has {here}; it would not go "
+                f"on as it was. Pass the same, or another path."
             )
         for optimizer, kept in zip(self.optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
@@ -660,6 +713,11 @@ class _Swap:
 
 def _count(data: Batch, name: str) -> int:
     """Number of examples; all tensors of a tuple must agree on it."""
+    if not isinstance(data, Tensor | tuple):
+        raise TypeError(
+            f"{name} is a {type(data).__name__}; a tensor or a tuple of tensors is expected. "
+            f"Convert arrays with torch.as_tensor; of a data set pass a split, such as data.train."
+        )
     tensors = data if isinstance(data, tuple) else (data,)
     for tensor in tensors:
         require_tensor(tensor, name)

@@ -5,11 +5,14 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from course_lib.data import digits
 from course_lib.training import History, TrainingError, cosine_decay, fit, linear_decay
+from course_lib.vae import NegativeELBO
 
 GENERATOR = torch.Generator().manual_seed(7)
 X = torch.randn(200, 3, generator=GENERATOR)
@@ -161,10 +164,80 @@ def test_a_checkpoint_of_something_else_is_refused_and_left(tmp_path):
         run(linear(), checkpoint=path)
     assert path.read_bytes() == b"not a checkpoint"
     run(linear(), checkpoint=tmp_path / "other.pt", steps=10)
-    with pytest.raises(TrainingError, match="10 steps"):
-        run(linear(), checkpoint=tmp_path / "other.pt", steps=20)
     with pytest.raises(TrainingError, match="not a checkpoint of this model"):
         run(dropout_network(), checkpoint=tmp_path / "other.pt", steps=10)
+    with pytest.raises(TrainingError, match="not a checkpoint of fit"):
+        run(linear(), checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 20}, "with steps = 10, and this one has steps = 20; it would not go on"),
+        ({"batch_size": 16}, "with batch_size = 32, and this one has batch_size = 16"),
+        ({"learning_rate": 1e-3}, "learning_rate = 0.01, and this one has learning_rate = 0.001"),
+        ({"ema": 0.9}, "with ema = None, and this one has ema = 0.9"),
+        ({"seed": 1, "steps": 9}, "steps = 10, seed = 0, and this one has steps = 9, seed = 1"),
+    ],
+)
+def test_a_run_of_other_settings_does_not_go_on_from_a_checkpoint(tmp_path, change, message):
+    path = tmp_path / "checkpoint.pt"
+    run(linear(), checkpoint=path, steps=10)
+    before = path.read_bytes()
+    with pytest.raises(TrainingError, match=message):
+        run(linear(), checkpoint=path, **({"steps": 10} | change))
+    with pytest.raises(TrainingError, match="training examples = "):
+        fit(
+            linear(), squared_error, (X[:40], Y[:40]), checkpoint=path,
+            steps=10, batch_size=32, learning_rate=1e-2, progress=False,
+        )  # fmt: skip
+    assert path.read_bytes() == before
+
+
+def test_numbers_of_numpy_do_not_spoil_a_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    for _ in range(2):
+        run(linear(), checkpoint=path, steps=3, learning_rate=np.float64(1e-2))
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_before_training(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=r"the checkpoint a\.pt cannot be written to .*file"):
+            run(linear(), checkpoint=folder / "a.pt", callback=lambda *_: pytest.fail("trained"))
+
+
+LOSSES = {
+    "a class": (NegativeELBO, TypeError, r"NegativeELBO\(\)"),
+    "a number": (5.0, TypeError, "a function of model, batch and progress"),
+    "nothing": (lambda *_: None, TypeError, "'loss' that is None"),
+    "a vector": (
+        lambda model, batch, _: (model(batch[0]) - batch[1]).square().flatten(),
+        TypeError,
+        r"'loss' that is of shape \(32,\); a tensor of shape \(\) is expected. Take the mean",
+    ),
+    "no term to minimize": (
+        lambda model, batch, _: {"error": model(batch[0]).mean()},
+        TypeError,
+        "name what is minimized 'loss'",
+    ),
+    "a plain number among the terms": (
+        lambda model, batch, _: {"loss": model(batch[0]).mean(), "error": 1.0},
+        TypeError,
+        "'error' that is 1.0",
+    ),
+    "a loss without a gradient": (
+        lambda model, batch, _: model(batch[0]).mean().detach(),
+        TrainingError,
+        "At step 0 the loss has no gradient",
+    ),
+}
+
+
+@pytest.mark.parametrize(("loss", "error", "message"), LOSSES.values(), ids=LOSSES)
+def test_what_is_no_loss_is_named(loss, error, message):
+    with pytest.raises(error, match=message):
+        fit(linear(), loss, DATA, steps=1, batch_size=32, progress=False)
 
 
 def test_the_best_validation_weights_are_kept():
@@ -296,6 +369,8 @@ def test_double_precision_is_double_throughout():
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"ema": 1.0}, "ema is 1"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"evaluate_every": 0}, "evaluate_every is 0"),
+        ({"gradient_clip": -1.0}, "gradient_clip is -1"),
         ({"validation": (X, Y[:3])}, "validation"),
     ],
 )
@@ -307,5 +382,9 @@ def test_bad_settings_are_named(settings, message):
 def test_empty_and_odd_data_are_named():
     with pytest.raises(ValueError, match="train holds tensors of"):
         fit(linear(), squared_error, (X[:0], Y[:0]), steps=1, batch_size=2)
-    with pytest.raises(TypeError, match="list"):
+    with pytest.raises(TypeError, match="train is a list; a tensor or a tuple of tensors"):
         fit(linear(), squared_error, [[1.0]], steps=1, batch_size=2)
+    with pytest.raises(TypeError, match=r"train is a Dataset; .* such as data\.train"):
+        fit(linear(), squared_error, digits(), steps=1, batch_size=2)
+    with pytest.raises(TypeError, match="schedule is 'cosine'; a function of the progress"):
+        run(linear(), schedule="cosine")

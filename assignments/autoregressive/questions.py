@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import normal, uniform
+from course_lib.assignment.draws import integer, normal, uniform
 
 TITLE = "Autoregressive models"
 
@@ -354,7 +354,7 @@ def colours_everywhere(mask, c, reading, read):
 def draw_colours(g: torch.Generator) -> tuple[int, Tensor, Tensor]:
     # Every colour on both sides, so that each comparison meets a tie.
     read = torch.cat([torch.arange(3), torch.randint(3, (1,), generator=g)])
-    size = 3 + 2 * int(torch.randint(2, (), generator=g))
+    size = 3 + 2 * integer(g, 0, 2)
     return size, torch.randperm(3, generator=g), read[torch.randperm(4, generator=g)]
 
 
@@ -547,7 +547,7 @@ def logistic_density(x, logits, mean, log_scale, levels):
 
 
 def draw_mixture(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    levels = int(torch.randint(5, 9, (), generator=g))
+    levels = integer(g, 5, 9)
     # Both edges and the inside, in every image.
     inner = torch.randint(1, levels - 1, (3, 2), generator=g)
     x = torch.cat([torch.zeros(3, 1), torch.full((3, 1), levels - 1), inner], 1).long()

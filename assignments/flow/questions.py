@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import normal, uniform
+from course_lib.assignment.draws import integer, normal, number, uniform
 
 TITLE = "Normalizing flows"
 LOG_2PI = math.log(2 * math.pi)
@@ -629,8 +629,8 @@ def dequantized_bits_in_bits(log_p, log_q, levels, dimensions):
 
 
 def draw_noise(g: torch.Generator) -> tuple[Tensor, Tensor, int, int]:
-    levels = int(torch.randint(4, 33, (), generator=g))
-    dimensions = int(torch.randint(6, 20, (), generator=g))
+    levels = integer(g, 4, 33)
+    dimensions = integer(g, 6, 20)
     return 20 + 2 * normal(g, 6, 4), 3 + normal(g, 6, 4), levels, dimensions
 
 
@@ -718,7 +718,7 @@ def logit_inverse_by_forward(logits, alpha):
 
 
 def draw_logits(g: torch.Generator) -> tuple[Tensor, float]:
-    alpha = round(uniform(g, 0.03, 0.12).item(), 3)
+    alpha = number(g, 0.03, 0.12)
     return uniform(g, 0.4, 2, 4, 3), alpha
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import normal, uniform
+from course_lib.assignment.draws import normal, number, uniform
 
 TITLE = "Generative adversarial networks"
 
@@ -96,9 +96,9 @@ def smoothed_by_softmax(log_p, log_q, real_label, fake_label):
 
 def draw_log_densities(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
     log_p = uniform(g, -126, -112, 5)
-    labels = uniform(g, 0.8, 0.9, 1), uniform(g, 0.25, 0.35, 1)
+    labels = number(g, 0.8, 0.9), number(g, 0.25, 0.35)
     # Every example somewhere between: the labels matter at each.
-    return log_p, log_p + uniform(g, 0.5, 1.5, 5), *(round(a.item(), 3) for a in labels)
+    return log_p, log_p + uniform(g, 0.5, 1.5, 5), *labels
 
 
 SMOOTHED = Question(
@@ -261,7 +261,7 @@ def generator_gradient_by_tanh(logits, mix):
 
 def draw_fake_logits(g: torch.Generator) -> tuple[Tensor, float]:
     logits = torch.cat([-uniform(g, 1, 4, 3), uniform(g, 0.3, 1.5, 2), -uniform(g, 100, 120, 1)])
-    return logits, round(uniform(g, 0.6, 0.8, 1).item(), 3)
+    return logits, number(g, 0.6, 0.8)
 
 
 GENERATOR_GRADIENT = Question(
@@ -339,8 +339,7 @@ def discriminator_loss_by_loop(real_logits, fake_logits, real_label, fake_label)
 def draw_logits(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
     real = torch.cat([uniform(g, 0.5, 3, 4), uniform(g, 120, 150, 1)])
     fake = torch.cat([-uniform(g, 0.5, 3, 2), -uniform(g, 120, 150, 1)])
-    labels = uniform(g, 0.85, 0.95, 1), uniform(g, 0.15, 0.25, 1)
-    return real, fake, *(round(a.item(), 3) for a in labels)
+    return real, fake, number(g, 0.85, 0.95), number(g, 0.15, 0.25)
 
 
 LOSS = Question(
@@ -462,7 +461,7 @@ def draw_penalty(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, fl
         torch.cat([fake, fake, -last]),
         torch.cat([u, 1 - u, torch.full((1,), 0.5, dtype=u.dtype)]),
         normal(g, 8, 3),
-        round(uniform(g, 0.5, 0.8, 1).item(), 3),
+        number(g, 0.5, 0.8),
     )
 
 
@@ -609,8 +608,8 @@ def draw_rounds(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
     return (
         real,
         fake,
-        round(uniform(g, 0.4, 0.6, 1).item(), 3),
-        round(uniform(g, 0.5, 0.7, 1).item(), 3),
+        number(g, 0.4, 0.6),
+        number(g, 0.5, 0.7),
     )
 
 
@@ -697,8 +696,8 @@ def draw_both(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float
         normal(g, 4, 1, 3, 2),
         uniform(g, -1.8, -0.3, 3),
         1.5 * normal(g, 3, 1, 3, 2),
-        round(uniform(g, 0.5, 0.9, 1).item(), 3),
-        round(uniform(g, 1.5, 2.5, 1).item(), 3),
+        number(g, 0.5, 0.9),
+        number(g, 1.5, 2.5),
     )
 
 
@@ -914,8 +913,7 @@ def step_radii_by_iteration(slope, gamma, step):
 
 
 def draw_dirac(g: torch.Generator) -> tuple[float, float, float]:
-    draws = uniform(g, 0.6, 0.9, 1), uniform(g, 0.3, 0.6, 1), uniform(g, 0.2, 0.4, 1)
-    return tuple(round(x.item(), 3) for x in draws)
+    return number(g, 0.6, 0.9), number(g, 0.3, 0.6), number(g, 0.2, 0.4)
 
 
 DIRAC = Question(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import normal, uniform
+from course_lib.assignment.draws import normal, number, uniform
 
 TITLE = "Variational autoencoders"
 
@@ -326,7 +326,7 @@ def renyi_bound(log_w, alpha):
 
 def draw_weights(g: torch.Generator) -> tuple[Tensor, float]:
     log_w = -80 + 3 * normal(g, 6, 4)
-    return log_w, round(uniform(g, 0.15, 0.4).item(), 3)
+    return log_w, number(g, 0.15, 0.4)
 
 
 RENYI = Question(

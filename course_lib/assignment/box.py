@@ -209,28 +209,36 @@ def start(
     stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen:
     """Start a box that runs ``python``; `slot` numbers boxes that run side by side."""
-    options = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": stderr,
-        "start_new_session": True,
-        "cwd": room.folder,
-    }
-    if room.sandbox == "none":
-        environment = _environment(room.folder)
-        arguments = [*_limited(limits), *python]
-        return subprocess.Popen(arguments, env=environment, pass_fds=pass_fds, **options)
-    calls = program()
-    if calls is None:
+    with _filter_of_calls(room) as descriptor:
+        if room.sandbox == "none":
+            arguments, environment = [*_limited(limits), *python], _environment(room.folder)
+        else:
+            arguments = command(room, limits, slot, *python, filter_descriptor=descriptor)
+            environment = {}
         return subprocess.Popen(
-            command(room, limits, slot, *python), env={}, pass_fds=pass_fds, **options
+            arguments,
+            env=environment,
+            pass_fds=pass_fds if descriptor is None else (*pass_fds, descriptor),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+            cwd=room.folder,
         )
+
+
+@contextlib.contextmanager
+def _filter_of_calls(room: Room) -> Iterator[int | None]:
+    """A descriptor from which bubblewrap reads the filter of system calls; None without one."""
+    calls = program() if room.sandbox == "bubblewrap" else None
+    if calls is None:
+        yield None
+        return
     read, write = os.pipe()
     try:
         os.write(write, calls)  # far below what a pipe holds
         os.close(write)
-        arguments = command(room, limits, slot, *python, filter_descriptor=read)
-        return subprocess.Popen(arguments, env={}, pass_fds=(*pass_fds, read), **options)
+        yield read
     finally:
         os.close(read)
 

@@ -165,8 +165,9 @@ def _executor(
     if dask is not None:
         from distributed import Client
 
+        # A worker's current folder is another one.
+        root = assignment.folder.absolute().parents[1]
         with Client(dask, set_as_default=False) as client:
-            root = assignment.folder.parents[1]
             yield client.get_executor(pure=False), _GradeAlone(assignment.name, root, sandbox)
         return
     with room(sandbox) as shared, ThreadPoolExecutor(jobs) as pool:

@@ -12,3 +12,13 @@ def uniform(generator: torch.Generator, low: float, high: float, *shape: int) ->
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Standard normal values, in the given shape."""
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def number(generator: torch.Generator, low: float, high: float) -> float:
+    """A plain number between `low` and `high`, of three decimals: short in a student's notebook."""
+    return round(uniform(generator, low, high).item(), 3)
+
+
+def integer(generator: torch.Generator, low: int, high: int) -> int:
+    """A plain integer from `low` to `high` − 1."""
+    return int(torch.randint(low, high, (), generator=generator))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from course_lib.autoregressive.laws import Law, default_law
 from course_lib.inputs import (
+    require_event_shape,
     require_levels,
     require_positive_integer,
     require_shape,
@@ -53,10 +54,7 @@ class Autoregressive(nn.Module):
         n_classes: int | None = None,
     ) -> None:
         super().__init__()
-        if not event_shape:
-            raise ValueError("event_shape is empty; the shape of one example is expected.")
-        for size in event_shape:
-            require_positive_integer(size, "an entry of event_shape")
+        self.event_shape = require_event_shape(event_shape)
         require_positive_integer(levels, "levels")
         if levels < 2:
             raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
@@ -68,7 +66,6 @@ class Autoregressive(nn.Module):
             )
         if n_classes is not None:
             require_positive_integer(n_classes, "n_classes")
-        self.event_shape = tuple(event_shape)
         self.levels = levels
         self.law = law
         self.n_classes = n_classes

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_positive_integer, require_widths
 from course_lib.masked import made_mask, masked_linear, readable_blocks
 
 
@@ -61,12 +61,11 @@ class MADE(Autoregressive):
         law: Law | None = None,
     ) -> None:
         super().__init__(event_shape, levels, law)
+        require_widths(hidden)
         if not hidden:
             raise ValueError(
                 "hidden is empty; at least one hidden layer is expected, or use FVSBN."
             )
-        for width in hidden:
-            require_positive_integer(width, "an entry of hidden")
         require_positive_integer(n_orderings, "n_orderings")
         D, P = self.n_dims, self.law.n_parameters
         generator = torch.Generator().manual_seed(seed)

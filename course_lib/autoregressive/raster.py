@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.masks import pixelcnn_mask
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_event_shape, require_positive_integer
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -42,6 +42,7 @@ class MaskedConv2d(nn.Conv2d):
         n_gates: int = 1,
         rows_above: int | None = None,
     ) -> None:
+        require_positive_integer(out_channels, "the number of channels")
         self.radius = kernel_size // 2
         self.rows_above = self.radius if rows_above is None else rows_above
         super().__init__(in_channels, out_channels, (self.rows_above + 1, kernel_size))
@@ -208,7 +209,7 @@ class RasterModel(Autoregressive):
         law: Law | None = None,
         n_classes: int | None = None,
     ) -> None:
-        if len(event_shape) != 3:
+        if len(require_event_shape(event_shape)) != 3:
             raise ValueError(
                 f"event_shape is {tuple(event_shape)}; (C, H, W) is expected. For a grey image "
                 f"write (1, H, W)."

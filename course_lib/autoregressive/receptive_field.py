@@ -24,7 +24,16 @@ def seen_by(
 
     Returns:
         Boolean, of the model's `event_shape`: True where the prediction depends on the input.
+
+    Raises:
+        ValueError: the model has no such dimension.
     """
+    sizes = model.event_shape
+    if len(at) != len(sizes) or not all(0 <= i < size for i, size in zip(at, sizes, strict=True)):
+        raise ValueError(
+            f"at is {tuple(at)}; the index of one dimension of an example of shape {sizes} is "
+            f"expected, each entry from 0."
+        )
     generator = torch.Generator().manual_seed(seed)
     parameter = next(model.parameters())
     x = torch.randn(n_points, *model.event_shape, generator=generator).to(parameter)

@@ -54,6 +54,7 @@ class WaveNet(Autoregressive):
             raise ValueError(
                 f"event_shape is {self.event_shape}; (T,), the length of a signal, is expected."
             )
+        require_positive_integer(channels, "channels")
         require_positive_integer(kernel_size, "kernel_size")
         length = self.n_dims
         if dilations is None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import course_lib
+from course_lib.command_line.options import positive
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -30,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--jobs",
-        type=_positive(int),
+        type=positive(int),
         default=os.cpu_count(),
         help="submissions at a time (default: %(default)s, the number of cores)",
     )
@@ -44,13 +45,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="'none' only in a container that is isolated already (default: %(default)s)",
     )
     command.add_argument(
-        "--cell-seconds", type=_positive(float), help="time limit of a cell (default: 180)"
+        "--cell-seconds", type=positive(float), help="time limit of a cell (default: 180)"
     )
     command.add_argument(
-        "--seconds", type=_positive(float), help="time limit of a submission (default: 900)"
+        "--seconds", type=positive(float), help="time limit of a submission (default: 900)"
     )
     command.add_argument(
-        "--memory", type=_positive(float), metavar="GIB", help="memory of a submission (default: 3)"
+        "--memory", type=positive(float), metavar="GIB", help="memory of a submission (default: 3)"
     )
     _root(command)
     command.set_defaults(run=grade)
@@ -114,16 +115,6 @@ def _root(command: argparse.ArgumentParser) -> None:
         default=Path(),
         help="the clone of the course that holds assignments/ (default: the current folder)",
     )
-
-
-def _positive(kind: type) -> object:
-    def read(text: str) -> float:
-        value = kind(text)
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"{text} is not positive")
-        return value
-
-    return read
 
 
 def _fail(error: Exception) -> int:

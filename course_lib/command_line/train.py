@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from course_lib.command_line.options import positive, processes
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the options."""
@@ -29,10 +31,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--checkpoints", type=Path, default=Path("checkpoints"), help="folder of checkpoints"
     )
     parser.add_argument("--replace", action="store_true", help="overwrite a better record, too")
-    parser.add_argument("--steps", type=int, help="instead of the recorded number, for a trial")
-    parser.add_argument("--threads", type=int, help="threads of torch on the CPU")
-    parser.add_argument("--devices", default="1", help="processes on this node")
-    parser.add_argument("--nodes", type=int, default=1, help="number of nodes")
+    parser.add_argument(
+        "--steps", type=positive(int), help="instead of the recorded number, for a trial"
+    )
+    parser.add_argument("--threads", type=positive(int), help="threads of torch on the CPU")
+    parser.add_argument("--devices", type=processes, default=1, help="processes on this node")
+    parser.add_argument("--nodes", type=positive(int), default=1, help="number of nodes")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -42,8 +46,8 @@ def run(options: argparse.Namespace) -> int:
     # Imported late: `course-lib --help` should not wait for torch.
     import torch
 
-    from course_lib.download import DownloadError
     from course_lib.experiments import RECIPES, read_records
+    from course_lib.inputs import require_writable
     from course_lib.training import TrainingError
 
     if options.list or (options.model is None and not options.recorded):
@@ -52,17 +56,22 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.threads:
         torch.set_num_threads(options.threads)
-    wanted = (
-        [(r.model, r.data, r.budget, r.seed) for r in read_records(options.results)]
-        if options.recorded
-        else [(options.model, options.data, options.budget, options.seed)]
-    )
-    for model, data, budget, seed in wanted:
-        try:
+    wanted = [(options.model, options.data, options.budget, options.seed)]
+    try:
+        if options.recorded:
+            records = read_records(options.results)
+            wanted = [(r.model, r.data, r.budget, r.seed) for r in records]
+            if not wanted:
+                raise ValueError(
+                    f"{options.results} holds no record; name its folder by --results."
+                )
+        # Now, and not when the first run has been trained.
+        require_writable(options.results, "the record")
+        for model, data, budget, seed in wanted:
             _train(model, data, budget, seed, options)
-        except (TrainingError, DownloadError, ValueError) as error:
-            print(f"course-lib train: {error}", file=sys.stderr)
-            return 1
+    except (TrainingError, OSError, ValueError) as error:
+        print(f"course-lib train: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -79,7 +88,7 @@ def _train(
         seed=seed,
         checkpoints=options.checkpoints,
         progress=not options.quiet,
-        devices=options.devices if options.devices == "auto" else int(options.devices),
+        devices=options.devices,
         num_nodes=options.nodes,
         steps=options.steps,
     )

@@ -118,6 +118,9 @@ def read_records(folder: Path, **where: object) -> list[Record]:
 
     Returns:
         The records, sorted by the names of their files.
+
+    Raises:
+        ValueError: a file is no record.
     """
     records = [
         _read(path)
@@ -128,9 +131,12 @@ def read_records(folder: Path, **where: object) -> list[Record]:
 
 
 def _read(path: Path) -> Record:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["metrics"] = {name: Metric(**m) for name, m in content["metrics"].items()}
-    return Record(**content)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["metrics"] = {name: Metric(**m) for name, m in content["metrics"].items()}
+        return Record(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no record ({error!r}). Remove it, or restore it.") from error
 
 
 def hardware() -> dict[str, object]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from course_lib.flow.coupling import bounded
 from course_lib.flow.transform import Transform
+from course_lib.inputs import require_widths
 from course_lib.masked import MaskedLinear, made_masks, spread_degrees
 
 
@@ -41,6 +42,7 @@ class MaskedAutoregressive(Transform):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(event_shape)
+        require_widths(hidden)
         if len(hidden) == 0:
             raise ValueError("hidden is empty; at least one hidden layer is expected.")
         self.features = math.prod(event_shape)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
+from course_lib.inputs import require_event_shape
 
 
 class ElementwiseAffine(Transform):
@@ -113,4 +114,5 @@ class Logit(Transform):
 
 def preprocessing(event_shape: Sequence[int], logit: float | None) -> list[Transform]:
     """Return what comes before a flow's first layer: a `Logit` of margin `logit`, or nothing."""
+    require_event_shape(event_shape)
     return [] if logit is None else [Logit(event_shape, logit)]

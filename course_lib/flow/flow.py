@@ -46,7 +46,7 @@ class Flow(Transform):
             TypeError: `x` is not of a floating-point type.
             ValueError: `x` has another shape, or holds NaN or infinity.
         """
-        require_batch(x, self.event_shape)
+        require_batch(x, self.event_shape, model=self)
         return self.transform(x)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ class Flow(Transform):
             TypeError: `z` is not of a floating-point type.
             ValueError: `z` has another shape, or holds NaN or infinity.
         """
-        require_batch(z, self.latent_shape, "z")
+        require_batch(z, self.latent_shape, "z", model=self)
         return self.transform.inverse(z)
 
     def initialize(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Flow(Transform):
         Args:
             x: shape ``(N, *event_shape)``; the training set, or a good part of it.
         """
-        require_batch(x, self.event_shape)
+        require_batch(x, self.event_shape, model=self)
         return self.transform.initialize(x)
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from course_lib.flow.conditioners import ImageConditioner
 from course_lib.flow.coupling import AffineCoupling
-from course_lib.flow.elementwise import ActNorm, preprocessing
+from course_lib.flow.elementwise import ActNorm
 from course_lib.flow.flow import Flow
-from course_lib.flow.image import Invertible1x1Convolution, MultiScale, Squeeze
+from course_lib.flow.image import Invertible1x1Convolution, Squeeze, scale_by_scale
 from course_lib.flow.masks import channel_mask
-from course_lib.flow.transform import Composition, Transform
+from course_lib.flow.transform import Transform
 
 
 def glow_step(
@@ -67,14 +67,11 @@ class Glow(Flow):
         logit: float | None = None,
         bound: float = 2.0,
     ) -> None:
-        shape = tuple(event_shape)
-        stages = []
-        for scale in range(scales):
-            layers = preprocessing(shape, logit) if scale == 0 else []
-            layers.append(Squeeze(shape))
-            shape = layers[-1].latent_shape
+        def layers_at(shape: tuple[int, ...]) -> list[Transform]:
+            squeeze = Squeeze(shape)
+            layers: list[Transform] = [squeeze]
             for _ in range(steps):
-                layers += glow_step(shape, width=width, dropout=dropout, bound=bound)
-            stages.append(Composition(layers))
-            shape = (shape[0] // 2, *shape[1:])
-        super().__init__(MultiScale(stages))
+                layers += glow_step(squeeze.latent_shape, width=width, dropout=dropout, bound=bound)
+            return layers
+
+        super().__init__(scale_by_scale(event_shape, scales, layers_at, logit))

@@ -1,14 +1,16 @@
 """Transforms of images: squeeze, permutation, invertible 1×1 convolution, multi-scale factoring out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.flow.transform import Transform
+from course_lib.flow.elementwise import preprocessing
+from course_lib.flow.transform import Composition, Transform
+from course_lib.inputs import require_positive_integer
 
 
 class Squeeze(Transform):
@@ -142,9 +144,8 @@ class MultiScale(Transform):
         if len(stages) == 0:
             raise ValueError("stages is empty; at least one transform is expected.")
         for index, (stage, following) in enumerate(pairwise(stages)):
-            channels, *sides = stage.latent_shape
-            left = (channels // 2, *sides)
-            if channels % 2 or following.event_shape != left:
+            left = _passed_on(stage)
+            if stage.latent_shape[0] % 2 or following.event_shape != left:
                 raise ValueError(
                     f"stage {index} gives shape {stage.latent_shape} and stage {index + 1} takes "
                     f"{following.event_shape}; half of an even number of channels is passed on, "
@@ -165,10 +166,7 @@ class MultiScale(Transform):
         return torch.cat([*latents, x.flatten(1)], 1), log_det + term
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        shapes = [
-            (stage.latent_shape[0] // 2, *stage.latent_shape[1:]) for stage in self.stages[:-1]
-        ]
-        shapes.append(self.stages[-1].latent_shape)
+        shapes = [*map(_passed_on, self.stages[:-1]), self.stages[-1].latent_shape]
         parts = z.split([math.prod(shape) for shape in shapes], 1)
         *latents, last = [p.unflatten(1, s) for p, s in zip(parts, shapes, strict=True)]
         x, log_det = self.stages[-1].inverse(last)
@@ -184,3 +182,36 @@ class MultiScale(Transform):
             left = stage.initialize(left).chunk(2, 1)[0]
         self.stages[-1].initialize(left)
         return super().initialize(x)
+
+
+def scale_by_scale(
+    event_shape: Sequence[int],
+    scales: int,
+    layers_at: Callable[[tuple[int, ...]], Sequence[Transform]],
+    logit: float | None = None,
+) -> MultiScale:
+    """Build the stages of a multi-scale flow, each for the shape that the one before it leaves.
+
+    Args:
+        event_shape: shape ``(C, H, W)`` of one image.
+        scales: number of stages.
+        layers_at: makes the layers of one stage, for the shape of what arrives there.
+        logit: margin of a `course_lib.flow.Logit` before all, or None.
+
+    Raises:
+        TypeError: `scales` is no integer.
+        ValueError: `scales` is below 1, or a stage cannot be made for the shape that arrives.
+    """
+    require_positive_integer(scales, "scales")
+    before, shape = preprocessing(event_shape, logit), tuple(event_shape)
+    stages = []
+    for _ in range(scales):
+        stages.append(Composition([*before, *layers_at(shape)]))
+        shape, before = _passed_on(stages[-1]), []
+    return MultiScale(stages)
+
+
+def _passed_on(stage: Transform) -> tuple[int, ...]:
+    """The shape of the half of the channels that the next stage gets."""
+    channels, *sides = stage.latent_shape
+    return (channels // 2, *sides)

@@ -1,14 +1,16 @@
 """RealNVP: affine couplings, for vectors and for images (Dinh, Sohl-Dickstein and Bengio, 2017)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
 
 from course_lib.flow.conditioners import ImageConditioner, VectorConditioner
 from course_lib.flow.coupling import AffineCoupling
 from course_lib.flow.elementwise import ActNorm, preprocessing
 from course_lib.flow.flow import Flow
-from course_lib.flow.image import MultiScale, Squeeze
+from course_lib.flow.image import Squeeze, scale_by_scale
 from course_lib.flow.masks import channel_mask, checkerboard_mask, half_mask
-from course_lib.flow.transform import Composition
+from course_lib.flow.transform import Composition, Transform
 
 
 class RealNVP(Flow):
@@ -36,9 +38,9 @@ class RealNVP(Flow):
         logit: float | None = None,
         bound: float = 2.0,
     ) -> None:
+        transforms = preprocessing(event_shape, logit)
         image = len(event_shape) == 3 and event_shape[1] % 2 == event_shape[2] % 2 == 0
         make_mask = checkerboard_mask if image else half_mask
-        transforms = preprocessing(event_shape, logit)
         for index in range(layers):
             mask = make_mask(event_shape, flip=index % 2 == 1)
             network = VectorConditioner(mask, AffineCoupling.n_parameters, hidden, dropout)
@@ -79,18 +81,21 @@ class MultiScaleRealNVP(Flow):
         logit: float | None = None,
         bound: float = 2.0,
     ) -> None:
-        shape = tuple(event_shape)
-        stages = []
-        for scale in range(scales):
-            layers = preprocessing(shape, logit) if scale == 0 else []
-            for make_mask, squeeze in ((checkerboard_mask, False), (channel_mask, True)):
-                if squeeze:
-                    layers.append(Squeeze(shape))
-                    shape = layers[-1].latent_shape
-                for index in range(couplings):
-                    mask = make_mask(shape, flip=index % 2 == 1)
-                    network = ImageConditioner(mask, AffineCoupling.n_parameters, width, dropout)
-                    layers += [ActNorm(shape), AffineCoupling(mask, network, bound)]
-            stages.append(Composition(layers))
-            shape = (shape[0] // 2, *shape[1:])
-        super().__init__(MultiScale(stages))
+        def coupled(
+            shape: tuple[int, ...], make_mask: Callable[..., Tensor]
+        ) -> Iterator[Transform]:
+            for index in range(couplings):
+                mask = make_mask(shape, flip=index % 2 == 1)
+                network = ImageConditioner(mask, AffineCoupling.n_parameters, width, dropout)
+                yield ActNorm(shape)
+                yield AffineCoupling(mask, network, bound)
+
+        def layers_at(shape: tuple[int, ...]) -> list[Transform]:
+            squeeze = Squeeze(shape)
+            return [
+                *coupled(shape, checkerboard_mask),
+                squeeze,
+                *coupled(squeeze.latent_shape, channel_mask),
+            ]
+
+        super().__init__(scale_by_scale(event_shape, scales, layers_at, logit))

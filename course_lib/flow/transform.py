@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_shape
+from course_lib.inputs import require_event_shape, require_shape
 
 
 class Transform(nn.Module):
@@ -24,7 +24,7 @@ class Transform(nn.Module):
         self, event_shape: Sequence[int], latent_shape: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
+        self.event_shape = require_event_shape(event_shape)
         self.latent_shape = tuple(event_shape if latent_shape is None else latent_shape)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

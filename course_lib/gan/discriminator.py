@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from course_lib.gan.generator import count_halvings, require_labels
-from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.inputs import (
+    require_batch,
+    require_event_shape,
+    require_positive_integer,
+    require_widths,
+)
 
 
 class _Judge(nn.Module):
@@ -43,7 +48,7 @@ class _Judge(nn.Module):
         Returns:
             Logits (of a discriminator) or scores (of a critic), shape ``(N,)``.
         """
-        require_batch(x, self.event_shape)
+        require_batch(x, self.event_shape, model=self)
         labels = require_labels(labels, len(x), self.n_classes)
         features = self.body(x)  # (N, F)
         outputs = self.head(features).squeeze(1)  # (N,)
@@ -81,7 +86,8 @@ class Discriminator(_Judge):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        widths = [math.prod(event_shape), *hidden]
+        require_widths(hidden)
+        widths = [math.prod(require_event_shape(event_shape)), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for width_in, width_out in itertools.pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.LeakyReLU(0.2)]

@@ -147,7 +147,7 @@ def players(
 def _split(model: GAN, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Real examples and, for a class-conditional model, their labels."""
     real, labels = batch if isinstance(batch, tuple) else (batch, None)
-    require_batch(real, model.event_shape, "the training batch")
+    require_batch(real, model.event_shape, "the training batch", model=model)
     if len(real) < 2:
         raise ValueError(
             "the training batch holds one example; at least two are expected, because the players "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.inputs import require_batch, require_event_shape, require_positive_integer
 from course_lib.networks import mlp
 
 
@@ -23,13 +23,13 @@ class _PushForward(nn.Module):
     ) -> None:
         super().__init__()
         require_positive_integer(latent_dim, "latent_dim")
-        self.event_shape = tuple(event_shape)
+        self.event_shape = require_event_shape(event_shape)
         self.latent_dim, self.n_classes, self.bounded = latent_dim, n_classes, bounded
         self.embedding = nn.Embedding(n_classes, latent_dim) if n_classes is not None else None
 
     def _inputs(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Noise, and beside it the embedding of the class if the model has classes."""
-        require_batch(z, (self.latent_dim,), "z")
+        require_batch(z, (self.latent_dim,), "z", model=self)
         labels = require_labels(labels, len(z), self.n_classes)
         if labels is None:
             return z  # (N, latent_dim)
@@ -181,7 +181,7 @@ def count_halvings(event_shape: Sequence[int]) -> int:
     Raises:
         ValueError: the shape is not ``(C, H, W)``, or a side is below 4.
     """
-    if len(event_shape) != 3 or min(event_shape[1:]) < 4:
+    if len(require_event_shape(event_shape)) != 3 or min(event_shape[1:]) < 4:
         raise ValueError(
             f"event_shape is {tuple(event_shape)}; (C, H, W) with sides of at least 4 is expected. "
             f"Use Generator and Discriminator for data that are not images."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.inputs import require_batch, require_event_shape, require_positive_integer
 from course_lib.vae.networks import apply_to_latents, mlp_decoder, mlp_encoder
 
 
@@ -37,14 +37,14 @@ class Autoencoder(nn.Module):
     ) -> None:
         super().__init__()
         require_positive_integer(latent_dim, "latent_dim")
-        self.event_shape = tuple(event_shape)
+        self.event_shape = require_event_shape(event_shape)
         self.latent_dim = latent_dim
         self.encoder = mlp_encoder(event_shape, hidden, latent_dim, dropout)
         self.decoder = mlp_decoder(event_shape, hidden, latent_dim, dropout)
 
     def code(self, x: Tensor) -> Tensor:
         """Return the code of `x`, shape ``(N, latent_dim)``: a point, not a distribution."""
-        require_batch(x, self.event_shape)
+        require_batch(x, self.event_shape, model=self)
         return self.encoder(x)
 
     def reconstruct(self, z: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ def iwae_bound(model: Latent, x: Tensor, k: int) -> Tensor:
     Returns:
         One draw of the bound in nats, shape ``(N,)``, differentiable.
     """
+    require_positive_integer(k, "k")
     return log_mean_exp(importance_log_weights(model, x, k))
 
 

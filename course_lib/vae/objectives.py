@@ -1,5 +1,7 @@
 """Losses for `course_lib.training.fit`: means over examples of sums over dimensions, in nats."""
 
+import math
+
 from torch import Tensor
 
 from course_lib.divergences import kl_standard_normal
@@ -38,17 +40,15 @@ class NegativeELBO:
         free_nats: float = 0.0,
         total_correlation: float = 0.0,
     ) -> None:
-        for name, value in (
-            ("beta", beta),
-            ("warm_up", warm_up),
-            ("free_nats", free_nats),
-            ("total_correlation", total_correlation),
+        for name, value, largest in (
+            ("beta", beta, math.inf),
+            ("warm_up", warm_up, 1),
+            ("free_nats", free_nats, math.inf),
+            ("total_correlation", total_correlation, math.inf),
         ):
-            if value < 0 or (name == "warm_up" and value > 1):
-                raise ValueError(
-                    f"{name} is {value}; a number of at least 0"
-                    f"{' and at most 1' if name == 'warm_up' else ''} is expected."
-                )
+            if not 0 <= value <= largest:  # written so that NaN is caught too
+                bound = f" and at most {largest}" if largest < math.inf else ""
+                raise ValueError(f"{name} is {value}; a number of at least 0{bound} is expected.")
         self.beta = beta
         self.warm_up = warm_up
         self.free_nats = free_nats

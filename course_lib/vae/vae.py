@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.inputs import (
+    require_batch,
+    require_event_shape,
+    require_positive_integer,
+    require_tensor,
+)
 from course_lib.vae import bounds
 from course_lib.vae.likelihoods import Bernoulli, Gaussian
 from course_lib.vae.networks import (
@@ -43,6 +48,7 @@ class VAE(nn.Module):
         latent_dim: number of latent dimensions.
 
     Raises:
+        TypeError: `likelihood` is no law, or a size no integer.
         ValueError: `latent_dim` is below 1, or the sizes do not suit convolutions.
 
     Example:
@@ -64,13 +70,18 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         require_positive_integer(latent_dim, "latent_dim")
-        self.event_shape = tuple(event_shape)
+        self.event_shape = require_event_shape(event_shape)
         self.latent_dim = latent_dim
         self.likelihood = Bernoulli() if likelihood is None else likelihood
+        if not isinstance(self.likelihood, nn.Module):
+            raise TypeError(
+                f"likelihood is {likelihood!r}; a law is expected, such as Bernoulli() or Gaussian()."
+            )
         if channels is None:
             self.encoder = mlp_encoder(event_shape, hidden, 2 * latent_dim, dropout)
             self.decoder = mlp_decoder(event_shape, hidden, latent_dim, dropout)
         else:
+            require_positive_integer(channels, "channels")
             self.encoder = convolutional_encoder(event_shape, channels, 2 * latent_dim)
             self.decoder = convolutional_decoder(event_shape, channels, latent_dim)
 
@@ -81,7 +92,7 @@ class VAE(nn.Module):
             TypeError: `x` is not a floating-point tensor.
             ValueError: the shape is another one, the batch is empty, or a value is not allowed.
         """
-        require_batch(x, self.event_shape)
+        require_batch(x, self.event_shape, model=self)
         self.likelihood.check(x)
         mu, logvar = self.encoder(x).chunk(2, dim=-1)  # each (N, latent_dim)
         return DiagonalGaussian(mu, logvar)
@@ -90,9 +101,11 @@ class VAE(nn.Module):
         """Return p(x|z) for `z` of shape ``(..., latent_dim)``.
 
         Raises:
+            TypeError: `z` is no tensor.
             ValueError: the last dimension is not `latent_dim`.
         """
-        if z.shape[-1] != self.latent_dim:
+        require_tensor(z, "z")
+        if z.dim() == 0 or z.shape[-1] != self.latent_dim:
             raise ValueError(
                 f"z has shape {tuple(z.shape)}; (..., {self.latent_dim}) is expected. The model "
                 f"was built with latent_dim={self.latent_dim}."

@@ -294,6 +294,11 @@ BAD = {
         ValueError,
         "levels is 0",
     ),
+    "no scales": (
+        lambda: flow.Glow((1, 8, 8), scales=0),
+        ValueError,
+        "scales is 0; an integer of at least 1",
+    ),
     "no levels for bits": (
         lambda: flow.density_bits_per_dim(torch.zeros(2), (4,), 0),
         ValueError,

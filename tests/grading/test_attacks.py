@@ -237,12 +237,15 @@ time.sleep(3600)
 """,
     "a bounded fork bomb": """
 import os, time
+started = 0
 for _ in range(300):
     try:
         if os.fork() == 0:
             time.sleep(3600); os._exit(0)
+        started += 1
     except OSError:
         pass
+if started > {processes}: print("FOUND", started)
 """,
     "a daemon": """
 import subprocess
@@ -250,12 +253,14 @@ subprocess.Popen(["setsid", "nohup", "sleep", "98765"])
 """,
     "the disk filled": """
 import os
+written = 0
 for folder in ("/tmp", "/home", "/dev/shm"):
     try:
-        for k in range(100):
-            with open(f"{folder}/{k}", "wb") as f: f.write(bytes(10**7))
+        for k in range(20):
+            with open(f"{folder}/{k}", "wb") as f: written += f.write(bytes(10**7))
     except OSError as error:
         print(error)
+if written > 3 * {scratch}: print("FOUND", written)
 """,
     "memory in files without a name": """
 import os
@@ -372,6 +377,8 @@ def test_a_hostile_cell_costs_only_itself(shared, attack):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         cell = DISRUPTIONS[attack].replace("{port}", str(server.getsockname()[1]))
+        cell = cell.replace("{processes}", str(LIMITS.processes))
+        cell = cell.replace("{scratch}", str(LIMITS.scratch))
         record, points = graded(shared, make.notebook(cell))
         with pytest.raises(TimeoutError):
             server.accept()
@@ -462,6 +469,18 @@ def test_strange_metadata_harms_nothing(shared, metadata):
     assert points["target"] == 1
     assert points["words"] is None  # a person is told to look into the notebook
     assert "look into the notebook" in record.answers["words"]
+
+
+def test_what_a_submission_leaves_behind_is_not_there_for_the_next(shared):
+    places = [f"{folder}/left-{os.getpid()}" for folder in ("/tmp", "/home", "/dev/shm")]
+    left = f"for place in {places}: open(place, 'w').write('7.25')"
+    looked = f"import os; print('FOUND', [p for p in {places} if os.path.exists(p)])"
+    first, _ = graded(shared, make.notebook(left + "\n" + looked), "ada")
+    assert first.errors == []
+    assert first.output.count("left-") == 3
+    second, _ = graded(shared, make.notebook(looked), "bob")
+    assert "FOUND []" in second.output
+    assert not [place for place in places if Path(place).exists()]
 
 
 def test_the_same_submission_gets_the_same_record_twice(shared):

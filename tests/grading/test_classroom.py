@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from course_lib.assignment import classroom, report
-from course_lib.assignment.box import Limits, descendants
+from course_lib.assignment import box, classroom, judge, report
+from course_lib.assignment.box import Limits, Room, SandboxError, descendants
 from course_lib.assignment.classroom import collect, grade_all, read_record, write_record
 from course_lib.assignment.judge import Record, Verdict
 from course_lib.assignment.question import load_assignment
@@ -41,8 +42,8 @@ def hand_in(folder: Path, **submissions: nbformat.NotebookNode) -> Path:
 
 
 def graded(folder: Path, output: Path, sandbox: str, **options) -> list[Record]:
-    arguments = {"jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
-    return grade_all(collect(folder, "mini"), MINI, output, **arguments)
+    arguments = {"assignment": MINI, "jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
+    return grade_all(collect(folder, "mini"), output=output, **arguments)
 
 
 def alive(process: int) -> bool:
@@ -119,7 +120,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, sandbox):
 
 
 @pytest.mark.isolation
-def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox):
+def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox, monkeypatch):
     contact = tmp_path / "scheduler.json"
     engine = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
     engine += ["--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", str(contact)]
@@ -127,7 +128,8 @@ def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox):
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard", "--no-nanny"]
     worker += ["--nthreads", "1", "--scheduler-file", str(contact)]
     worker += ["--local-directory", str(tmp_path)]
-    workers = [subprocess.Popen(worker, stderr=subprocess.DEVNULL) for _ in range(2)]
+    elsewhere = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(COURSE.parents[2])}}
+    workers = [subprocess.Popen(worker, stderr=subprocess.DEVNULL, **elsewhere) for _ in range(2)]
     try:
         deadline = time.monotonic() + 60
         while not contact.exists() and time.monotonic() < deadline:
@@ -136,7 +138,9 @@ def test_the_same_command_runs_on_an_existing_engine(tmp_path, sandbox):
         folder = hand_in(
             tmp_path / "in", ada=make.master(), eve=make.notebook("import os; os._exit(0)")
         )
-        there = graded(folder, tmp_path / "there", sandbox, dask=address)
+        monkeypatch.chdir(COURSE.parent)
+        relative = load_assignment("mini", Path(COURSE.name))
+        there = graded(folder, tmp_path / "there", sandbox, dask=address, assignment=relative)
         (tmp_path / "here").mkdir()
         (tmp_path / "here" / "secret").write_text((tmp_path / "there" / "secret").read_text())
         here = graded(folder, tmp_path / "here", sandbox)
@@ -171,6 +175,74 @@ def test_a_fault_of_the_grader_costs_one_submission_its_record_only(tmp_path, mo
     assert [r.points for r in records] == [4, 0, 4]
     assert "broken" in records[1].fault
     assert sorted(p.stem for p in (tmp_path / "out" / "records").iterdir()) == ["ada", "eve"]
+
+
+def stand_in(monkeypatch):
+    """Grade without boxes; return the list of the students that are graded."""
+    students = []
+
+    def grade(submission, student, assignment, *, secret, room, limits, slot):
+        students.append(student)
+        key = classroom.record_key(submission, assignment, secret, limits)
+        verdicts = [Verdict(q.name, 1, 1, "right") for q in assignment.questions]
+        return Record(student, key, verdicts, sandbox=room.sandbox)
+
+    monkeypatch.setattr(classroom, "grade", grade)
+    monkeypatch.setattr(classroom, "room", lambda sandbox: nullcontext(Room(COURSE, sandbox)))
+    return students
+
+
+def test_only_what_a_record_does_not_hold_is_graded(tmp_path, monkeypatch):
+    students = stand_in(monkeypatch)
+    folder = hand_in(tmp_path / "in", ada=make.master(), bob=make.notebook(), eve=make.master())
+    output = tmp_path / "out"
+    for changed, again in [
+        ({}, ["ada", "bob", "eve"]),
+        ({}, []),
+        ({"sandbox": "bubblewrap"}, ["ada", "bob", "eve"]),
+        ({"sandbox": "bubblewrap"}, []),
+        ({"sandbox": "bubblewrap", "limits": Limits(memory=1)}, ["ada", "bob", "eve"]),
+    ]:
+        students.clear()
+        records = graded(folder, output, **({"sandbox": "none"} | changed))
+        assert sorted(students) == again
+        assert [record.student for record in records] == ["ada", "bob", "eve"]
+    secret = (output / "secret").read_text()
+    assert len(secret.strip()) == 32
+    assert (output / "secret").stat().st_mode & 0o077 == 0
+    # Another's record under the student's name is not taken for it.
+    (output / "records" / "ada.json").write_bytes((output / "records" / "bob.json").read_bytes())
+    students.clear()
+    graded(folder, output, sandbox="bubblewrap", limits=Limits(memory=1))
+    assert students == ["ada"]
+    (output / "secret").write_text("another")
+    students.clear()
+    graded(folder, output, sandbox="bubblewrap", limits=Limits(memory=1))
+    assert sorted(students) == ["ada", "bob", "eve"]
+
+
+def test_references_and_submissions_that_boxes_could_read_stop_the_run(tmp_path, monkeypatch):
+    students = stand_in(monkeypatch)
+    folder, output = hand_in(tmp_path / "in", ada=make.master()), tmp_path / "out"
+    for shown in (folder, output, COURSE):
+        monkeypatch.setattr(box, "_system_paths", lambda shown=shown: [shown])
+        with pytest.raises(SandboxError, match="Move it elsewhere"):
+            graded(folder, output, "bubblewrap")
+    assert students == []
+    monkeypatch.setattr(box, "_system_paths", lambda: [tmp_path / "other"])
+    graded(folder, output, "bubblewrap")
+    assert students == ["ada"]
+
+
+def test_a_file_that_is_too_large_is_neither_read_whole_nor_cut(tmp_path):
+    path = tmp_path / "ada.ipynb"
+    path.write_bytes(nbformat.writes(make.master()).encode())
+    with path.open("ab") as file:
+        file.truncate(judge.SUBMISSION_LIMIT + 10**6)
+    read = classroom.Submission("ada", path).read()
+    assert len(read) == judge.SUBMISSION_LIMIT + 1
+    with pytest.raises(ValueError, match="at most 20 MiB are read"):
+        judge.read_notebook(read)
 
 
 def test_submissions_are_found_in_every_usual_layout(tmp_path):
@@ -239,6 +311,53 @@ def test_points_of_a_person_are_checked_and_kept(tmp_path):
     report.write_reports([record], MINI, tmp_path)
     assert record.points == 2.75
     assert "0.75" in manual.read_text(encoding="utf-8")
+
+
+def test_points_of_a_person_go_to_the_student_of_the_row(tmp_path):
+    report.write_reports([example(), example("bob"), example("=eve")], MINI, tmp_path)
+    manual = tmp_path / "manual.csv"
+    text = manual.read_text(encoding="utf-8").replace("bob,words,,1,,", "bob,words,0.5,1,Half.,")
+    manual.write_text(text.replace("'=eve,words,,", "'=eve,words,1,"), encoding="utf-8")
+    records = [example(), example("bob"), example("=eve")]
+    report.write_reports(records, MINI, tmp_path)
+    assert [record.points for record in records] == [2, 2.5, 3]
+    grades = table(tmp_path / "grades.csv")
+    assert [row["words"] for row in grades.values()] == ["", "0.5", "1"]
+    assert [row["status"] for row in grades.values()] == ["to be graded", "graded", "graded"]
+    assert "Half." in (tmp_path / "feedback" / "bob.html").read_text(encoding="utf-8")
+    assert "Half." not in (tmp_path / "feedback" / "ada.html").read_text(encoding="utf-8")
+    manual.write_text(text.replace("bob,words,0.5", "bob,words,nan"), encoding="utf-8")
+    with pytest.raises(ValueError, match="'nan' points for bob, words; a number from 0 to 1"):
+        report.write_reports(records, MINI, tmp_path)
+
+
+def test_the_summary_counts_what_the_class_did(tmp_path):
+    def record(student, target):
+        return example(student, verdicts=[*example().verdicts[:1], target, *example().verdicts[2:]])
+
+    records = [
+        record("ada", Verdict("target", 1, 1, "right")),
+        record("bob", Verdict("target", 0, 1, "The terms are averaged", "mean")),
+        record("cyd", Verdict("target", 0, 1, "The terms are averaged", "mean")),
+        record("dan", Verdict("target", 0, 1, "The weights are not used", "weights dropped")),
+        record("eve", Verdict("target", 0, 1, "not answered")),
+        record("fay", Verdict("target", 1, 1, "better than expected", suspicious=True)),
+    ]
+    summary = report.summarize(records, MINI)
+    assert summary["submissions"] == 6
+    assert summary["points"] == [3, 2, 2, 2, 2, 3]
+    rows = {row["name"]: row for row in summary["questions"]}
+    counts = ("full", "not answered", "to be graded", "mean")
+    assert [rows["target"][name] for name in counts] == [2, 1, 0, pytest.approx(2 / 6)]
+    assert [rows["words"][name] for name in counts] == [0, 0, 6, 0]
+    assert summary["mistakes"] == [
+        {"question": "target", "mistake": "mean", "students": 2},
+        {"question": "target", "mistake": "weights dropped", "students": 1},
+    ]
+    assert summary["look at"] == [{"student": "fay", "why": "target: better than expected"}]
+    page = report.summary_page(summary, MINI)
+    assert "6 submissions; 2.33 of 4 points on average" in page
+    assert "2 of 6 have full marks" in page
 
 
 def test_no_hidden_value_reaches_the_feedback(tmp_path):

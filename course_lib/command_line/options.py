@@ -1,0 +1,26 @@
+"""Types of options, which say what is expected where something else is given."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A reader of positive, finite numbers of a kind."""
+    what = "whole number" if kind is int else "number"
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is given; a positive {what} is expected")
+        return value
+
+    return read
+
+
+def processes(text: str) -> int | str:
+    """A number of processes, or ``auto``."""
+    return text if text == "auto" else positive(int)(text)

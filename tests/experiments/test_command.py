@@ -1,0 +1,44 @@
+"""``course-lib train``: what it says before hours are lost."""
+
+import pytest
+
+from course_lib.command_line import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Vae"], "there is no recipe for 'Vae' on 'digits'"),
+        (["MADE", "--budget", "61s"], "with the budget '61s'"),
+        (["MADE", "--results", "{file}"], "the record cannot be written to {file}"),
+        (["MADE", "--checkpoints", "{file}", "--quiet"], "cannot be written to {file}"),
+        (["--recorded", "--results", "{empty}"], "{empty} holds no record"),
+        (["--recorded", "--results", "{broken}"], "digits-MADE-60s-seed0.json is no record"),
+    ],
+)
+def test_what_cannot_be_run_is_said_at_once(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    places = {name: str(tmp_path / name) for name in ("file", "empty", "broken")}
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "digits-MADE-60s-seed0.json").write_text("{")
+    assert main(["train", *(argument.format(**places) for argument in arguments)]) == 1
+    assert message.format(**places) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--steps", "0"), ("--threads", "-1"), ("--devices", "two"), ("--nodes", "1.5")],
+)
+def test_numbers_are_checked_as_they_are_read(option, value, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "MADE", option, value])
+    assert f"{option}: '{value}' is given; a positive whole number is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "much"])
+def test_limits_of_grading_are_positive(value, capsys):
+    with pytest.raises(SystemExit):
+        main(["assignment", "grade", ".", "--assignment", "vae", "--memory", value])
+    assert f"--memory: '{value}' is given; a positive number is" in capsys.readouterr().err
