@@ -133,6 +133,6 @@ def test_glued_values_are_recorded_as_the_book_reads_them(monkeypatch):
     glue("rounded", "1.50")
     ((content,), options) = shown[0]
     assert options["metadata"]["scrapbook"]["name"] == "answer"
-    texts = [list(content.values())[0] for ((content,), _) in shown]
+    texts = [next(iter(content.values())) for ((content,), _) in shown]
     assert [ast.literal_eval(text) for text in texts] == ["42", "1.50"]  # as myst-nb reads them
     assert list(content) == ["application/papermill.record/text/plain"]
