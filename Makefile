@@ -13,7 +13,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test test-fast test-hosted lint zip pdf linkcheck notebooks results bench clean distclean
+.PHONY: help setup book serve test test-fast test-hosted test-live lint zip pdf linkcheck notebooks results bench clean distclean
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,9 +52,9 @@ lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutants, sandbox, hosted)
+test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutants, sandbox, hosted, live)
 	$(BIN)/python -m pytest -q --numprocesses 2 \
-	  -m "not browser and not mutants and not isolation and not hosted"
+	  -m "not browser and not mutants and not isolation and not hosted and not live"
 
 test: test-fast book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
 	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants or isolation"
@@ -63,6 +63,9 @@ test: test-fast book ## All tests: notebooks executed and compared, pages opened
 
 test-hosted: $(STAMP) ## Run notebooks as on Colab: file alone, old widgets, library from the first cell (ONLY=latent-space)
 	$(BIN)/python -m pytest -q -rs -m hosted $(if $(ONLY),-k "$(ONLY)") tests/book/test_hosted.py
+
+test-live: $(STAMP) ## Move the elements of a notebook in JupyterLab, with today's and with the hosted widgets
+	$(BIN)/python -m pytest -q -rs -m live tests/book/test_live_notebooks.py
 
 zip: book ## Build the site and one file to download with all of it
 	@echo "The book in one file: $(CURDIR)/$(SITE)/book.zip"

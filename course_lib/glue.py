@@ -15,7 +15,8 @@ def glue(name: str, value: object) -> None:
     """
     prefix = "application/papermill.record/"
     display(
-        {f"{prefix}text/plain": str(value)},
+        # A quoted string: the book would read 1.50 as a number, and show 1.5.
+        {f"{prefix}text/plain": repr(str(value))},
         metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
         raw=True,
     )

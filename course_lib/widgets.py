@@ -3,6 +3,10 @@
 Each object displays itself as plain HTML with a few lines of script and all its data inside:
 no kernel, no network, no library in the page. Keyboard and touch work because the
 controls are the browser's own.
+
+Where a kernel is alive it offers widgets as well, whose callbacks run there (`course_lib.live`).
+Both are representations of one output, so nothing else has to be typed: a front end that knows widgets
+shows these, any other front end and any page or export made of the notebook shows the HTML.
 """
 
 import base64
@@ -11,27 +15,42 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+from ipywidgets import DOMWidget
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
+
+from course_lib import live
 
 _count = itertools.count(1)
 _SCRIPT = Path(__file__).with_name("widgets.js").read_text(encoding="utf-8")
 
 
 class Element:
-    """A piece of HTML that a notebook or a page displays."""
+    """A piece of HTML for pages, and its live counterpart for a notebook with a kernel.
 
-    def __init__(self, markup: str, description: str) -> None:
+    Attributes:
+        markup: the HTML.
+        description: what stands for the element where no HTML can be shown.
+        widgets: makes the widgets of a live notebook.
+    """
+
+    def __init__(self, markup: str, description: str, widgets: Callable[[], DOMWidget]) -> None:
         self.markup = markup
         self.description = description
+        self.widgets = widgets
 
-    def _repr_html_(self) -> str:
-        return self.markup
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        bundle: dict[str, object] = {"text/plain": repr(self), "text/html": self.markup}
+        if live.has_reader():
+            # The same in ipywidgets 7 and 8, of which only the latter could write it itself.
+            model = self.widgets().model_id
+            bundle[live.VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model}
+        return bundle
 
     def __repr__(self) -> str:
         """Describe the element where no HTML can be shown."""
@@ -47,7 +66,7 @@ def frame_slider(
     caption: str = "",
     dpi: int = 80,
 ) -> Element:
-    """A slider over figures that were drawn in advance, one for each value.
+    """A slider over figures, one for each value: drawn in advance for a page, anew in a live notebook.
 
     Args:
         draw: called with each value; returns the figure for it. All of one size.
@@ -67,15 +86,10 @@ def frame_slider(
         raise ValueError("values is empty; at least one value to draw is expected.")
     frames = []
     for value in values:
-        figure = draw(value)
-        buffer = io.BytesIO()
-        # A fixed canvas, not a tight one: frames must lie exactly on one another.
-        with plt.rc_context({"savefig.bbox": None}):
-            figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-        plt.close(figure)
+        picture = io.BytesIO(live.png(draw(value), dpi))
         small = io.BytesIO()
         # A palette is enough for a drawing, and a third of the size.
-        Image.open(buffer).convert("RGB").quantize(32).save(small, format="png", optimize=True)
+        Image.open(picture).convert("RGB").quantize(32).save(small, format="png", optimize=True)
         frames.append("data:image/png;base64," + base64.b64encode(small.getvalue()).decode())
     texts = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in values]
     data = {"frames": frames, "texts": texts}
@@ -85,7 +99,11 @@ def frame_slider(
         f'<input type="range" min="0" max="{len(values) - 1}" value="0" '
         f'aria-label="{html.escape(label, quote=True)}"></label>'
     )
-    return _element("frames", body, data, caption, f"slider over {len(values)} figures: {alt}")
+    widgets = partial(
+        live.frame_slider, draw, values, texts, label=label, alt=alt, caption=caption, dpi=dpi
+    )
+    description = f"slider over {len(values)} figures: {alt}"
+    return _element("frames", body, data, caption, description, widgets)
 
 
 def latent_plane(
@@ -98,7 +116,9 @@ def latent_plane(
     alt: str,
     caption: str = "",
 ) -> Element:
-    """A latent plane with a point to drag; the page itself decodes it with the trained network.
+    """A latent plane with a point to move, decoded by the trained network.
+
+    The page evaluates the network as it is now; the sliders of a live notebook call `decoder` itself.
 
     Args:
         decoder: affine maps, ReLUs (and dropouts, which are left out) from 2 numbers to the logits
@@ -151,7 +171,17 @@ def latent_plane(
         f'role="img" aria-label="the image that is decoded from this point"></canvas></div>'
         f"<p><output></output></p>"
     )
-    return _element("plane", body, data, caption, f"latent plane: {alt}")
+    widgets = partial(
+        live.latent_plane,
+        decoder,
+        image_shape=image_shape,
+        points=points,
+        labels=labels,
+        limit=limit,
+        alt=alt,
+        caption=caption,
+    )
+    return _element("plane", body, data, caption, f"latent plane: {alt}", widgets)
 
 
 def gaussian_pair(
@@ -190,7 +220,10 @@ def gaussian_pair(
         f'<div class="controls">{sliders}</div><p><output></output></p>'
     )
     data = {"discriminator": discriminator}
-    return _element("gaussians", body, data, caption, f"two Gaussians: {alt}")
+    widgets = partial(
+        live.gaussian_pair, p, q, discriminator=discriminator, alt=alt, caption=caption
+    )
+    return _element("gaussians", body, data, caption, f"two Gaussians: {alt}", widgets)
 
 
 def dirac_orbit(
@@ -233,7 +266,8 @@ def dirac_orbit(
         f"<p><output></output></p>"
     )
     data = {"steps": steps, "start": list(start), "limit": 2.4}
-    return _element("dirac", body, data, caption, f"Dirac-GAN: {alt}")
+    widgets = partial(live.dirac_orbit, gamma, start, steps=steps, alt=alt, caption=caption)
+    return _element("dirac", body, data, caption, f"Dirac-GAN: {alt}", widgets)
 
 
 def receptive_field(fields: Mapping[str, Tensor], *, alt: str, caption: str = "") -> Element:
@@ -268,7 +302,8 @@ def receptive_field(fields: Mapping[str, Tensor], *, alt: str, caption: str = ""
         f"{_label(alt + ' Move with the arrow keys.')}></svg><p><output></output></p>"
     )
     data = {"shape": [height, width], "fields": bits}
-    return _element("field", body, data, caption, f"receptive fields: {alt}")
+    widgets = partial(live.receptive_field, fields, alt=alt, caption=caption)
+    return _element("field", body, data, caption, f"receptive fields: {alt}", widgets)
 
 
 def pixel_reveal(image: Tensor, probabilities: Tensor, *, alt: str, caption: str = "") -> Element:
@@ -313,7 +348,9 @@ def pixel_reveal(image: Tensor, probabilities: Tensor, *, alt: str, caption: str
             for row in probabilities.reshape(-1, levels).tolist()
         ],
     }
-    return _element("reveal", body, data, caption, f"image revealed pixel by pixel: {alt}")
+    widgets = partial(live.pixel_reveal, image, probabilities, alt=alt, caption=caption)
+    description = f"image revealed pixel by pixel: {alt}"
+    return _element("reveal", body, data, caption, description, widgets)
 
 
 def _label(text: str) -> str:
@@ -338,7 +375,14 @@ def _float32(tensor: Tensor) -> str:
     return base64.b64encode(tensor.detach().cpu().numpy().astype("<f4").tobytes()).decode()
 
 
-def _element(kind: str, body: str, data: dict, caption: str, description: str) -> Element:
+def _element(
+    kind: str,
+    body: str,
+    data: dict,
+    caption: str,
+    description: str,
+    widgets: Callable[[], DOMWidget],
+) -> Element:
     # Names count up from 1 in every process, so that a rebuilt page is the same to the byte.
     name = f"course-{kind}-{next(_count)}"
     note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
@@ -348,4 +392,5 @@ def _element(kind: str, body: str, data: dict, caption: str, description: str) -
         f'<script type="application/json">{payload}</script></figure>'
         f"<script>(function(){{{_SCRIPT}\nstart_{kind}(document.getElementById({json.dumps(name)}));}})()</script>",
         description,
+        widgets,
     )

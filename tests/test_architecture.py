@@ -10,6 +10,7 @@ FAMILIES = ("autoregressive", "vae", "gan", "flow")
 ABOVE = (
     "plotting",
     "widgets",
+    "live",
     "glue",
     "grading",
     "assignment",

@@ -1,5 +1,6 @@
 """Interactive elements carry all that they need, and say what they show."""
 
+import ast
 import base64
 import json
 import re
@@ -129,6 +130,9 @@ def test_glued_values_are_recorded_as_the_book_reads_them(monkeypatch):
     shown = []
     monkeypatch.setattr("course_lib.glue.display", lambda *a, **k: shown.append((a, k)))
     glue("answer", 42)
+    glue("rounded", "1.50")
     ((content,), options) = shown[0]
-    assert content == {"application/papermill.record/text/plain": "42"}
     assert options["metadata"]["scrapbook"]["name"] == "answer"
+    texts = [next(iter(content.values())) for ((content,), _) in shown]
+    assert [ast.literal_eval(text) for text in texts] == ["42", "1.50"]  # as myst-nb reads them
+    assert list(content) == ["application/papermill.record/text/plain"]

@@ -3,17 +3,21 @@
 * Icons: the theme loads 1.8 MB of Font Awesome for two dozen of them. Those that the pages use are
   cut out of its fonts into one small style sheet; inside it they also show where a browser
   refuses to load fonts from files.
-* Figures further down are loaded when the reader comes near them.
+* Figures further down are loaded when the reader comes near them; their size is written beside them,
+  so that nothing moves when they come.
 * Search: its index is loaded by the search page alone.
 """
 
 import base64
 import io
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from fontTools import subset
 from fontTools.ttLib import TTFont
+from PIL import Image
 from sphinx.application import Sphinx
 
 FACES = {  # file: family
@@ -24,7 +28,7 @@ UNUSED = re.compile(
     r"<(?:script|link)\b[^>]*fontawesome\.js[^>]*/?>(?:</script>)?|<link[^>]*\.woff2[^>]*/?>"
 )
 SEARCH = re.compile(r"<script[^>]*(?:searchtools|language_data|searchindex)\.js[^>]*></script>")
-FIGURE = re.compile(r'<img ((?![^>]*\bloading=)[^>]*src="[^"]*_images/)')
+FIGURE = re.compile(r'<img (?![^>]*\bloading=)([^>]*src="[^"]*_images/([^"]+)")')
 DESIGN = re.compile(
     r"<script[^>]*design-tabs\.js[^>]*></script>|<link[^>]*sphinx-design\.min\.css[^>]*/?>"
 )
@@ -81,13 +85,30 @@ def face(path: Path, family: str, icons: set[int]) -> str:
     )
 
 
+def load_late(site: Path) -> Callable[[re.Match], str]:
+    """Make the replacement of `FIGURE`: an image that is loaded late but keeps its place free."""
+
+    @cache
+    def size(name: str) -> str:
+        if not name.endswith(".png"):
+            return ""
+        with Image.open(site / "_images" / name) as image:
+            return f'width="{image.width}" height="{image.height}" '
+
+    def replace(tag: re.Match) -> str:
+        return f'<img loading="lazy" {size(tag[2])}{tag[1]}'
+
+    return replace
+
+
 def lighten(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
     site = Path(app.outdir)
+    late = load_late(site)
     for path in site.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        light = FIGURE.sub(r'<img loading="lazy" \1', UNUSED.sub("", page))
+        light = FIGURE.sub(late, UNUSED.sub("", page))
         if path != site / "search.html":
             light = SEARCH.sub("", light)
         if 'class="sd-' not in page:

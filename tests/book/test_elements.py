@@ -30,9 +30,13 @@ def show(visit, tmp_path):
     return show
 
 
+def numbers_in(text):
+    found = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?", text.replace("−", "-"))
+    return [float(number) for number in found]
+
+
 def numbers(figure):
-    text = figure.locator("p output").inner_text().replace("−", "-")
-    return [float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?", text)]
+    return numbers_in(figure.locator("p output").inner_text())
 
 
 def set_slider(figure, name, value):
@@ -172,3 +176,24 @@ def test_revealed_pixels_and_their_cost(show):
         assert fills == [
             f"rgb({g} {g} {g})" if i < known else "#a9c8e0" for i, g in enumerate(greys)
         ]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        widgets.gaussian_pair(alt=ALT),
+        widgets.gaussian_pair(q=(-0.5, 2.0), discriminator=True, alt=ALT),
+        widgets.dirac_orbit(gamma=0.2, alt=ALT),
+        widgets.receptive_field(
+            {"m": torch.tril(torch.ones(20, 20), -1).view(4, 5, 4, 5)}, alt=ALT
+        ),
+        widgets.pixel_reveal(torch.ones(2, 2), torch.full((2, 2, 3), 1 / 3), alt=ALT),
+    ],
+    ids=lambda element: str(element).split(":")[0],
+)
+def test_page_and_live_notebook_start_alike(show, element):
+    live = re.search(r'<p role="status">(.*?)</p>', element.widgets().children[-2].value)[1]
+    # Trailing zeros and a digit at the border of rounding may differ, words may not.
+    page = show(element).locator("p output").inner_text()
+    assert re.sub(r"[\d.]+", "", live) == re.sub(r"[\d.]+", "", page)
+    assert numbers_in(live) == pytest.approx(numbers_in(page), rel=6e-3, abs=1e-4)

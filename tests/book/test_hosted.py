@@ -5,79 +5,27 @@ redirected to this checkout. Slow (minutes), so it has a make target of its own:
 The environment is kept in `_build/hosted` and used again.
 """
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import notebooks as tool
 import pytest
 from nbclient import NotebookClient
 
+from tests.book.environments import HIDDEN, call
+
 pytestmark = pytest.mark.hosted
 
-FOLDER = tool.ROOT / "_build" / "hosted"
-PYTHON = FOLDER / "env" / "bin" / "python"
-REQUIREMENTS = Path(__file__).with_name("hosted-requirements.txt")
 KEPT = ("torch", "numpy", "ipywidgets", "ipython")
 
 
-def clean_environment(**more):
-    """The environment without what would let the checkout shine through."""
-    hidden = ("PYTHONPATH", "PIP_CONSTRAINT", "VIRTUAL_ENV")
-    return {k: v for k, v in os.environ.items() if k not in hidden} | more
-
-
-def call(*command, **options):
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=clean_environment(), **options
-    )
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def versions():
+def versions(python):
     code = (
         "import importlib.metadata as m, json; "
         f"print(json.dumps({{name: m.version(name) for name in {KEPT}}}))"
     )
-    return json.loads(call(PYTHON, "-c", code))
-
-
-@pytest.fixture(scope="module")
-def hosted():
-    """An environment with the hosted versions and without the course."""
-    stamp = FOLDER / "requirements"
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        shutil.rmtree(FOLDER / "env", ignore_errors=True)
-        call(sys.executable, "-m", "venv", FOLDER / "env")
-        call(PYTHON, "-m", "pip", "install", "-q", "-r", REQUIREMENTS)
-        stamp.write_text(digest)
-    call(PYTHON, "-m", "pip", "uninstall", "-q", "-y", "course-lib")
-    return PYTHON
-
-
-@pytest.fixture(scope="module")
-def public_repository(tmp_path_factory):
-    """A repository with the files of this checkout, as the public address would give them."""
-    target = tmp_path_factory.mktemp("public") / "course"
-    names = call(
-        "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=tool.ROOT
-    )
-    for name in filter(None, names.split("\0")):
-        if (tool.ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(tool.ROOT / name, target / name)
-    identity = ("-c", "user.name=course", "-c", "user.email=course@localhost")
-    call("git", "init", "-q", cwd=target)
-    call("git", "add", "-A", cwd=target)
-    call("git", *identity, "commit", "-q", "-m", "The checkout", cwd=target)
-    return target
+    return json.loads(call(python, "-c", code))
 
 
 @pytest.fixture
@@ -103,7 +51,7 @@ def kernel(hosted, public_repository, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    for name in ("PYTHONPATH", "PIP_CONSTRAINT", "VIRTUAL_ENV"):
+    for name in HIDDEN:
         monkeypatch.delenv(name, raising=False)
     return "hosted"
 
@@ -111,8 +59,8 @@ def kernel(hosted, public_repository, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "file", tool.notebooks(), ids=lambda file: file.relative_to(tool.ROOT).as_posix()
 )
-def test_notebook_alone_runs_to_its_end(file, kernel, tmp_path):
-    before = versions()
+def test_notebook_alone_runs_to_its_end(file, hosted, kernel, tmp_path):
+    before = versions(hosted)
     assert before["ipywidgets"].startswith("7.7.")
     assert before["ipython"] == "7.34.0"
     assert before["numpy"].startswith("2.1.")
@@ -127,4 +75,10 @@ def test_notebook_alone_runs_to_its_end(file, kernel, tmp_path):
     assert home.startswith(prefix), f"the library came from {home}, not from the installed package"
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert "torch 2." in first.outputs[0].text  # the set-up cell saw a hosted runtime
-    assert versions() == before, "installing the course replaced what was there"
+    assert versions(hosted) == before, "installing the course replaced what was there"
+
+
+def test_live_elements_work_with_the_hosted_widgets(hosted, public_repository, tmp_path):
+    call(hosted, "-m", "pip", "install", "-q", f"course-lib @ git+file://{public_repository}")
+    shutil.copy(tool.ROOT / "tests" / "test_live.py", tmp_path)
+    print(call(hosted, "-m", "pytest", "-q", tmp_path / "test_live.py", cwd=tmp_path))

@@ -36,16 +36,19 @@ def test_page_works_without_a_network(opened, page):
     files = {unquote(urlsplit(url).path) for url in opened.first_loaded}
     weight = sum(Path(file).stat().st_size for file in files)
     assert weight <= 3 * MEGABYTE, f"the page loads {weight / MEGABYTE:.2f} MB before interaction"
-    # Figures further down wait for the reader.
-    broken = page.evaluate(
+    # Figures further down wait for the reader, and have their place from the start.
+    broken, moved = page.evaluate(
         """async () => {
           const images = Array.from(document.images).filter(image => image.offsetParent);
+          const height = document.body.scrollHeight;
           for (const image of images) image.loading = "eager";
           await Promise.allSettled(images.map(image => image.decode()));
-          return images.filter(image => !image.naturalWidth).map(image => image.src);
+          const broken = images.filter(image => !image.naturalWidth).map(image => image.src);
+          return [broken, document.body.scrollHeight - height];
         }"""
     )
     assert not broken
+    assert abs(moved) <= 2, "the page moves when its figures come"
 
 
 def decode_as_torch(data, z):

@@ -34,12 +34,16 @@ def test_generative_model_classifies(formula):
 
 @pytest.mark.equation(
     "eq-manifold-volume",
-    formula=lambda lipschitz, n, k, d: lipschitz**d * n ** (k - d),
+    formula=lambda lipschitz, n, d, n_dims: lipschitz**n_dims * n ** (d - n_dims),
     wrong={
-        "cubes of half the side": lambda lipschitz, n, k, d: (lipschitz / 2) ** d * n ** (k - d),
-        "one cube": lambda lipschitz, n, k, d: (lipschitz / n) ** d,
-        "sides, not volumes": lambda lipschitz, n, k, d: n**k * (lipschitz / n),
-        "dimensions exchanged": lambda lipschitz, n, k, d: lipschitz**d * n ** (d - k),
+        "cubes of half the side": lambda lipschitz, n, d, n_dims: (
+            (lipschitz / 2) ** n_dims * n ** (d - n_dims)
+        ),
+        "one cube": lambda lipschitz, n, d, n_dims: (lipschitz / n) ** n_dims,
+        "sides, not volumes": lambda lipschitz, n, d, n_dims: n**d * (lipschitz / n),
+        "dimensions exchanged": lambda lipschitz, n, d, n_dims: (
+            lipschitz**n_dims * n ** (n_dims - d)
+        ),
     },
 )
 def test_image_of_few_dimensions_has_no_volume(formula):
@@ -92,12 +96,14 @@ def test_bits_per_dim(formula):
 
 @pytest.mark.equation(
     "eq-rescaled-density",
-    formula=lambda log_prob, y, c, d: log_prob(y / c) - d * math.log(abs(c)),
+    formula=lambda log_prob, y, c, n_dims: log_prob(y / c) - n_dims * math.log(abs(c)),
     wrong={
-        "sign": lambda log_prob, y, c, d: log_prob(y / c) + d * math.log(abs(c)),
-        "one dimension only": lambda log_prob, y, c, d: log_prob(y / c) - math.log(abs(c)),
-        "term dropped": lambda log_prob, y, c, d: log_prob(y / c),
-        "scaled the wrong way": lambda log_prob, y, c, d: log_prob(y * c) - d * math.log(abs(c)),
+        "sign": lambda log_prob, y, c, n_dims: log_prob(y / c) + n_dims * math.log(abs(c)),
+        "one dimension only": lambda log_prob, y, c, n_dims: log_prob(y / c) - math.log(abs(c)),
+        "term dropped": lambda log_prob, y, c, n_dims: log_prob(y / c),
+        "scaled the wrong way": lambda log_prob, y, c, n_dims: (
+            log_prob(y * c) - n_dims * math.log(abs(c))
+        ),
     },
 )
 def test_density_in_another_unit(formula):

@@ -149,6 +149,31 @@ def test_nonsaturating_gradient(formula):
 
 
 @pytest.mark.equation(
+    "eq-nonsaturating-divergence",
+    formula=lambda r, d: -(r * d.log()).sum(),
+    wrong={
+        "of the minimax loss": lambda r, d: (r * (1 - d).log()).sum(),
+        "sign flipped": lambda r, d: (r * d.log()).sum(),
+        "half of it": lambda r, d: -(r * d.log()).sum() / 2,
+        "of KL alone": lambda r, d: (r * ((1 - d) / d).log()).sum(),
+    },
+)
+def test_divergence_of_the_non_saturating_loss(formula):
+    """Finite laws: both divergences by their definitions, their derivative by central differences."""
+    p, q = torch.rand(2, 6, **DOUBLE) + 0.1
+    p, q = p / p.sum(), q / q.sum()
+    r = torch.randn(6, **DOUBLE)
+    r = 0.01 * (r - r.mean())
+
+    def divergence(q):
+        return (q * (q / p).log()).sum() - 2 * js_discrete(p, q)
+
+    eps = 1e-4
+    difference = (divergence(q + eps * r) - divergence(q - eps * r)) / (2 * eps)
+    torch.testing.assert_close(formula(r, p / (p + q)), difference)
+
+
+@pytest.mark.equation(
     "eq-label-smoothing",
     formula=lambda p, q, alpha: alpha * p / (p + q),
     wrong={
