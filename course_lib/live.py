@@ -250,9 +250,9 @@ def pixel_reveal(
 ) -> ipywidgets.VBox:
     """A slider for the number of pixels that are known."""
     height, width = image.shape
-    image, probabilities = image.cpu().flatten(), probabilities.detach().cpu().flatten(0, 1)
+    image, probabilities = image.cpu().flatten().long(), probabilities.detach().cpu().flatten(0, 1)
     levels = probabilities.shape[-1]
-    bits = -probabilities.gather(-1, image.long().unsqueeze(-1)).squeeze(-1).log2()
+    bits = -probabilities.gather(-1, image.unsqueeze(-1)).squeeze(-1).log2()
     grey = (image / (levels - 1)).numpy().repeat(3).reshape(-1, 3)
 
     def show(known: int) -> str:
