@@ -267,7 +267,7 @@ def pixel_reveal(
         chart = Figure(figsize=(4, 2.5), layout="constrained")
         bars = chart.subplots()
         colour = ["#d55e00" if k == level else "#56a0d3" for k in range(levels)]
-        bars.bar(range(levels), predicted, color=colour, edgecolor="0.13", linewidth=0.5)
+        bars.bar(range(levels), predicted.tolist(), color=colour, edgecolor="0.13", linewidth=0.5)
         bars.set(ylim=(0, 1), xlabel="level", ylabel="probability")
         text = (
             f"pixel {known + 1} is level {level}: probability {predicted[level]:.3f}, "
