@@ -250,9 +250,9 @@ def pixel_reveal(
 ) -> ipywidgets.VBox:
     """A slider for the number of pixels that are known."""
     height, width = image.shape
-    image, probabilities = image.cpu().flatten(), probabilities.detach().cpu().flatten(0, 1)
+    image, probabilities = image.cpu().flatten().long(), probabilities.detach().cpu().flatten(0, 1)
     levels = probabilities.shape[-1]
-    bits = -probabilities.gather(-1, image.long().unsqueeze(-1)).squeeze(-1).log2()
+    bits = -probabilities.gather(-1, image.unsqueeze(-1)).squeeze(-1).log2()
     grey = (image / (levels - 1)).numpy().repeat(3).reshape(-1, 3)
 
     def show(known: int) -> str:
@@ -267,7 +267,7 @@ def pixel_reveal(
         chart = Figure(figsize=(4, 2.5), layout="constrained")
         bars = chart.subplots()
         colour = ["#d55e00" if k == level else "#56a0d3" for k in range(levels)]
-        bars.bar(range(levels), predicted.numpy(), color=colour, edgecolor="0.13", linewidth=0.5)
+        bars.bar(range(levels), predicted.tolist(), color=colour, edgecolor="0.13", linewidth=0.5)
         bars.set(ylim=(0, 1), xlabel="level", ylabel="probability")
         text = (
             f"pixel {known + 1} is level {level}: probability {predicted[level]:.3f}, "

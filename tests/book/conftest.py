@@ -130,3 +130,10 @@ def public_repository(tmp_path_factory):
     call("git", "add", "-A", cwd=target)
     call("git", *identity, "commit", "-q", "-m", "The checkout", cwd=target)
     return target
+
+
+@pytest.fixture(scope="module")
+def hosted_with_course(hosted, public_repository):
+    """Python with the hosted versions and the course, installed as a notebook's first cell does."""
+    call(hosted, "-m", "pip", "install", "-q", f"git+file://{public_repository}")
+    return hosted

@@ -28,7 +28,7 @@ from torch.distributions import Normal, kl_divergence
 
 from course_lib.gan import dirac
 from course_lib.live import VIEW
-from tests.book.environments import HIDDEN, call, prepare
+from tests.book.environments import HIDDEN, prepare
 
 pytestmark = pytest.mark.live
 
@@ -90,11 +90,10 @@ def lab_of_today():
 
 
 @pytest.fixture(scope="module")
-def lab_of_hosted(hosted, public_repository, tmp_path_factory):
-    call(hosted, "-m", "pip", "install", "-q", f"course-lib @ git+file://{public_repository}")
+def lab_of_hosted(hosted_with_course, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     (data / "kernels" / "hosted").mkdir(parents=True)
-    command = [str(hosted), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    command = [str(hosted_with_course), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": command, "display_name": "hosted", "language": "python"}
     (data / "kernels" / "hosted" / "kernel.json").write_text(json.dumps(spec))
     return FrontEnd(prepare("live"), "hosted", "7.7.", {"JUPYTER_PATH": str(data)})
