@@ -893,7 +893,7 @@ QUESTIONS = (
         points=4,
         measure="flow_bits",
         functions=("forward", "inverse"),
-        limit=2.25,
+        limit=2.18,
     ),
     Written(
         name="without_noise",
