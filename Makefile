@@ -73,7 +73,8 @@ zip: book ## Build the site and one file to download with all of it
 pdf: $(STAMP) ## Build one PDF of the whole book (needs a TeX installation)
 	@command -v latexmk >/dev/null && command -v xelatex >/dev/null || \
 	  { echo "No TeX installation found (latexmk and xelatex are needed)."; \
-	    echo "Debian: apt-get install latexmk texlive-xetex texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra fonts-freefont-otf"; exit 1; }
+	    echo "Debian: apt-get install latexmk texlive-xetex texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra fonts-freefont-otf libcairo2"; exit 1; }
+	$(BIN)/python -m pip install --quiet --editable ".[pdf]"  # turns drawings into what LaTeX reads
 	$(BIN)/python tools/notebooks.py execute
 	$(BIN)/jupyter-book build . --builder pdflatex
 	@echo "The PDF: $$(ls $(CURDIR)/_build/latex/*.pdf)"
