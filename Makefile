@@ -77,7 +77,7 @@ pdf: $(STAMP) ## Build one PDF of the whole book (needs a TeX installation)
 	$(BIN)/python -m pip install --quiet --editable ".[pdf]"  # turns drawings into what LaTeX reads
 	$(BIN)/python tools/notebooks.py execute
 	$(BIN)/jupyter-book build . --builder pdflatex
-	@echo "The PDF: $$(ls $(CURDIR)/_build/latex/*.pdf)"
+	@echo "The PDF: $(CURDIR)/_build/latex/deep-generative-models.pdf"
 
 linkcheck: $(STAMP) ## Ask every address that the book links to (needs a network)
 	$(BIN)/python tools/notebooks.py execute
