@@ -31,7 +31,7 @@ setup: $(STAMP) ## Create .venv and install everything
 
 # What a page can depend on; folders too, so that a file that was removed counts. Pages gather from one
 # another (tested equations, mistakes, counts): any change builds all of them, no change none.
-# Sphinx writes it also where it has found a mistake; make deletes it then.
+# The file that stands for the book is written by Sphinx even after a warning; make deletes it then.
 BOOK := $(SITE)/.buildinfo
 .DELETE_ON_ERROR:
 BOOK_INPUTS := _config.yml _toc.yml $(shell find book/ course_lib/ tests/ tools/ results/ assignments/ -mindepth 1 \

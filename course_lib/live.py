@@ -115,14 +115,14 @@ def latent_plane(
     alt: str,
     caption: str,
 ) -> ipywidgets.VBox:
-    """Two sliders for a point of the plane, decoded by the layers of `decoder` as they are now."""
-    layers = [layer for layer in decoder if not isinstance(layer, nn.Dropout)]
+    """Two sliders for a point of the plane, decoded by `decoder` with the weights it has by then."""
+    weight = next(decoder.parameters())
     places, colours = points.detach().cpu(), labels.cpu() % 10
 
     def show(first: float, second: float) -> str:
-        z = torch.tensor([first, second]).to(layers[0].weight)
+        z = torch.tensor([first, second]).to(weight)
         with torch.no_grad():
-            grey = nn.Sequential(*layers)(z).sigmoid().view(image_shape)
+            grey = decoder(z).sigmoid().view(image_shape)
         figure = Figure(figsize=(4, 4), layout="constrained")
         ax = figure.subplots()
         ax.scatter(*places.T, s=6, c=colours, cmap="tab10", vmin=0, vmax=9, alpha=0.6)

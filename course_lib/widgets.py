@@ -173,7 +173,7 @@ def latent_plane(
     )
     widgets = partial(
         live.latent_plane,
-        decoder,
+        nn.Sequential(*layers),  # the same modules, without those that are left out
         image_shape=image_shape,
         points=points,
         labels=labels,
