@@ -97,7 +97,9 @@ $(PEERS): $(STAMP)
 	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3
 
 bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, growth, grading and the book
-	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks
+	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.flows
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.sampling --sizes 28
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.grading --submissions 4 --repeats 1
 	$(BIN)/python -m benchmarks.book

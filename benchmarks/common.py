@@ -7,6 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from course_lib.memory import keep_freed_memory
+
+OURS = "ours"
+
 
 def training_step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
     """Return one optimizer step, with the same fused Adam for everyone."""
@@ -41,3 +45,24 @@ def ratios(seconds: dict[str, list[float]], name: str, to: str) -> tuple[float, 
     each = [a / b for a, b in zip(seconds[name], seconds[to], strict=True)]
     low, middle, high = statistics.quantiles(each, n=4)
     return low, middle, high
+
+
+def start() -> None:
+    """One thread, memory kept as `fit` keeps it, and the head of the table."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    keep_freed_memory()
+    print(f"{'':42}{'ours, ms':>10}  peer/ours, median (quartiles)")
+
+
+def show(what: str, seconds: dict[str, list[float]], note: str = "") -> None:
+    """One line per contest: our time, and each peer's ratio to it with quartiles over the rounds."""
+    parts = []
+    for name in seconds:
+        if name != OURS:
+            low, middle, high = ratios(seconds, name, OURS)
+            parts.append(f"{name} {middle:.2f} ({low:.2f}-{high:.2f})")
+    print(
+        f"{what:42}{1e3 * statistics.median(seconds[OURS]):10.2f}  {', '.join(parts)}{note}",
+        flush=True,
+    )

@@ -1,207 +1,108 @@
-"""Flows against zuko, nflows and normflows.
+"""RealNVP and MAF against the flows of other libraries.
 
-    python -m benchmarks.flows                 everything that can be imported
-    python -m benchmarks.flows --only maf      one part
-    python -m benchmarks.flows --rounds 5      fewer rounds: quicker, wider spreads
+    python -m benchmarks.flows
+    python -m benchmarks.flows --compile --slow
 
-RealNVP with the same layers, widths and number of parameters, and the same fused Adam for all: a
-training step, log_prob and sample. Masked autoregressive flow: sampling. In every round each
-contender runs once, in turn, so that a busy machine slows all of them; a ratio is taken within a
-round, and its median and quartiles are printed. Only ratios are worth comparing between machines.
+Same layers, widths, number of parameters, batch and fused Adam for all. In every round each
+contender runs once, in turn: a busy machine slows all of them, and ratios stay comparable.
+``peer/ours`` above 1 means that the course's code is faster.
 """
 
 import argparse
-import importlib.util
-import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.common import interleave, ratios, training_step
-from course_lib.flow import MAF, MaskedAutoregressive, RealNVP
+from benchmarks.common import interleave, show, start, training_step
+from benchmarks.peers import MAFS, REALNVP, Contender, importable
 
-OURS = "course_lib"
-PEERS = ("zuko", "nflows", "normflows")
-
-
-@dataclass
-class Contender:
-    """One library's model with the two calls that are timed."""
-
-    model: nn.Module
-    log_prob: Callable[[Tensor], Tensor]
-    sample: Callable[[int], Tensor]
+BATCH = 128
+SIZES = ((64, (128, 128)), (784, (512, 512)))
+# Couplings, and layers of the masked autoregressive flow.
+MAKERS = {"RealNVP": (REALNVP, 8), "MAF": (MAFS, 5)}
 
 
-def course_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
-    """Build this course's RealNVP."""
-    model = RealNVP((features,), layers=layers, hidden=hidden)
-    return Contender(model, model.log_prob, model.sample)
+def steps(
+    contenders: dict[str, Contender], x: Tensor, wrap: Callable = lambda loss: loss
+) -> dict[str, Callable[[], None]]:
+    """Each contender's training step on one batch; `wrap` may compile its loss."""
+    losses = {
+        name: wrap(lambda x, log_prob=c.log_prob: -log_prob(x).mean())
+        for name, c in contenders.items()
+    }
+    return {
+        name: training_step(c.model, lambda loss=losses[name]: loss(x))
+        for name, c in contenders.items()
+    }
 
 
-def zuko_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
-    """Build zuko's RealNVP."""
-    import zuko
-
-    model = zuko.flows.RealNVP(features, transforms=layers, hidden_features=hidden)
-    return Contender(model, lambda x: model().log_prob(x), lambda n: model().sample((n,)))
-
-
-def nflows_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
-    """Build nflows' RealNVP: couplings with alternating masks."""
-    from nflows.distributions.normal import StandardNormal
-    from nflows.flows import Flow
-    from nflows.nn.nets import MLP
-    from nflows.transforms import AffineCouplingTransform, CompositeTransform
-
-    class Network(MLP):  # couplings pass a context, which the library's own MLP does not take
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__((inputs,), (outputs,), list(hidden), activation=nn.functional.relu)
-
-        def forward(self, x: Tensor, context: None = None) -> Tensor:
-            return super().forward(x)
-
-    couplings = [
-        AffineCouplingTransform((torch.arange(features) + index) % 2, Network)
-        for index in range(layers)
-    ]
-    model = Flow(CompositeTransform(couplings), StandardNormal([features]))
-    return Contender(model, model.log_prob, model.sample)
+def compiled_steps(contenders: dict[str, Contender], x: Tensor) -> dict[str, Callable[[], None]]:
+    """The same under ``torch.compile``, for those that it can compile; says which it cannot."""
+    compiled = {}
+    for name, step in steps(contenders, x, torch.compile).items():
+        try:
+            step()
+        except Exception as error:  # whatever a compiler may raise about foreign code
+            print(f"{name} is not compiled: {type(error).__name__}")
+        else:
+            compiled[name] = step
+    return compiled
 
 
-def normflows_realnvp(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
-    """Build normflows' RealNVP: couplings of halves, swapped in between."""
-    import normflows
-
-    flows = []
-    for _ in range(layers):
-        half = features // 2
-        network = normflows.nets.MLP([half, *hidden, 2 * half], init_zeros=True)
-        flows += [
-            normflows.flows.AffineCouplingBlock(network),
-            normflows.flows.Permute(features, mode="swap"),
-        ]
-    model = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(features, False), flows)
-    return Contender(model, model.log_prob, lambda n: model.sample(n)[0])
-
-
-def course_maf(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
-    """Build this course's MAF."""
-    model = MAF((features,), layers=layers, hidden=hidden)
-    return Contender(model, model.log_prob, model.sample)
-
-
-def zuko_maf(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
-    """Build zuko's MAF."""
-    import zuko
-
-    model = zuko.flows.MAF(features, transforms=layers, hidden_features=hidden)
-    return Contender(model, lambda x: model().log_prob(x), lambda n: model().sample((n,)))
-
-
-def nflows_maf(features: int, layers: int, hidden: tuple[int, ...]) -> Contender:
-    """Build nflows' MAF."""
-    from nflows.distributions.normal import StandardNormal
-    from nflows.flows import Flow
-    from nflows.transforms import (
-        CompositeTransform,
-        MaskedAffineAutoregressiveTransform,
-        ReversePermutation,
-    )
-
-    transforms = []
-    for _ in range(layers):
-        # Its first hidden layer is not counted as a block.
-        autoregressive = MaskedAffineAutoregressiveTransform(
-            features, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False
-        )
-        transforms += [autoregressive, ReversePermutation(features)]
-    model = Flow(CompositeTransform(transforms), StandardNormal([features]))
-    return Contender(model, model.log_prob, model.sample)
-
-
-REALNVP = {
-    OURS: course_realnvp,
-    "zuko": zuko_realnvp,
-    "nflows": nflows_realnvp,
-    "normflows": normflows_realnvp,
-}
-MAFS = {OURS: course_maf, "zuko": zuko_maf, "nflows": nflows_maf}
-
-
-def report(title: str, seconds: dict[str, list[float]]) -> None:
-    """Print medians, and how many times longer each peer takes, with quartiles over the rounds."""
-    print(f"\n{title}")
-    for name, values in seconds.items():
-        line = f"  {name:<11}{1e3 * statistics.median(values):10.3f} ms"
-        if name != OURS:
-            low, middle, high = ratios(seconds, name, OURS)
-            line += f"{middle:9.2f} × ours  (quartiles {low:.2f} … {high:.2f})"
-        print(line, flush=True)
-
-
-def realnvp(rounds: int, peers: list[str]) -> None:
-    """Time a training step, log_prob and sample of RealNVP."""
-    for features, hidden in ((64, (128, 128)), (784, (256, 256))):
-        contenders = {name: REALNVP[name](features, 8, hidden) for name in REALNVP if name in peers}
-        sizes = {n: sum(p.numel() for p in c.model.parameters()) for n, c in contenders.items()}
-        print(f"\nRealNVP, {features} dimensions, 8 couplings of {hidden}; parameters: {sizes}")
-        x = torch.randn(128, features)
-        steps = {
-            name: training_step(c.model, lambda c=c, x=x: -c.log_prob(x).mean())
-            for name, c in contenders.items()
-        }
-        report("training step, batch of 128", interleave(steps, rounds, 10))
-        for contender in contenders.values():
-            contender.model.eval()
-        with torch.no_grad():
-            calls = {n: lambda c=c, x=x: c.log_prob(x) for n, c in contenders.items()}
-            report("log_prob, batch of 128", interleave(calls, rounds, 20))
-            calls = {n: lambda c=c: c.sample(128) for n, c in contenders.items()}
-            report("sample, 128", interleave(calls, rounds, 20))
-
-
-def maf(rounds: int, peers: list[str]) -> None:
-    """Time sampling of MAF, and compare it with D passes of the network."""
-    for features, hidden in ((64, (128, 128)), (784, (512, 512))):
-        contenders = {name: MAFS[name](features, 5, hidden) for name in MAFS if name in peers}
-        sizes = {n: sum(p.numel() for p in c.model.parameters()) for n, c in contenders.items()}
-        print(f"\nMAF, {features} dimensions, 5 layers of {hidden}; parameters: {sizes}")
-        for contender in contenders.values():
-            contender.model.eval()
-        with torch.no_grad():
-            for parameter in contenders[OURS].model.parameters():  # not the identity it starts as
-                parameter += 0.5 * torch.randn_like(parameter) / parameter.shape[-1] ** 0.5
-            layers = contenders[OURS].model.modules()
-            layer = next(m for m in layers if isinstance(m, MaskedAutoregressive))
-            z = torch.randn(64, features)
-            fast, plain = layer.solve_once(z)[0], layer.solve_by_passes(z)[0]
-            error = ((fast - plain).abs() / plain.abs().clamp(min=1)).max().item()
-            print(f"largest relative difference from D passes of one layer: {error:.1e}")
-            calls = {n: lambda c=c: c.sample(64) for n, c in contenders.items()}
-            report("sample, 64", interleave(calls, max(3, rounds // 4), 1))
+def contest(
+    title: str, features: int, hidden: tuple[int, ...], rounds: int, *, compile: bool, slow: bool
+) -> None:
+    """Training step, log_prob and samples of one flow in one size."""
+    makers, layers = MAKERS[title]
+    contenders = {
+        name: makers[name](features, layers, hidden) for name in importable() if name in makers
+    }
+    x = torch.randn(BATCH, features)
+    repeat = 5 if features == SIZES[0][0] else 1
+    what = f"{title} {features}-d"
+    show(f"{what}, training step", interleave(steps(contenders, x), rounds, repeat))
+    if compile:
+        compiled = compiled_steps(contenders, x)
+        show(f"{what}, training step, compiled", interleave(compiled, rounds, repeat))
+    for contender in contenders.values():
+        contender.model.eval()
+    with torch.no_grad():
+        calls = {n: lambda c=c: c.log_prob(x) for n, c in contenders.items()}
+        show(f"{what}, log_prob", interleave(calls, rounds, repeat))
+        # The others' MAF takes a pass for each dimension, half a minute in the larger size.
+        minutes = title == "MAF" and features == SIZES[1][0]
+        if slow or not minutes:
+            calls = {n: lambda c=c: c.sample(BATCH) for n, c in contenders.items()}
+            show(f"{what}, {BATCH} samples", interleave(calls, 3 if minutes else rounds, 1))
 
 
 def main() -> None:
-    """Run the parts that were asked for."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=("realnvp", "maf"), help="run one part")
-    parser.add_argument("--rounds", type=int, default=21, help="rounds of the quick contests")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="also everybody's training step under torch.compile (minutes; needs a C++ compiler)",
+    )
+    parser.add_argument(
+        "--slow", action="store_true", help="also sample everybody's MAF in 784 dimensions"
+    )
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    present = [name for name in PEERS if importlib.util.find_spec(name)]
-    for name in PEERS:
-        if name not in present:
-            print(f"{name} is missing; install it beside torch: pip install --no-deps {name}")
-    for part in (realnvp, maf):
-        if arguments.only in (None, part.__name__):
-            part(arguments.rounds, [OURS, *present])
+    start()
+    for features, hidden in SIZES:
+        for title in MAKERS:
+            contest(
+                title,
+                features,
+                hidden,
+                arguments.rounds,
+                compile=arguments.compile,
+                slow=arguments.slow,
+            )
 
 
 if __name__ == "__main__":

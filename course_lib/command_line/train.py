@@ -1,7 +1,6 @@
 """``course-lib train``: train a model by its recorded settings, and write the record."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def _train(
         num_nodes=options.nodes,
         steps=options.steps,
     )
-    if int(os.environ.get("RANK", "0")) > 0:  # one process writes for all
+    if record is None:  # the first of several processes writes for all
         return
     path = write_record(record, options.results, replace=options.replace)
     print(record.name)

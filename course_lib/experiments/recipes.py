@@ -107,6 +107,27 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         channels_last=True,
         validation_examples=500,
     ),
+    ("mnist", "VAE", "cpu-iwae50"): Recipe(
+        "vae",
+        80_000,
+        32,
+        1e-3,
+        {"latent_dim": 50, "hidden": (500, 500)},
+        binary=True,
+        ema=0.999,
+        iwae_samples=50,
+        precision="bf16-mixed",
+    ),
+    ("mnist", "MADE", "cpu"): Recipe(
+        "autoregressive",
+        34_000,
+        128,
+        1e-3,
+        {"hidden": (2000, 2000)},
+        binary=True,
+        ema=0.999,
+        precision="bf16-mixed",
+    ),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): Recipe(
         "vae", 500_000, 128, 1e-3, {"latent_dim": 50, "hidden": (500, 500)}, binary=True, ema=0.9999
@@ -122,7 +143,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         iwae_samples=50,
     ),
     ("mnist", "NADE", "gpu"): _binary(100_000, 128, 1e-3, hidden=500),
-    ("mnist", "MADE", "gpu"): _binary(100_000, 128, 1e-3, hidden=(8000,), n_orderings=32),
+    ("mnist", "MADE", "gpu"): _binary(100_000, 128, 1e-3, hidden=(8000, 8000), n_orderings=32),
     ("mnist", "PixelCNN", "gpu"): _binary(60_000, 64, 1e-3, channels=64, n_layers=12),
     ("mnist", "GatedPixelCNN", "gpu"): _binary(
         120_000, 64, 1e-3, channels=64, n_layers=10, dropout=0.1

@@ -34,7 +34,7 @@ def run(
     devices: int | str = 1,
     num_nodes: int = 1,
     steps: int | None = None,
-) -> Record:
+) -> Record | None:
     """Train and measure.
 
     Args:
@@ -49,7 +49,7 @@ def run(
         steps: instead of the recipe's, for a trial; the budget's name then says so.
 
     Returns:
-        The record, not yet written.
+        The record, not yet written; None in all processes but the first, which measures for all.
 
     Raises:
         ValueError: there is no such recipe.
@@ -57,6 +57,8 @@ def run(
     """
     budget, recipe = find_recipe(data_name, model_name, budget)
     command = f"course-lib train {model_name} --data {data_name} --budget {budget} --seed {seed}"
+    if devices != 1:
+        command += f" --devices {devices}"
     if steps is not None:
         command += f" --steps {steps}"
         recipe, budget = Recipe(**{**asdict(recipe), "steps": steps}), f"{budget}-{steps}steps"
@@ -92,7 +94,12 @@ def run(
         num_nodes=num_nodes,
         progress=progress,
     )
-    cpu_seconds = None if resumes else round(time.process_time() - started, 1)
+    cpu_seconds = torch.tensor(time.process_time() - started)
+    if torch.distributed.is_initialized():  # `fit` has started other processes, or torchrun has
+        cpu_seconds = cpu_seconds.to(next(model.parameters()).device)
+        torch.distributed.all_reduce(cpu_seconds)
+        if torch.distributed.get_rank() > 0:
+            return None
     return Record(
         model=model_name,
         data=data_name,
@@ -106,7 +113,7 @@ def run(
         seconds=history.train[-1]["seconds"],
         settings=settings,
         command=command,
-        cpu_seconds=cpu_seconds,
+        cpu_seconds=None if resumes else round(cpu_seconds.item(), 1),
     )
 
 

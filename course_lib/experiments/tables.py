@@ -31,7 +31,7 @@ class Published:
 
 MNIST = (
     Published("NADE", "fixed binarization", "88.3", "nats", "NADE", ("gpu",)),
-    Published("MADE", "fixed binarization", "86.6", "nats", "MADE", ("gpu",)),
+    Published("MADE", "fixed binarization", "86.6", "nats", "MADE", ("gpu", "cpu")),
     Published("PixelCNN", "fixed binarization", "81.3", "nats", "PixelCNN", ("gpu",)),
     Published("Row LSTM", "fixed binarization", "80.5", "nats", "RowLSTM", ("gpu",)),
     Published("Diagonal BiLSTM", "fixed binarization", "79.2", "nats", "DiagonalBiLSTM", ("gpu",)),
@@ -47,7 +47,12 @@ MNIST = (
         ("gpu", "cpu"),
     ),
     Published(
-        "IWAE trained with k = 50", "dynamic binarization", "84.8", "nats", "VAE", ("gpu-iwae50",)
+        "IWAE trained with k = 50",
+        "dynamic binarization",
+        "84.8",
+        "nats",
+        "VAE",
+        ("gpu-iwae50", "cpu-iwae50"),
     ),
     Published("PixelCNN, 256 levels", "8 bits", "0.81", "bits/dim", "GatedPixelCNN", ("gpu-256",)),
     Published("RealNVP", "8 bits", "1.06", "bits/dim", "MultiScaleRealNVP", ("gpu",)),
@@ -145,7 +150,10 @@ def _metrics(r: Record) -> str:
 
 
 def _circumstances(r: Record) -> str:
-    where = r.hardware["accelerator"] or f"{r.hardware['processor']}, {r.hardware['threads']} core"
+    cores = r.hardware["threads"] * r.hardware["processes"]
+    where = r.hardware["accelerator"] or (
+        f"{r.hardware['processor']}, {cores} core{'s' if cores > 1 else ''}"
+    )
     time = f"{r.seconds / 60:.0f} min"
     if r.cpu_seconds is not None and r.hardware["accelerator"] is None:
         time += f" ({r.cpu_seconds / 60:.0f} min of processor time)"

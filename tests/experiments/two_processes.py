@@ -25,26 +25,31 @@ def draw(batch, generator):
 
 def one_gradient(seed=0):
     """A step of plain gradient descent of rate 1, in float64: the change of weights is the gradient."""
-    torch.manual_seed(seed)
-    model = FVSBN((1, 8, 8), 2).double()
-    x = (data()[0] > 8).long()
-    fit(
-        model, negative_log_likelihood, x, steps=1, batch_size=64, learning_rate=1.0,
-        optimizer=torch.optim.SGD, precision="64-true", progress=False, accelerator="cpu",
-    )  # fmt: skip
+    model, _ = trained(seed, noisy=False, steps=1, learning_rate=1.0, optimizer=torch.optim.SGD)
     return model.state_dict()
 
 
-def trained(**settings):
+def trained(seed=0, *, noisy=True, **settings):
+    """A model and its log-likelihoods of the test images; without noise, in float64.
+
+    The seed is that of the order of the data, and of the noise; the first weights are always the same.
+    """
     torch.manual_seed(0)
     model = FVSBN((1, 8, 8), 2)
     train, test = data()
+    if noisy:
+        settings |= {"transform": draw}
+    else:
+        train = (train > 8).long()
+        model = model.double()
+        settings |= {"precision": "64-true"}
+    settings = {"steps": 400, "learning_rate": 1e-2} | settings
     fit(
-        model, negative_log_likelihood, train, steps=400, batch_size=64, learning_rate=1e-2,
-        transform=draw, progress=False, accelerator="cpu", **settings,
+        model, negative_log_likelihood, train, batch_size=64, seed=seed, progress=False,
+        accelerator="cpu", **settings,
     )  # fmt: skip
     with torch.no_grad():
-        return model.log_prob(test)
+        return model, model.log_prob(test)
 
 
 def killed(folder):
@@ -57,11 +62,16 @@ def killed(folder):
 
     return trained(
         callback=strike, evaluate_every=50, checkpoint=folder / "run.pt", checkpoint_every=40
-    )
+    )[1]
+
+
+def three_results():
+    """The gradient, and the likelihoods after training without noise and with noise."""
+    return one_gradient(), trained(noisy=False)[1], trained()[1]
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
-    result = killed(folder) if sys.argv[1] == "killed" else (one_gradient(), trained())
+    result = killed(folder) if sys.argv[1] == "killed" else three_results()
     if int(os.environ["RANK"]) == 0:
         torch.save(result, folder / "result.pt")

@@ -1,21 +1,33 @@
-"""A training step of MADE and the gated PixelCNN against the same networks in plain PyTorch.
-
-Both sides take the same batch and fused Adam; they take turns in one process, on one thread.
-
-    python -m benchmarks.training_autoregressive
-"""
-
-import argparse
-from statistics import median
+"""The course's networks once more, in plain PyTorch: as one would write them for this size only."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.common import interleave, training_step
 from course_lib import autoregressive as ar
-from course_lib.data import digits
-from course_lib.memory import keep_freed_memory
+
+
+class PlainVAE(nn.Module):
+    """The VAE of the MNIST table as one would write it down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(),
+            nn.Linear(500, 80),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(
+            nn.Linear(40, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 784)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Minus the ELBO, a mean over images."""
+        mu, logvar = self.encoder(x).chunk(2, 1)
+        z = mu + (0.5 * logvar).exp() * torch.randn_like(mu)
+        kl = 0.5 * (logvar.exp() + mu.square() - 1 - logvar).sum()
+        logits = self.decoder(z)
+        nll = F.binary_cross_entropy_with_logits(logits, x.flatten(1), reduction="sum")
+        return (nll + kl) / len(x)
 
 
 class PlainMADE(nn.Module):
@@ -79,36 +91,3 @@ class PlainGatedPixelCNN(nn.Module):
                 a, b = v.chunk(2, 1)
                 v = torch.tanh(a) * torch.sigmoid(b)
         return F.cross_entropy(self.head(skip), x[:, 0].long(), reduction="sum") / len(x)
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--batch-size", type=int, default=64)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()  # as fit does; both sides gain by it
-    torch.manual_seed(0)
-    x = digits().train[: arguments.batch_size]
-    made = ar.MADE((1, 8, 8), 17, hidden=(500, 500))
-    gated = ar.GatedPixelCNN((1, 8, 8), 17, channels=32, n_layers=4)
-    pairs = {
-        "MADE": (made, PlainMADE(made)),
-        "GatedPixelCNN": (gated, PlainGatedPixelCNN(32, 4)),
-    }
-    print(f"{'model':16}{'ours, ms':>10}{'plain, ms':>11}{'ours/plain':>12}")
-    for name, (ours, plain) in pairs.items():
-        calls = {
-            "ours": training_step(ours, lambda ours=ours: ar.negative_log_likelihood(ours, x)),
-            "plain": training_step(plain, lambda plain=plain: plain(x)),
-        }
-        seconds = interleave(calls, arguments.steps, 1)
-        times = [1e3 * median(values) for values in seconds.values()]
-        print(f"{name:16}{times[0]:10.2f}{times[1]:11.2f}{times[0] / times[1]:12.2f}")
-
-
-if __name__ == "__main__":
-    main()

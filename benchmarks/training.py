@@ -1,0 +1,145 @@
+"""Training steps against plain PyTorch, their share of the machine's peak, and bf16.
+
+    python -m benchmarks.training
+
+The plain networks are those of `benchmarks.plain`. The share is that of the best matrix product of
+this machine, in the same type and on the same thread.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.common import OURS, interleave, show, start, training_step
+from benchmarks.plain import PlainGatedPixelCNN, PlainMADE, PlainVAE
+from course_lib import autoregressive as ar
+from course_lib.vae import VAE, NegativeELBO
+
+PLAIN = "plain PyTorch"
+
+
+def peak(size: int = 1024, repeats: int = 15) -> float:
+    """The best FLOP/s of a square float32 matrix product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
+def flops(loss: Callable[[], Tensor]) -> int:
+    """Floating-point operations of products and convolutions, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        loss().backward()
+    return counter.get_total_flops()
+
+
+def saved_bytes(loss: Callable[[], Tensor]) -> int:
+    """Bytes that the forward pass keeps for the backward pass, shared storages counted once."""
+    storages = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss()
+    return sum(storages.values())
+
+
+def plain_contests(rounds: int) -> None:
+    """Training steps against plain PyTorch, with the share of the peak and the memory."""
+    levels = torch.randint(0, 17, (64, 1, 8, 8))
+    binary = torch.randint(0, 2, (32, 1, 28, 28))
+    floats = torch.randint(0, 2, (128, 1, 28, 28)).float()
+    done = torch.ones(())
+    made = ar.MADE((1, 8, 8), 17, hidden=(500, 500))
+    small = ar.GatedPixelCNN((1, 8, 8), 17, channels=32, n_layers=4)
+    large = ar.GatedPixelCNN((1, 28, 28), 2, channels=32, n_layers=6)
+    vae = VAE((1, 28, 28), 40, hidden=(500, 500))
+    elbo = NegativeELBO()
+    plain_made, plain_small, plain_vae = PlainMADE(made), PlainGatedPixelCNN(32, 4), PlainVAE()
+    contests = {
+        "VAE 784-500-500-40, batch 128": (
+            (vae, lambda: elbo(vae, floats, done)["loss"]),
+            (plain_vae, lambda: plain_vae(floats)),
+        ),
+        "MADE 8×8, 17 levels, batch 64": (
+            (made, lambda: ar.negative_log_likelihood(made, levels)),
+            (plain_made, lambda: plain_made(levels)),
+        ),
+        "gated PixelCNN 8×8, 17 levels, batch 64": (
+            (small, lambda: ar.negative_log_likelihood(small, levels)),
+            (plain_small, lambda: plain_small(levels)),
+        ),
+        "gated PixelCNN 28×28, binary, batch 32": (
+            (large, lambda: ar.negative_log_likelihood(large, binary)),
+        ),
+    }
+    for title, ((ours, loss), *others) in contests.items():
+        calls = {OURS: training_step(ours, loss)}
+        for other in others:
+            calls[PLAIN] = training_step(*other)
+        few = rounds if others else max(3, rounds // 4)
+        seconds = interleave(calls, few, 2)
+        # The peak is measured beside each row: machines change their clock.
+        share = flops(loss) / statistics.median(seconds[OURS]) / peak()
+        memory = [f"{saved_bytes(f) / 2**20:.1f}" for _, f in ((ours, loss), *others)]
+        show(
+            title,
+            seconds,
+            f"  [{share:.0%} of the peak; kept for backward: {' / '.join(memory)} MiB]",
+        )
+
+
+def precision_contests(rounds: int) -> None:
+    """A training step in bf16 against float32, and what bf16 changes in a log-likelihood."""
+    binary = torch.randint(0, 2, (32, 1, 28, 28))
+    for layout in ("contiguous", "channels last"):
+        model = ar.GatedPixelCNN((1, 28, 28), 2, channels=32, n_layers=6)
+        if layout == "channels last":
+            model = model.to(memory_format=torch.channels_last)
+
+        def low(model: ar.GatedPixelCNN = model) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return ar.negative_log_likelihood(model, binary)
+
+        calls = {
+            OURS: training_step(model, low),
+            "float32": training_step(model, lambda m=model: ar.negative_log_likelihood(m, binary)),
+        }
+        seconds = interleave(calls, max(3, rounds // 4), 1)
+        with torch.no_grad():
+            exact = model.log_prob(binary)
+            with torch.autocast("cpu", torch.bfloat16):
+                error = (model.log_prob(binary) - exact).abs().max()
+        show(
+            f"gated PixelCNN 28×28, bf16, {layout}",
+            seconds,
+            f"  [log p is off by at most {error:.2f} of {-exact.mean():.0f} nats]",
+        )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=21)
+    arguments = parser.parse_args()
+    start()
+    print(f"float32 matrix products reach {peak() / 1e9:.0f} GFLOP/s on one thread")
+    plain_contests(arguments.rounds)
+    precision_contests(arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
