@@ -34,25 +34,21 @@ class ResultsTable(Directive):
         for path in folder.glob("*.json"):
             self.state.document.settings.record_dependencies.add(str(path))
         header, *rows = tables[self.arguments[0]](read_records(folder))
-        return [build(header, rows)]
+        group = nodes.tgroup(cols=len(header))
+        group += [nodes.colspec(colwidth=1) for _ in header]
+        group += nodes.thead("", self.row(header, code=False))
+        group += nodes.tbody("", *(self.row(row, code=True) for row in rows))
+        return [nodes.table("", group, classes=["results"])]
 
-
-def build(header: list[str], rows: list[list[str]]) -> nodes.table:
-    """A docutils table; the last column is code."""
-    group = nodes.tgroup(cols=len(header))
-    group += [nodes.colspec(colwidth=1) for _ in header]
-    group += nodes.thead("", _row(header, code=False))
-    group += nodes.tbody("", *(_row(row, code=True) for row in rows))
-    return nodes.table("", group, classes=["results"])
-
-
-def _row(cells: list[str], *, code: bool) -> nodes.row:
-    row = nodes.row()
-    for index, cell in enumerate(cells):
-        is_code = code and index == len(cells) - 1
-        text = nodes.literal(cell, cell) if is_code else nodes.Text(cell)
-        row += nodes.entry("", nodes.paragraph("", "", text))
-    return row
+    def row(self, cells: list[str], *, code: bool) -> nodes.row:
+        """One row of cells in Markdown; the last one is code, if that is asked for."""
+        row = nodes.row()
+        for index, cell in enumerate(cells):
+            is_code = code and index == len(cells) - 1
+            text = f"`{cell}`" if is_code else cell
+            inline, messages = self.state.inline_text(text, self.lineno)
+            row += nodes.entry("", nodes.paragraph("", "", *inline), *messages)
+        return row
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:

@@ -5,7 +5,7 @@ from course_lib.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 from course_lib.autoregressive.fvsbn import FVSBN
 from course_lib.autoregressive.gated_pixelcnn import GatedPixelCNN
 from course_lib.autoregressive.laws import BernoulliLaw, LogisticMixtureLaw, SoftmaxLaw
-from course_lib.autoregressive.made import MADE
+from course_lib.autoregressive.made import MADE, one_ordering_loss
 from course_lib.autoregressive.nade import NADE
 from course_lib.autoregressive.pixelcnn import PixelCNN
 from course_lib.autoregressive.receptive_field import seen_by
@@ -26,5 +26,6 @@ __all__ = [
     "SoftmaxLaw",
     "WaveNet",
     "negative_log_likelihood",
+    "one_ordering_loss",
     "seen_by",
 ]

@@ -80,8 +80,12 @@ class MADE(Autoregressive):
         self.hidden_degrees = [torch.arange(width) * max(1, D - 1) // width for width in hidden]
         blocks = []
         for index in range(len(hidden) + 1):
-            masks = torch.stack([self._mask(index, degrees) for degrees in self._input_degrees()])
-            blocks.append([readable_blocks(mask) for mask in masks])
+            places = self._input_degrees()
+            if 0 < index < len(hidden):  # between hidden layers all orderings share one mask
+                places = places[:1]
+            masks = torch.stack([self._mask(index, degrees) for degrees in places])
+            each = [readable_blocks(mask) for mask in masks]
+            blocks.append(each if len(each) == n_orderings else each * n_orderings)
             masks = masks.to(torch.get_default_dtype())
             self.register_buffer(f"mask_{index}", masks, persistent=False)
         self.blocks = list(zip(*blocks, strict=True))  # of each ordering, of each layer
@@ -101,7 +105,11 @@ class MADE(Autoregressive):
     def masked_weights(self, ordering: int = 0) -> Iterator[Tensor]:
         """The weight in use of each layer, shape ``(out, in)``, in one of the orderings."""
         for index, linear in enumerate(self.linears):
-            yield self.get_buffer(f"mask_{index}")[ordering] * linear.weight
+            yield self._mask_in_use(index, ordering) * linear.weight
+
+    def _mask_in_use(self, index: int, ordering: int) -> Tensor:
+        masks = self.get_buffer(f"mask_{index}")
+        return masks[ordering if len(masks) > 1 else 0]
 
     def forward(self, x: Tensor, labels: Tensor | None = None, ordering: int = 0) -> Tensor:
         """Parameters of all conditionals in one ordering, shape ``(N, *event_shape, P)``."""
@@ -109,7 +117,7 @@ class MADE(Autoregressive):
         for index, (linear, blocks) in enumerate(
             zip(self.linears, self.blocks[ordering], strict=True)
         ):
-            mask = self.get_buffer(f"mask_{index}")[ordering]
+            mask = self._mask_in_use(index, ordering)
             h = masked_linear(h, linear.weight, mask, linear.bias, blocks)
             if index + 1 < len(self.linears):
                 h = self.dropout(F.relu(h))
@@ -200,3 +208,24 @@ class MADE(Autoregressive):
                         linear.bias[start:end], layers[k][:, :known], weight[start:end, :known].T
                     )
                     layers[k + 1][:, start:end] = h.relu_()
+
+
+def one_ordering_loss(model: MADE, batch: Tensor, progress: Tensor | None = None) -> Tensor:
+    """The loss that trains all orderings at the price of one, as `course_lib.training.fit` calls it.
+
+    Each call draws one ordering r. The mean over the draws of −log p_r(x) is, by Jensen's
+    inequality, at least −log of the mixture: what is minimized bounds what is measured. The
+    mixture's own likelihood takes a pass for each ordering.
+
+    Source: Germain et al. (2015), section 4.2, who change the masks from batch to batch.
+
+    Args:
+        model: with one ordering or several.
+        batch: images, integer grey levels, shape ``(N, *event_shape)``.
+        progress: not used.
+
+    Returns:
+        Nats per image in the ordering that was drawn, 0-d.
+    """
+    ordering = int(torch.randint(len(model.orderings), ()))
+    return -model.log_prob(batch, ordering=ordering).mean()

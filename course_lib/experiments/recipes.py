@@ -120,10 +120,10 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ),
     ("mnist", "MADE", "cpu"): Recipe(
         "autoregressive",
-        34_000,
+        24_000,
         128,
         1e-3,
-        {"hidden": (2000, 2000)},
+        {"hidden": (8000,)},
         binary=True,
         ema=0.999,
         precision="bf16-mixed",

@@ -145,6 +145,8 @@ def _loss(recipe: Recipe) -> Callable:
         if recipe.iwae_samples > 1:
             return vae.NegativeIWAEBound(recipe.iwae_samples)
         return vae.NegativeELBO(warm_up=recipe.warm_up)
+    if recipe.arguments.get("n_orderings", 1) > 1:
+        return autoregressive.one_ordering_loss
     if recipe.family == "autoregressive":
         return autoregressive.negative_log_likelihood
     return _negative_dequantization_bound

@@ -10,13 +10,14 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Published:
-    """One row of the MNIST table: what a paper reports, and which recipes answer it.
+    """One row of the MNIST table: what was published, and which recipes answer it.
 
     Attributes:
-        name: of the model in the paper.
+        name: of the model there.
         protocol: what was done to the data there.
         value: the published number; lower is better.
         unit: ``"nats"`` or ``"bits/dim"``.
+        source: who published it: a citation or a link, in the Markdown of the book.
         model: the course's model.
         budgets: its recipes that follow this protocol, the longest first.
     """
@@ -25,47 +26,49 @@ class Published:
     protocol: str
     value: str
     unit: str
+    source: str
     model: str
     budgets: tuple[str, ...]
 
 
+FIXED, DYNAMIC, GREY = "fixed binarization", "dynamic binarization", "8 bits"
+PIXEL_RNN = "{cite:p}`oord2016pixel`"
+IWAE = "{cite:p}`burda2016importance`"
+FFJORD = "{cite:p}`grathwohl2019ffjord`"
+PYTORCH_GENERATIVE = "[pytorch-generative](https://github.com/EugenHotaj/pytorch-generative)"
+UVA = "[UvA notebooks](https://uvadlc-notebooks.readthedocs.io), tutorial"
+
 MNIST = (
-    Published("NADE", "fixed binarization", "88.3", "nats", "NADE", ("gpu",)),
-    Published("MADE", "fixed binarization", "86.6", "nats", "MADE", ("gpu", "cpu")),
-    Published("PixelCNN", "fixed binarization", "81.3", "nats", "PixelCNN", ("gpu",)),
-    Published("Row LSTM", "fixed binarization", "80.5", "nats", "RowLSTM", ("gpu",)),
-    Published("Diagonal BiLSTM", "fixed binarization", "79.2", "nats", "DiagonalBiLSTM", ("gpu",)),
+    Published("NADE", FIXED, "88.3", "nats", "{cite:p}`uria2016neural`", "NADE", ("gpu",)),
     Published(
-        "gated PixelCNN", "dynamic binarization", "81.5", "nats", "GatedPixelCNN", ("gpu", "cpu")
+        "MADE, two hidden layers, 32 orderings",
+        FIXED, "86.6", "nats", "{cite:p}`germain2015made`", "MADE", ("gpu", "cpu"),
+    ),
+    Published("PixelCNN", FIXED, "81.3", "nats", PIXEL_RNN, "PixelCNN", ("gpu",)),
+    Published("Row LSTM", FIXED, "80.5", "nats", PIXEL_RNN, "RowLSTM", ("gpu",)),
+    Published("Diagonal BiLSTM", FIXED, "79.2", "nats", PIXEL_RNN, "DiagonalBiLSTM", ("gpu",)),
+    Published(
+        "gated PixelCNN",
+        DYNAMIC, "81.5", "nats", PYTORCH_GENERATIVE, "GatedPixelCNN", ("gpu", "cpu"),
     ),
     Published(
         "VAE, estimated with 5000 samples",
-        "dynamic binarization",
-        "86.8",
-        "nats",
-        "VAE",
-        ("gpu", "cpu"),
+        DYNAMIC, "86.8", "nats", IWAE, "VAE", ("gpu", "cpu"),
     ),
     Published(
         "IWAE trained with k = 50",
-        "dynamic binarization",
-        "84.8",
-        "nats",
-        "VAE",
-        ("gpu-iwae50", "cpu-iwae50"),
+        DYNAMIC, "84.8", "nats", IWAE, "VAE", ("gpu-iwae50", "cpu-iwae50"),
     ),
-    Published("PixelCNN, 256 levels", "8 bits", "0.81", "bits/dim", "GatedPixelCNN", ("gpu-256",)),
-    Published("RealNVP", "8 bits", "1.06", "bits/dim", "MultiScaleRealNVP", ("gpu",)),
+    Published(
+        "PixelCNN, 256 levels", GREY, "0.81", "bits/dim", f"{UVA} 12", "GatedPixelCNN", ("gpu-256",)
+    ),
+    Published("RealNVP", GREY, "1.06", "bits/dim", FFJORD, "MultiScaleRealNVP", ("gpu",)),
     Published(
         "multi-scale flow, variational dequantization",
-        "8 bits",
-        "1.02",
-        "bits/dim",
-        "MultiScaleRealNVP",
-        ("gpu-variational",),
+        GREY, "1.02", "bits/dim", f"{UVA} 11", "MultiScaleRealNVP", ("gpu-variational",),
     ),
-    Published("Glow", "8 bits", "1.05", "bits/dim", "Glow", ("gpu",)),
-)
+    Published("Glow", GREY, "1.05", "bits/dim", FFJORD, "Glow", ("gpu",)),
+)  # fmt: skip
 
 
 def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
@@ -75,7 +78,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
         records: of any data set; those of MNIST are used.
 
     Returns:
-        Cells as text. A recipe without a record says that it has not been run.
+        Cells as text, in Markdown. A recipe without a record says that it has not been run.
     """
     rows = [["model", "published", "here", "time and hardware", "settings"]]
     for published in MNIST:
@@ -89,7 +92,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
             rows.append(
                 [
                     published.name,
-                    f"{published.value} {published.unit}, {published.protocol}",
+                    f"{published.value} {published.unit}, {published.protocol}; {published.source}",
                     _metrics(best) if best else NOT_RUN,
                     _circumstances(best) if best else f"{NOT_RUN}; meant for: {_means(budget)}",
                     f"{published.model} --budget {budget}",

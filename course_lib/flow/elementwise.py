@@ -71,7 +71,8 @@ class Logit(Transform):
 
     The margin α keeps the data away from 0 and 1, where the logit is infinite. Its log-determinant
     is :math:`\sum_i \log(1 - 2α) - \log s_i - \log(1 - s_i)` with :math:`s_i = α + (1 - 2α) x_i`.
-    Source: Dinh, Sohl-Dickstein and Bengio (2017), section 4.1.
+    Source: Papamakarios, Pavlakou and Murray (2017), "Masked Autoregressive Flow"; the RealNVP of
+    Dinh, Sohl-Dickstein and Bengio (2017) has α + (1 − α) x.
 
     Args:
         event_shape: shape of one x.

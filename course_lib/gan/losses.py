@@ -3,7 +3,7 @@ r"""The objectives of the two players, as plain functions of the discriminator's
 Sign convention: every function is **minimized** by the player it is named for, and a high output
 of the discriminator means "real". Factor ½: none here. The value function ``eq-gan-value`` is
 :math:`V = \mathbb E\log D(x) + \mathbb E\log(1 - D(G(z)))`; the discriminator minimizes −V. The
-text's :math:`J^D = -\tfrac12 V` and :math:`J^G` (Goodfellow et al., 2014) carry a ½ that makes
+text's :math:`J^D = -\tfrac12 V` and :math:`J^G` (Goodfellow, 2016) carry a ½ that makes
 them means over a batch that is half real and half generated: they are half of what stands
 here. A penalty's weight means what its equation says only beside the losses without the ½.
 

@@ -93,7 +93,8 @@ def r1_penalty(discriminator: Critic, real: Tensor, *, gamma: float = 1.0) -> Te
     Raises:
         ValueError: γ is negative, or `discriminator` holds batch normalization.
 
-    Source: Roth et al. (2017); Mescheder, Geiger and Nowozin (2018), who show local convergence.
+    Source: Mescheder, Geiger and Nowozin (2018), who simplify the regularizer of Roth et al. (2017)
+    and show local convergence.
     """
     _require_weight(gamma, "gamma (γ)")
     _refuse_batch_norm(discriminator)

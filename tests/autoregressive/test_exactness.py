@@ -9,6 +9,7 @@ from course_lib.autoregressive import (
     LogisticMixtureLaw,
     SoftmaxLaw,
     negative_log_likelihood,
+    one_ordering_loss,
 )
 from tests.autoregressive.properties import (
     GREY,
@@ -148,3 +149,21 @@ def test_mixture_of_orderings_is_the_mean_of_their_probabilities():
     torch.testing.assert_close(each.sum(1), torch.ones(3))
     torch.testing.assert_close(model.log_prob(images).exp(), each.mean(0))
     assert (each[0] - each[1]).abs().max() > 1e-3
+
+
+def test_one_ordering_loss_draws_every_ordering_and_bounds_the_mixture():
+    model = build("MADE, 3 orderings", (1, 2, 2), 2)
+    images = all_images(model)
+    each = torch.stack([-model.log_prob(images, ordering=r).mean() for r in range(3)])
+    torch.manual_seed(0)
+    drawn = torch.stack([one_ordering_loss(model, images) for _ in range(60)])
+    # Every value is that of one ordering, and each ordering is drawn about as often.
+    matches = (drawn[:, None] - each).abs() < 1e-12
+    assert (matches.sum(1) == 1).all()
+    assert (matches.sum(0) > 10).all()
+    assert each.mean() > negative_log_likelihood(model, images)  # Jensen's inequality
+
+
+def test_orderings_share_the_masks_between_hidden_layers():
+    model = build("MADE, 3 orderings", (1, 2, 2), 2)
+    assert [len(model.get_buffer(f"mask_{index}")) for index in range(3)] == [3, 1, 3]
