@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
@@ -50,9 +51,11 @@ class NADE(Autoregressive):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, *event_shape, P)``, for grey levels `x`."""
-        terms = self.encode(x).flatten(1).unsqueeze(-1) * self.V  # (N, D, hidden)
-        before = terms.cumsum(1) - terms  # the sum over j < i: without the term of i itself
-        h = torch.sigmoid(self.c + before)
+        # Dimension i reads c and the terms of all j < i: a running sum that starts with c = 1 · c.
+        factors = F.pad(self.encode(x).flatten(1)[:, :-1], (1, 0), value=1.0)
+        weights = torch.cat([self.c.unsqueeze(0), self.V[:-1]])
+        before = (factors.unsqueeze(-1) * weights).cumsum(1)  # (N, D, hidden)
+        h = torch.sigmoid(before)
         parameters = torch.einsum("ndh,dhp->ndp", h, self.U) + self.b
         return parameters.view(len(x), *self.event_shape, -1)
 

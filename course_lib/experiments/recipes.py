@@ -68,6 +68,14 @@ def _binary(steps: int, batch_size: int, learning_rate: float, **arguments: obje
     )
 
 
+def _vae(
+    steps: int, batch_size: int, latent_dim: int, hidden: tuple[int, ...], **settings: object
+) -> Recipe:
+    """A VAE of binarized MNIST."""
+    arguments = {"latent_dim": latent_dim, "hidden": hidden}
+    return Recipe("vae", steps, batch_size, 1e-3, arguments, binary=True, **settings)
+
+
 RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("digits", "GatedPixelCNN", "60s"): _digits(1700, 4e-3, n_layers=4, dropout=0.2),
     ("digits", "RowLSTM", "60s"): _digits(2000, 5e-3, n_layers=2, dropout=0.1),
@@ -84,16 +92,11 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("digits", "MultiScaleRealNVP", "60s"): _digits_flow(1000, 2e-3, dropout=0.1),
     ("digits", "Glow", "60s"): _digits_flow(1200, 2e-3, width=32, dropout=0.1),
     ("digits", "MAF", "60s"): _digits_flow(2500, 2e-3, dropout=0.2),
-    ("mnist", "VAE", "cpu"): Recipe(
-        "vae",
-        90_000,
-        128,
-        1e-3,
-        {"latent_dim": 40, "hidden": (500, 500)},
-        binary=True,
-        ema=0.999,
-        warm_up=0.3,
-        precision="bf16-mixed",
+    ("mnist", "VAE", "cpu"): _vae(
+        90_000, 128, 40, (500, 500), ema=0.999, warm_up=0.3, precision="bf16-mixed"
+    ),
+    ("mnist", "VAE", "cpu-iwae50"): _vae(
+        80_000, 32, 50, (500, 500), ema=0.999, iwae_samples=50, precision="bf16-mixed"
     ),
     ("mnist", "GatedPixelCNN", "cpu"): Recipe(
         "autoregressive",
@@ -107,17 +110,6 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         channels_last=True,
         validation_examples=500,
     ),
-    ("mnist", "VAE", "cpu-iwae50"): Recipe(
-        "vae",
-        80_000,
-        32,
-        1e-3,
-        {"latent_dim": 50, "hidden": (500, 500)},
-        binary=True,
-        ema=0.999,
-        iwae_samples=50,
-        precision="bf16-mixed",
-    ),
     ("mnist", "MADE", "cpu"): Recipe(
         "autoregressive",
         24_000,
@@ -129,19 +121,8 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         precision="bf16-mixed",
     ),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
-    ("mnist", "VAE", "gpu"): Recipe(
-        "vae", 500_000, 128, 1e-3, {"latent_dim": 50, "hidden": (500, 500)}, binary=True, ema=0.9999
-    ),
-    ("mnist", "VAE", "gpu-iwae50"): Recipe(
-        "vae",
-        500_000,
-        128,
-        1e-3,
-        {"latent_dim": 50, "hidden": (200, 200)},
-        binary=True,
-        ema=0.9999,
-        iwae_samples=50,
-    ),
+    ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),
+    ("mnist", "VAE", "gpu-iwae50"): _vae(500_000, 128, 50, (200, 200), ema=0.9999, iwae_samples=50),
     ("mnist", "NADE", "gpu"): _binary(100_000, 128, 1e-3, hidden=500),
     ("mnist", "MADE", "gpu"): _binary(100_000, 128, 1e-3, hidden=(8000, 8000), n_orderings=32),
     ("mnist", "PixelCNN", "gpu"): _binary(60_000, 64, 1e-3, channels=64, n_layers=12),
