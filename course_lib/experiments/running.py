@@ -95,7 +95,8 @@ def run(
         progress=progress,
     )
     cpu_seconds = torch.tensor(time.process_time() - started)
-    if torch.distributed.is_initialized():  # `fit` has started other processes, or torchrun has
+    # `fit` has started other processes, or torchrun has.
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         cpu_seconds = cpu_seconds.to(next(model.parameters()).device)
         torch.distributed.all_reduce(cpu_seconds)
         if torch.distributed.get_rank() > 0:

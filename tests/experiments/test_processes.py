@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from course_lib.experiments import read_records
+
 SCRIPT = Path(__file__).with_name("two_processes.py")
 ROOT = Path(__file__).parents[2]
 
@@ -76,3 +78,20 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert torch.load(tmp_path / "run.pt")["step"] == 400
     assert torch.isfinite(torch.load(tmp_path / "result.pt")).all()
+
+
+def test_the_command_starts_processes_and_the_first_measures_for_all(tmp_path):
+    run = subprocess.run(
+        [
+            sys.executable, "-m", "course_lib.command_line", "train", "FVSBN", "--data", "digits",
+            "--steps", "20", "--devices", "2", "--quiet",
+        ],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("written:") == 1
+    (record,) = read_records(tmp_path / "results")
+    assert record.hardware["processes"] == 2
+    assert record.command.endswith("--seed 0 --devices 2 --steps 20")
+    assert record.cpu_seconds > 0
