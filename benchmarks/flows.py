@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.common import interleave, show, start, training_step
+from benchmarks.common import OURS, interleave, show, start, training_step
 from benchmarks.peers import MAFS, REALNVP, Contender, importable
 
 BATCH = 128
@@ -64,7 +64,8 @@ def contest(
     show(f"{what}, training step", interleave(steps(contenders, x), rounds, repeat))
     if compile:
         compiled = compiled_steps(contenders, x)
-        show(f"{what}, training step, compiled", interleave(compiled, rounds, repeat))
+        if OURS in compiled:
+            show(f"{what}, training step, compiled", interleave(compiled, rounds, repeat))
     for contender in contenders.values():
         contender.model.eval()
     with torch.no_grad():
