@@ -99,7 +99,8 @@ def curves(
                 label=f"{term}, validation",
             )
     ax.set(xlabel="step", ylabel=ylabel)
-    ax.legend(loc="center right")
+    # Above the curves, one column for each term: inside, some curve would run through it.
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(terms), fontsize="small")
     return ax
 
 
