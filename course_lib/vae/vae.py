@@ -94,7 +94,11 @@ class VAE(nn.Module):
         """
         require_batch(x, self.event_shape, model=self)
         self.likelihood.check(x)
-        mu, logvar = self.encoder(x).chunk(2, dim=-1)  # each (N, latent_dim)
+        parameters = self.encoder(x)
+        if torch.is_autocast_enabled(x.device.type):
+            # What follows adds and compares densities: a log-weight needs more digits than bfloat16 has.
+            parameters = parameters.float()
+        mu, logvar = parameters.chunk(2, dim=-1)  # each (N, latent_dim)
         return DiagonalGaussian(mu, logvar)
 
     def decode(self, z: Tensor) -> Distribution:
