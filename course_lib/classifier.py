@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from course_lib.data import Dataset, intensities
 from course_lib.inputs import require_batch
+from course_lib.randomness import seeded
 from course_lib.training import fit, linear_decay
 
 
@@ -91,8 +92,7 @@ def train_classifier(data: Dataset, *, steps: int = 600, seed: int = 0) -> Class
     """
     images = intensities(data.train, data.levels)
     held_out = intensities(data.validation, data.levels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         classifier = Classifier(data.event_shape, int(data.train_labels.max()) + 1)
 
     def loss(model: Classifier, batch: tuple[Tensor, Tensor], progress: Tensor) -> Tensor:

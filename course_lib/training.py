@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from course_lib.inputs import require_positive_integer, require_tensor, require_writable
 from course_lib.memory import keep_freed_memory
 from course_lib.progress import progress_bar
+from course_lib.randomness import seeded
 
 Batch = Tensor | tuple[Tensor, ...]
 Terms = dict[str, Tensor]
@@ -234,17 +236,20 @@ def fit(
         "ema": None if ema is None else float(ema),
         "seed": seed,
         "training examples": n_train,
-        "players": [player.name for player in players],
+        "precision": precision,
+        "accelerator": fabric.device.type,
+        "players": [
+            (p.name, p.updates, None if p.learning_rate is None else float(p.learning_rate))
+            for p in players
+        ],
     }
     state = _State(fabric, model, players, settings, schedule, optimizer, compile)
     train = _to_device(train, fabric.device)
     validation = None if validation is None else _to_device(validation, fabric.device)
     evaluate_every = evaluate_every or max(1, steps // 20)
 
-    devices_to_fork = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices_to_fork):
-        torch.manual_seed(seed + fabric.global_rank)
-        order = _Order(n_train, batch_size, seed)
+    with seeded(seed + fabric.global_rank, fabric.device):
+        order = _Order(n_train, batch_size, seed, fabric.world_size)
         noise = torch.Generator(fabric.device).manual_seed(seed + 1 + fabric.global_rank)
         if checkpoint is not None and Path(checkpoint).exists():
             state.load(Path(checkpoint), order, noise)
@@ -310,7 +315,18 @@ def _players(model: nn.Module, loss: Loss | Sequence[Player]) -> tuple[Player, .
         return (Player("", loss, nn.Module.parameters),)
     owners: dict[nn.Parameter, str] = {}
     for player in loss:
+        if not isinstance(player, Player):
+            raise TypeError(
+                f"loss holds {player!r}; a sequence of players is expected. Pass a single loss as it "
+                f"is, and give each of several losses its parameters, as in "
+                f"Player('generator', loss, lambda model: model.generator.parameters())."
+            )
         require_positive_integer(player.updates, f"updates of the player {player.name!r}")
+        if player.learning_rate is not None and not player.learning_rate > 0:
+            raise ValueError(
+                f"learning_rate of the player {player.name!r} is {player.learning_rate}; a positive "
+                f"number is expected, or None for that of fit."
+            )
         for parameter in _trainable(player, model):
             if owners.setdefault(parameter, player.name) != player.name:
                 raise ValueError(
@@ -365,11 +381,14 @@ class _Objective(nn.Module):
 
 
 class _Order:
-    """Batches of indices: a new permutation each epoch, its incomplete last batch dropped."""
+    """Batches of indices: a new permutation each epoch, its incomplete last batch dropped.
 
-    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+    A batch is a multiple of the number of processes, so that every process has an equal share.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, n_processes: int) -> None:
         self.n = n
-        self.batch_size = min(batch_size, n)
+        self.batch_size = min(batch_size, n - n % n_processes)
         self.generator = torch.Generator().manual_seed(seed)
         self.rest = torch.empty(0, dtype=torch.int64)
 
@@ -395,18 +414,20 @@ class _State:
     ) -> None:
         self.fabric, self.model, self.settings = fabric, model, settings
         self.steps, ema = settings["steps"], settings["ema"]
+        learning_rate = settings["learning_rate"]
         self.players, self.schedule = players, schedule
         # The players' turns of one step: each player as often as it has updates.
         self.turns = [turn for turn, p in enumerate(players) for _ in range(p.updates)]
-        self.learning_rates = [p.learning_rate or settings["learning_rate"] for p in players]
         objective = _Objective(model, players)
         default = optimizer or (
             lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, fused=True)
         )
         optimizers = [
-            (player.optimizer or default)(_trainable(player, model), lr=rate)
-            for player, rate in zip(players, self.learning_rates, strict=True)
+            (player.optimizer or default)(_trainable(player, model), lr=rate or learning_rate)
+            for player, (_, _, rate) in zip(players, settings["players"], strict=True)
         ]
+        # Of each group of parameters: what a schedule multiplies.
+        self.rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
         if compile:
             objective = torch.compile(objective)
         self.objective, *self.optimizers = fabric.setup(objective, *optimizers)
@@ -430,8 +451,8 @@ class _State:
         player, optimizer = self.players[turn], self.optimizers[turn]
         done = self.step / self.steps
         if self.schedule is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rates[turn] * self.schedule(done)
+            for group, rate in zip(optimizer.param_groups, self.rates[turn], strict=True):
+                group["lr"] = float(rate * self.schedule(done))  # a checkpoint holds plain numbers
         self.model.train()
         terms = self.objective(batch, torch.tensor(done, device=self.fabric.device), turn)
         self._require_finite({player.record_name(n): v for n, v in terms.items()}, "training")
@@ -444,7 +465,12 @@ class _State:
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
         if gradient_clip is not None:
-            self.fabric.clip_gradients(self.objective, optimizer, max_norm=gradient_clip)
+            norm = self.fabric.clip_gradients(
+                self.objective, optimizer, max_norm=gradient_clip, error_if_nonfinite=False
+            )
+            # With float16 an overflow is expected: the scaler leaves the step out.
+            if self.settings["precision"] != "16-mixed":
+                self._require_finite({player.record_name("norm of the gradient"): norm}, "training")
         optimizer.step()
         for term, value in terms.items():
             name = player.record_name(term)
@@ -454,6 +480,12 @@ class _State:
         """All players have had their updates."""
         if self.average is not None:
             self.average.update_parameters(self.model)
+            # Directions of spectral normalization have length one; a mean of them is shorter.
+            for (name, averaged), current in zip(
+                self.average.module.named_buffers(), self.model.buffers(), strict=True
+            ):
+                if ".parametrizations." in f".{name}" and name.endswith(("._u", "._v")):
+                    averaged.copy_(current)
         self.step += 1
         self.since_log += 1
 
@@ -473,7 +505,8 @@ class _State:
 
     def log(self) -> dict[str, float]:
         """Record the mean of each term since the last row."""
-        row = self._row({name: value / self.since_log for name, value in self.sums.items()})
+        means = {name: value / self.since_log for name, value in self.sums.items()}
+        row = self._row(self.fabric.all_reduce(means, reduce_op="mean"))
         self.sums, self.since_log = {}, 0
         self.history.train.append(row)
         return row
@@ -486,19 +519,22 @@ class _State:
         totals: Terms = {}
         n = _count(data, "validation")
         size = max(1, batch_size // self.fabric.world_size)
-        devices = [self.fabric.device.index or 0] if self.fabric.device.type == "cuda" else []
-        with self.evaluated_weights(), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            noise = torch.Generator(self.fabric.device).manual_seed(seed)
-            done = torch.ones((), device=self.fabric.device)
-            for start in range(0, n, size):
-                batch = _index(data, slice(start, start + size))
-                weight = min(size, n - start) / n
+        device = self.fabric.device
+        # A model that is itself of another precision is evaluated in it; all others in float32.
+        true = self.settings["precision"].endswith("-true")
+        precision = self.fabric.autocast() if true else nullcontext()
+        with self.evaluated_weights(), seeded(seed, device), precision:
+            noise = torch.Generator(device).manual_seed(seed)
+            done = torch.ones((), device=device)
+            # Parts of nearly equal size: a loss over pairs could do nothing with a last single one.
+            for index in torch.arange(n, device=device).tensor_split(-(-n // size)):
+                batch = _index(data, index)
                 if transform is not None:
                     batch = transform(batch, noise)
                 # Not through the wrapper: every process sees the whole validation set.
-                for name, value in self.plain_objective(batch, done).items():
-                    totals[name] = totals.get(name, 0) + weight * value
+                terms = self.plain_objective(_cast(batch, self.model), done)
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, 0) + len(index) / n * value
             self._require_finite(totals, "validation")
             row = self._row(totals)
             self.history.validation.append(row)
@@ -535,7 +571,9 @@ class _State:
     def save(self, path: Path, order: _Order, noise: torch.Generator) -> None:
         """Write everything, then rename: a crash while writing leaves the old file whole."""
         # Every process draws noise of its own.
-        noises = [(noise.get_state(), torch.get_rng_state())]
+        device = self.fabric.device
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        noises = [(noise.get_state(), torch.get_rng_state(), on_device)]
         if self.fabric.world_size > 1:
             noises *= self.fabric.world_size
             torch.distributed.all_gather_object(noises, noises[0])
@@ -556,7 +594,6 @@ class _State:
             "since_log": self.since_log,
             "order": (order.generator.get_state(), order.rest),
             "noises": noises,
-            "cuda_noise": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
@@ -571,12 +608,6 @@ class _State:
         except Exception as error:  # a file may hold anything
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
             raise TrainingError(f"{path} is not a checkpoint of fit ({reason}). {left}") from error
-        try:
-            self.model.load_state_dict(content["model"])
-        except RuntimeError as error:
-            raise TrainingError(
-                f"{path} is not a checkpoint of this model ({error}). {left}"
-            ) from error
         if len(content["noises"]) != self.fabric.world_size:
             raise TrainingError(
                 f"{path} was written by {len(content['noises'])} processes and these are "
@@ -593,8 +624,20 @@ class _State:
                 f"{path} was written by a run with {its}, and this one has {here}; it would not go "
                 f"on as it was. Pass the same, or another path."
             )
-        for optimizer, kept in zip(self.optimizers, content["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        # Only now: a checkpoint that is refused must leave the model as it was.
+        before = copy.deepcopy(self.model.state_dict())
+        try:
+            self.model.load_state_dict(content["model"])
+            for optimizer, kept in zip(self.optimizers, content["optimizers"], strict=True):
+                names = [sorted(group) for group in optimizer.param_groups]
+                if names != [sorted(group) for group in kept["param_groups"]]:
+                    raise ValueError(f"its optimizer is not {type(optimizer.optimizer).__name__}")
+                optimizer.load_state_dict(kept)
+        except (RuntimeError, ValueError) as error:
+            self.model.load_state_dict(before)
+            raise TrainingError(
+                f"{path} is not a checkpoint of this model and optimizer ({error}). {left}"
+            ) from error
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.step, self.seconds = content["step"], content["seconds"]
@@ -606,11 +649,11 @@ class _State:
         self.since_log = content["since_log"]
         state, order.rest = content["order"]
         order.generator.set_state(state)
-        its_noise, global_noise = content["noises"][self.fabric.global_rank]
+        its_noise, global_noise, on_device = content["noises"][self.fabric.global_rank]
         noise.set_state(its_noise)
         torch.set_rng_state(global_noise)
-        if content["cuda_noise"]:
-            torch.cuda.set_rng_state_all(content["cuda_noise"])
+        if on_device is not None:
+            torch.cuda.set_rng_state(on_device, device)
 
 
 class _Interruption:
@@ -736,5 +779,15 @@ def _to_device(data: Batch, device: torch.device) -> Batch:
     return data.to(device)
 
 
-def _index(data: Batch, index: Tensor | slice) -> Batch:
+def _cast(batch: Batch, model: nn.Module) -> Batch:
+    """Numbers of the type of the model's parameters; integers stay integers."""
+    if isinstance(batch, tuple):
+        return tuple(_cast(tensor, model) for tensor in batch)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is None or not batch.is_floating_point():
+        return batch
+    return batch.to(parameter.dtype)
+
+
+def _index(data: Batch, index: Tensor) -> Batch:
     return tuple(tensor[index] for tensor in data) if isinstance(data, tuple) else data[index]

@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from course_lib.data import digits
-from course_lib.training import History, TrainingError, cosine_decay, fit, linear_decay
+from course_lib.training import (
+    History,
+    Player,
+    TrainingError,
+    cosine_decay,
+    fit,
+    linear_decay,
+)
 from course_lib.vae import NegativeELBO
 
 GENERATOR = torch.Generator().manual_seed(7)
@@ -388,3 +395,116 @@ def test_empty_and_odd_data_are_named():
         fit(linear(), squared_error, digits(), steps=1, batch_size=2)
     with pytest.raises(TypeError, match="schedule is 'cosine'; a function of the progress"):
         run(linear(), schedule="cosine")
+
+
+def test_averaging_keeps_spectral_normalization():
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 40))
+    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(40, 1))
+    run(model, steps=200, ema=0.99)
+    # A mean of unit vectors is shorter: dividing by what it measures would let the norm grow.
+    assert abs(torch.linalg.matrix_norm(layer.weight, 2) - 1) < 0.1
+
+
+@pytest.mark.parametrize("transform", [None, noisy])
+def test_a_double_model_is_validated_in_double(transform):
+    def loss(model, batch, progress):
+        assert batch[0].dtype == torch.float64
+        return squared_error(model, batch, progress)
+
+    model = linear()
+    history = fit(
+        model, loss, DATA, validation=HELD_OUT, steps=20, batch_size=32, precision="64-true",
+        transform=transform, progress=False,
+    )  # fmt: skip
+    assert model.weight.dtype == torch.float64
+    assert len(history.validation) == 20
+
+
+def test_a_schedule_of_numpy_leaves_a_checkpoint_that_can_be_read(tmp_path):
+    def schedule(progress):
+        return 0.5 * (1 + np.cos(np.pi * progress))
+
+    path = tmp_path / "checkpoint.pt"
+    run(linear(), schedule=schedule, checkpoint=path)
+    model = linear(1)
+    run(model, schedule=schedule, checkpoint=path)
+    twin = linear()
+    run(twin, schedule=cosine_decay)
+    torch.testing.assert_close(weights(model), weights(twin))
+
+
+def test_a_schedule_scales_every_group_of_parameters_by_its_own_rate():
+    def groups(parameters, lr):
+        weight, bias = parameters
+        return torch.optim.SGD([{"params": [weight], "lr": lr}, {"params": [bias], "lr": 10 * lr}])
+
+    moved = {}
+    for name, schedule in (("constant", None), ("halved", lambda progress: 0.5)):
+        model = linear()
+        before = weights(model)
+        run(model, steps=1, optimizer=groups, schedule=schedule)
+        moved[name] = weights(model) - before
+    torch.testing.assert_close(moved["halved"], 0.5 * moved["constant"])
+
+
+def test_validation_leaves_the_data_alone_and_has_no_tiny_last_part():
+    def double(batch, generator):
+        return tuple(tensor.mul_(2) for tensor in batch)
+
+    sizes = []
+
+    def loss(model, batch, progress):
+        sizes.append(len(batch[0]))
+        return squared_error(model, batch, progress)
+
+    held_out = tuple(tensor[:33].clone() for tensor in HELD_OUT)
+    fit(
+        linear(), loss, DATA, validation=held_out, steps=2, batch_size=32, evaluate_every=1,
+        transform=double, progress=False,
+    )  # fmt: skip
+    torch.testing.assert_close(held_out, tuple(tensor[:33] for tensor in HELD_OUT))
+    assert sizes == [32, 17, 16, 32, 17, 16]
+
+
+def test_a_refused_checkpoint_leaves_the_model_as_it_was(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    run(linear(), checkpoint=path, steps=10)
+    for settings, message in (
+        ({"steps": 5}, "steps = 10, and this one has steps = 5"),
+        ({"optimizer": torch.optim.SGD}, "its optimizer is not SGD"),
+        ({"precision": "64-true"}, "precision = 32-true"),
+    ):
+        model = linear(seed=3)
+        before = weights(model)
+        with pytest.raises(TrainingError, match=message):
+            run(model, checkpoint=path, **{"steps": 10, **settings})
+        assert torch.equal(weights(model), before.to(weights(model).dtype))
+
+
+def test_an_infinite_gradient_is_named_where_gradients_are_clipped():
+    def loss(model, batch, progress):
+        return (model(batch[0]) * 0).clamp(min=0).sqrt().mean()  # slope 1 / (2 √0)
+
+    with pytest.raises(TrainingError, match="norm of the gradient"):
+        fit(linear(), loss, DATA, steps=1, batch_size=8, gradient_clip=1.0, progress=False)
+
+
+def test_players_are_players_with_rates_of_their_own():
+    with pytest.raises(TypeError, match="a sequence of players is expected"):
+        run_players([squared_error])
+    with pytest.raises(ValueError, match="learning_rate of the player 'a' is 0"):
+        run_players([Player("a", squared_error, nn.Module.parameters, learning_rate=0.0)])
+
+
+def run_players(players):
+    return fit(linear(), players, DATA, steps=1, batch_size=8, progress=False)
+
+
+def test_other_devices_are_not_seeded(monkeypatch):
+    def refuse(seed):
+        raise AssertionError("all devices are seeded")
+
+    model = linear()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    run(model, steps=2, validation=HELD_OUT, accelerator="cpu")

@@ -15,6 +15,7 @@ from course_lib.data import Dataset, binarize, intensities, load
 from course_lib.evaluation import bits_per_dim, estimate
 from course_lib.experiments.recipes import Recipe, find_recipe
 from course_lib.experiments.records import Metric, Record
+from course_lib.randomness import seeded
 from course_lib.training import cosine_decay, fit
 
 # Every model of binary images is tested on this one binarization of the test set.
@@ -188,8 +189,7 @@ def measure(
         test = _transform(data, recipe)(test, torch.Generator().manual_seed(TEST_SEED))
     device = next(model.parameters()).device
     test, shape = test.to(device), data.event_shape
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(TEST_SEED)
+    with seeded(TEST_SEED, device):
         if recipe.family == "vae":
             log_p = vae.log_likelihood(model, test, IWAE_SAMPLES, progress=progress)
             elbo = torch.cat([model.elbo(part, 10) for part in test.split(500)])

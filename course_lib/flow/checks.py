@@ -26,6 +26,7 @@ from course_lib.flow.realnvp import MultiScaleRealNVP, RealNVP
 from course_lib.flow.spline import SplineCoupling
 from course_lib.flow.spline_flow import SplineFlow
 from course_lib.flow.transform import Composition, Inverse, Transform
+from course_lib.randomness import seeded
 
 
 def jacobian_error(transform: Transform, x: Tensor) -> tuple[float, float]:
@@ -159,8 +160,7 @@ def build(make: Callable[[], Transform], *, seed: int = 0, spread: float = 0.2) 
         spread: standard deviation of what is added to each parameter.
     """
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         transform = make().double().eval()
     with torch.no_grad():
         for parameter in transform.parameters():

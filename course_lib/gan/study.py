@@ -18,6 +18,7 @@ from course_lib.gan.gan import GAN, Penalty, players
 from course_lib.gan.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.gan.losses import NON_SATURATING, WASSERSTEIN, Objective
 from course_lib.gan.penalties import Critic, gradient_penalty, r1_penalty
+from course_lib.randomness import seeded
 from course_lib.training import fit, linear_decay
 
 Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
@@ -178,8 +179,7 @@ def train(
         [(law.draw((n_seeds, n_data), generator) - law.mean) / law.std for law in laws]
     )  # (laws, seeds, n_data)
     data = data.flatten(0, 1).T.contiguous()  # (n_data, groups): a row holds one draw per group
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = GAN(
             GroupedGenerator(groups, latent_dim, hidden), GroupedDiscriminator(groups, hidden)
         )

@@ -25,12 +25,12 @@ def draw(batch, generator):
 
 def one_gradient(seed=0):
     """A step of plain gradient descent of rate 1, in float64: the change of weights is the gradient."""
-    model, _ = trained(seed, noisy=False, steps=1, learning_rate=1.0, optimizer=torch.optim.SGD)
+    model, *_ = trained(seed, noisy=False, steps=1, learning_rate=1.0, optimizer=torch.optim.SGD)
     return model.state_dict()
 
 
 def trained(seed=0, *, noisy=True, **settings):
-    """A model and its log-likelihoods of the test images; without noise, in float64.
+    """A model, its log-likelihoods of the test images and its history; without noise, in float64.
 
     The seed is that of the order of the data, and of the noise; the first weights are always the same.
     """
@@ -44,12 +44,12 @@ def trained(seed=0, *, noisy=True, **settings):
         model = model.double()
         settings |= {"precision": "64-true"}
     settings = {"steps": 400, "learning_rate": 1e-2} | settings
-    fit(
+    history = fit(
         model, negative_log_likelihood, train, batch_size=64, seed=seed, progress=False,
         accelerator="cpu", **settings,
     )  # fmt: skip
     with torch.no_grad():
-        return model, model.log_prob(test)
+        return model, model.log_prob(test), history.curve("loss")
 
 
 def killed(folder):
@@ -66,8 +66,8 @@ def killed(folder):
 
 
 def three_results():
-    """The gradient, and the likelihoods after training without noise and with noise."""
-    return one_gradient(), trained(noisy=False)[1], trained()[1]
+    """The gradient; likelihoods and losses of training without noise; likelihoods with noise."""
+    return one_gradient(), trained(noisy=False)[1:], trained()[1]
 
 
 if __name__ == "__main__":
