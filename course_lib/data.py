@@ -134,15 +134,16 @@ def data_folder() -> Path:
     return folder
 
 
-def intensities(x: Tensor, levels: int) -> Tensor:
+def intensities(x: Tensor, levels: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Map grey levels 0 … K−1 to intensities in [0, 1]: x / (K − 1).
 
     Args:
         x: integer grey levels, any shape.
         levels: number K of grey levels.
+        dtype: floating-point type of the result; the default one if none is given.
 
     Returns:
-        Intensities in the default floating-point type, same shape.
+        Intensities, same shape.
 
     Raises:
         TypeError: `x` is not of an integer type.
@@ -151,7 +152,7 @@ def intensities(x: Tensor, levels: int) -> Tensor:
     require_levels(x, levels)
     if levels < 2:
         raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
-    return x.to(torch.get_default_dtype()) / (levels - 1)
+    return x.to(dtype or torch.get_default_dtype()) / (levels - 1)
 
 
 def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -181,7 +182,13 @@ def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     return torch.bernoulli(x, generator=generator)
 
 
-def dequantize(x: Tensor, levels: int, *, generator: torch.Generator | None = None) -> Tensor:
+def dequantize(
+    x: Tensor,
+    levels: int,
+    *,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """Uniform dequantization: (x + u) / K with u uniform on [0, 1), so that values fill [0, 1).
 
     Note the K, not K − 1: each grey level owns an interval of width 1/K.
@@ -190,16 +197,19 @@ def dequantize(x: Tensor, levels: int, *, generator: torch.Generator | None = No
         x: integer grey levels 0 … K−1, any shape.
         levels: number K of grey levels.
         generator: source of the noise; the global one if none is given.
+        dtype: floating-point type of the result; the default one if none is given.
 
     Returns:
-        Values in [0, 1), in the default floating-point type, same shape.
+        Values in [0, 1), each below the edge of the next level's interval, same shape.
     """
     require_levels(x, levels)
-    dtype = torch.get_default_dtype()
+    dtype = dtype or torch.get_default_dtype()
     noise = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
-    # Rounding in float32 could carry (K − 1 + u) / K up to 1, into the next level's interval.
-    largest = torch.nextafter(torch.ones((), dtype=dtype), torch.zeros((), dtype=dtype))
-    return ((x + noise) / levels).clamp(max=largest.to(x.device))
+    x = x.to(dtype)
+    # Rounding could carry x + u up to x + 1, the first point of the next level's interval. The
+    # factor 1 − ε/2 rounds each such edge to the number before it, on devices without nextafter too.
+    largest = (x + 1) / levels * (1 - torch.finfo(dtype).eps / 2)
+    return torch.minimum((x + noise) / levels, largest)
 
 
 def _split(

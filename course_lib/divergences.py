@@ -236,9 +236,14 @@ def _require_sample(sample: Tensor, name: str) -> None:
 
 
 def _as_tensors(*values: Tensor | float) -> list[Tensor]:
-    """Give floats the dtype of the tensors beside them, and float64 where all are floats."""
-    dtype = next((v.dtype for v in values if isinstance(v, Tensor)), torch.float64)
-    return [v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=dtype) for v in values]
+    """Give numbers and integers the dtype of the floating tensors beside them, else float64."""
+
+    def is_floating(value: Tensor | float) -> bool:
+        return isinstance(value, Tensor) and value.is_floating_point()
+
+    # An integer dtype must not decide: it would cut the fractions off the numbers beside it.
+    dtype = next((v.dtype for v in values if is_floating(v)), torch.float64)
+    return [v if is_floating(v) else torch.as_tensor(v, dtype=dtype) for v in values]
 
 
 def _log_diagonal(factor: Tensor) -> Tensor:
@@ -248,8 +253,15 @@ def _log_diagonal(factor: Tensor) -> Tensor:
 def _cholesky(cov: Tensor, name: str) -> Tensor:
     if not torch.isfinite(cov).all():
         raise ValueError(f"{name} holds NaN or infinity; a finite covariance matrix is expected.")
-    if not torch.allclose(cov, cov.mT):
-        raise ValueError(f"{name} is not symmetric; a covariance matrix is expected.")
+    # Rounding errs in proportion to the largest terms of a sum, also where the sum is nearly 0.
+    largest = cov.abs().amax((-2, -1))
+    asymmetry = (cov - cov.mT).abs().amax((-2, -1))
+    if (asymmetry > 1e-5 * largest).any():
+        raise ValueError(
+            f"{name} is not symmetric: an entry and its mirror image differ by "
+            f"{asymmetry.max().item():.4g}; a covariance matrix is expected. If it should be "
+            f"symmetric, pass 0.5 * ({name} + {name}.mT)."
+        )
     factor, info = torch.linalg.cholesky_ex(cov)
     if info.any():
         least = torch.linalg.eigvalsh(cov).min().item()

@@ -152,7 +152,9 @@ def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
     """
     _require_features(x, y)
     x, y = x.double(), y.double()
-    return frechet_gaussian(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
+    # torch.cov of a single variable is a number without dimensions.
+    cov_x, cov_y = (torch.cov(features.T).reshape(x.shape[1], -1) for features in (x, y))
+    return frechet_gaussian(x.mean(0), cov_x, y.mean(0), cov_y)
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Networks that several families share."""
+"""Networks, and the mode they are in, that several families share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 from torch import nn
@@ -40,3 +41,21 @@ def mlp(
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(widths[-1], out_features))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a block, also if the block raises.
+
+    Every part of it returns to its own mode: a part that was frozen by ``eval`` stays so.
+
+    Args:
+        model: the module; nothing is dropped, and no running statistics change, within the block.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -232,6 +232,20 @@ def test_dequantize_never_reaches_one(monkeypatch):
     assert data.dequantize(torch.tensor([255]), 256) < 1
 
 
+@pytest.mark.parametrize("levels", [2, 17, 256, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dequantize_never_reaches_the_next_level(monkeypatch, levels, dtype):
+    largest = torch.nextafter(torch.tensor(1, dtype=dtype), torch.tensor(0, dtype=dtype)).item()
+    monkeypatch.setattr(torch, "rand", lambda shape, **k: torch.full(shape, largest, dtype=dtype))
+    x = torch.arange(levels)
+    y = data.dequantize(x, levels, dtype=dtype)
+    assert y.dtype == dtype
+    assert (y >= x.to(dtype) / levels).all()
+    edges = (x + 1).to(dtype) / levels
+    assert (y < edges).all()
+    assert (torch.nextafter(y, edges) >= edges - 2 * torch.finfo(dtype).eps).all()  # and only just
+
+
 def test_intensities_reach_both_ends():
     assert data.intensities(torch.tensor([0, 8, 16]), 17).tolist() == [0.0, 0.5, 1.0]
 

@@ -66,7 +66,11 @@ class UniformDequantizer(nn.Module):
     """Noise that is uniform whatever the image: log q(u|x) = 0."""
 
     def forward(
-        self, x: Tensor, levels: int, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        levels: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Fill the levels' intervals.
 
@@ -74,11 +78,12 @@ class UniformDequantizer(nn.Module):
             x: integer grey levels, shape ``(N, *event_shape)``.
             levels: number K of grey levels.
             generator: source of the noise; the global one if none is given.
+            dtype: floating-point type of the result; the default one if none is given.
 
         Returns:
             y = (x + u)/K and log q(u|x), shape ``(N,)``.
         """
-        y = dequantize(x, levels, generator=generator)
+        y = dequantize(x, levels, generator=generator, dtype=dtype)
         return y, y.new_zeros(len(y))
 
 
@@ -121,7 +126,11 @@ class VariationalDequantizer(nn.Module):
         self.couplings = Composition(couplings)
 
     def forward(
-        self, x: Tensor, levels: int, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        levels: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Fill the levels' intervals.
 
@@ -129,12 +138,14 @@ class VariationalDequantizer(nn.Module):
             x: integer grey levels, shape ``(N, *event_shape)``.
             levels: number K of grey levels.
             generator: source of the noise; the global one if none is given.
+            dtype: floating-point type of the result; that of the parameters if none is given.
 
         Returns:
             y = (x + u)/K and log q(u|x) in nats, shape ``(N,)``; both differentiable.
         """
         require_shape(x, self.event_shape)
-        context = 2 * intensities(x, levels).flatten(1) - 1
+        own = next(self.parameters()).dtype
+        context = 2 * intensities(x, levels, dtype=own).flatten(1) - 1
         noise = torch.empty_like(context).normal_(generator=generator)
         pair, log_det = self.couplings(torch.cat([noise, context], 1))
         v = pair[:, : noise.shape[1]]
@@ -142,7 +153,8 @@ class VariationalDequantizer(nn.Module):
         log_slope = -(F.softplus(v) + F.softplus(-v)).sum(1)
         log_q = standard_normal_log_prob(noise) - log_det - log_slope
         u = v.sigmoid().unflatten(1, self.event_shape)
-        return (x.to(u.dtype) + u) / levels, log_q
+        y = (x.to(u.dtype) + u) / levels
+        return y.to(dtype or own), log_q.to(dtype or own)
 
 
 class DequantizedFlow(nn.Module):
@@ -180,7 +192,9 @@ class DequantizedFlow(nn.Module):
         require_tensor(x)
         require_shape(x, self.event_shape)
         require_levels(x, self.levels)
-        y, log_q = self.dequantizer(x, self.levels, generator)
+        # The levels are integers and carry no precision: the flow's decides.
+        dtype = next((parameter.dtype for parameter in self.flow.parameters()), None)
+        y, log_q = self.dequantizer(x, self.levels, generator, dtype)
         return discrete_log_prob(self.flow.log_prob(y), self.event_shape, self.levels) - log_q
 
     def elbo(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from course_lib.flow.transform import Transform
 from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.networks import evaluation_mode
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ class Flow(Transform):
     def sample(
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
-        """Draw samples.
+        """Draw samples, in evaluation mode whatever mode the module is in.
 
         Args:
             n: how many.
@@ -115,7 +116,8 @@ class Flow(Transform):
             dtype=parameter.dtype,
             device=parameter.device,
         )
-        return self.transform.inverse(temperature * z)[0]
+        with evaluation_mode(self):
+            return self.transform.inverse(temperature * z)[0]
 
     @torch.no_grad()
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:

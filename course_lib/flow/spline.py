@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.coupling import Coupling, bounded
+from course_lib.inputs import require_positive_integer
 
 MIN_BIN = 0.01  # least width and height of a bin, as a share of the interval
 MAX_LOG_SLOPE = 3.0  # largest absolute log-slope at a knot
@@ -21,14 +22,18 @@ class SplineCoupling(Coupling):
         mask: boolean, true where an entry passes unchanged.
         conditioner: gives ``3 * bins - 1`` parameters per transformed entry: widths, heights, and
             slopes at the inner knots.
-        bins: number of pieces.
+        bins: number of pieces, below 100: each takes at least a hundredth of the interval.
         limit: half the length of the interval.
+
+    Raises:
+        ValueError: `bins` is below 1, or so large that the least pieces fill the interval.
     """
 
     def __init__(
         self, mask: Tensor, conditioner: nn.Module, bins: int = 8, limit: float = 4.0
     ) -> None:
         super().__init__(mask, conditioner)
+        require_bins(bins)
         self.bins, self.limit = bins, limit
 
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,6 +44,21 @@ class SplineCoupling(Coupling):
 
     def _curves(self, parameters: Tensor) -> tuple[Tensor, ...]:
         return parameters.transpose(1, 2).split((self.bins, self.bins, self.bins - 1), -1)
+
+
+def require_bins(bins: int) -> None:
+    """Require a number of pieces that leaves something of the interval to distribute.
+
+    Raises:
+        TypeError: `bins` is no integer.
+        ValueError: `bins` is below 1, or so large that the least pieces fill the interval.
+    """
+    require_positive_integer(bins, "bins")
+    if bins * MIN_BIN >= 1:
+        raise ValueError(
+            f"bins is {bins}; fewer than {1 / MIN_BIN:.0f} are expected, because each takes at least "
+            f"{MIN_BIN:g} of the interval. Take 8 to 32 bins, and more couplings for sharper curves."
+        )
 
 
 def spline(

@@ -6,7 +6,7 @@ from course_lib.flow.conditioners import VectorConditioner
 from course_lib.flow.elementwise import ElementwiseAffine
 from course_lib.flow.flow import Flow
 from course_lib.flow.masks import alternating_mask
-from course_lib.flow.spline import SplineCoupling
+from course_lib.flow.spline import SplineCoupling, require_bins
 from course_lib.flow.transform import Composition
 
 
@@ -20,7 +20,7 @@ class SplineFlow(Flow):
         event_shape: shape of one x.
         layers: number of couplings; masks alternate.
         hidden: width of each hidden layer of a coupling's network.
-        bins: pieces of each spline.
+        bins: pieces of each spline, below 100.
         limit: splines bend on [−limit, limit] and are the identity outside.
         dropout: probability of dropping a hidden unit while training.
     """
@@ -35,6 +35,7 @@ class SplineFlow(Flow):
         limit: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
+        require_bins(bins)  # before the networks, whose sizes depend on it
         transforms = [ElementwiseAffine(event_shape)]
         for index in range(layers):
             mask = alternating_mask(event_shape, flip=index % 2 == 1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.inputs import require_batch, require_event_shape, require_positive_integer
-from course_lib.networks import mlp
+from course_lib.networks import evaluation_mode, mlp
 
 
 class _PushForward(nn.Module):
@@ -61,15 +61,12 @@ class _PushForward(nn.Module):
             Samples, shape ``(n, *event_shape)``, without gradients.
         """
         require_positive_integer(n, "n")
-        training = self.training
-        self.eval()
         parameter = next(self.parameters())
         z = torch.randn(
             n, self.latent_dim, generator=generator, device=parameter.device, dtype=parameter.dtype
         )
-        x = self(z, labels)
-        self.train(training)
-        return x
+        with evaluation_mode(self):
+            return self(z, labels)
 
 
 class Generator(_PushForward):

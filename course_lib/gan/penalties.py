@@ -177,6 +177,8 @@ def weight_clipping(
     return build
 
 
+# torch.compile cannot differentiate twice what it has compiled: this part runs uncompiled.
+@torch.compiler.disable
 def _gradient(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs, shape ``(N,)``, and the gradient of each by its own example, shape ``(N, D)``."""
     # Gradients are wanted here even where the caller has switched them off (in a validation step).

@@ -56,25 +56,36 @@ class Gaussian(nn.Module):
             raise ValueError(
                 f"sigma is {sigma}; a positive standard deviation, or None to learn it, is expected."
             )
-        log_sigma = torch.tensor(math.log(sigma or 0.3), dtype=torch.get_default_dtype())
-        self.log_sigma = nn.Parameter(log_sigma, requires_grad=sigma is None)
+        # A given number stays a Python number: exact in float64 too, and on no device.
+        self.given_sigma = None if sigma is None else float(sigma)
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(0.3))) if sigma is None else None
 
     @property
     def sigma(self) -> Tensor:
-        """The standard deviation, a scalar."""
+        """The standard deviation, a scalar; in float64 if it was given."""
+        if self.log_sigma is None:
+            return torch.tensor(self.given_sigma, dtype=torch.float64)
         # Smaller than any image noise: a bound, so that a perfect fit cannot reach an infinite density.
         return self.log_sigma.clamp(min=-7).exp()
 
     def law(self, parameters: Tensor, event_dims: int) -> Distribution:
         """Return p(x|z) for means of shape ``(..., *event_shape)``."""
-        return Independent(Normal(parameters, self.sigma, validate_args=False), event_dims)
+        sigma = self._sigma_for(parameters)
+        return Independent(Normal(parameters, sigma, validate_args=False), event_dims)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
         """Sample pixels, in the shape of the means."""
         noise = torch.randn(
             parameters.shape, dtype=parameters.dtype, device=parameters.device, generator=generator
         )
-        return parameters + self.sigma * noise
+        return parameters + self._sigma_for(parameters) * noise
 
     def check(self, x: Tensor) -> None:
         """Accept any finite value."""
+
+    def _sigma_for(self, parameters: Tensor) -> Tensor:
+        # Under autocast the means are bfloat16, in which σ would lose its digits.
+        dtype = torch.promote_types(parameters.dtype, torch.float32)
+        if self.log_sigma is None:
+            return torch.full((), self.given_sigma, dtype=dtype, device=parameters.device)
+        return self.sigma.to(dtype)

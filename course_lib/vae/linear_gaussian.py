@@ -45,7 +45,7 @@ class LinearGaussian(nn.Module):
     def posterior(self, x: Tensor) -> MultivariateNormal:
         """The true posterior p(z|x)."""
         require_batch(x, self.event_shape)
-        identity = torch.eye(self.latent_dim, dtype=x.dtype)
+        identity = torch.eye(self.latent_dim, dtype=x.dtype, device=x.device)
         precision = identity + self.weight.mT @ self.weight / self.sigma**2
         covariance = torch.linalg.inv(precision)
         mean = (x - self.bias) @ self.weight @ covariance / self.sigma**2
@@ -64,12 +64,18 @@ class LinearGaussian(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x) in nats, shape ``(N,)``."""
         require_batch(x, self.event_shape)
-        noise = self.sigma**2 * torch.eye(len(self.bias), dtype=x.dtype)
+        noise = self.sigma**2 * torch.eye(len(self.bias), dtype=x.dtype, device=x.device)
         return MultivariateNormal(self.bias, self.weight @ self.weight.mT + noise).log_prob(x)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n examples, shape ``(n, D)``."""
         require_positive_integer(n, "n")
-        z = torch.randn(n, self.latent_dim, dtype=self.bias.dtype, generator=generator)
+        z = torch.randn(
+            n,
+            self.latent_dim,
+            dtype=self.bias.dtype,
+            device=self.bias.device,
+            generator=generator,
+        )
         return self.likelihood.draw(z @ self.weight.mT + self.bias, generator)

@@ -12,6 +12,7 @@ from course_lib.inputs import (
     require_positive_integer,
     require_tensor,
 )
+from course_lib.networks import evaluation_mode
 from course_lib.vae import bounds
 from course_lib.vae.likelihoods import Bernoulli, Gaussian
 from course_lib.vae.networks import (
@@ -132,6 +133,8 @@ class VAE(nn.Module):
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Sample z from the prior, then x from p(x|z): shape ``(n, *event_shape)``.
 
+        No unit is dropped, whatever mode the module is in.
+
         Args:
             n: number of samples, at least 1.
             generator: source of the noise, on the model's device; the global one if none is given.
@@ -140,4 +143,5 @@ class VAE(nn.Module):
             ValueError: `n` is below 1.
         """
         z = sample_prior(self.decoder, n, self.latent_dim, generator)
-        return self.likelihood.draw(self.decoder(z), generator)
+        with evaluation_mode(self):
+            return self.likelihood.draw(self.decoder(z), generator)

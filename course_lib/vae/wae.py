@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from course_lib.networks import evaluation_mode
 from course_lib.vae.autoencoder import Autoencoder
 from course_lib.vae.mmd import imq_kernel, mmd
 from course_lib.vae.networks import sample_prior
@@ -61,6 +62,7 @@ class WAE(Autoencoder):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Decode n points of the prior: shape ``(n, *event_shape)``."""
+        """Decode n points of the prior, dropping no unit: shape ``(n, *event_shape)``."""
         z = sample_prior(self.decoder, n, self.latent_dim, generator)
-        return self.decoder(z)
+        with evaluation_mode(self):
+            return self.decoder(z)

@@ -167,6 +167,22 @@ def test_levels_survive_dequantization():
         assert torch.equal(model.to_levels(y), images)
 
 
+@pytest.mark.parametrize("kind", ["uniform", "variational"])
+def test_levels_take_the_precision_of_the_flow(kind):
+    """Integers carry none: a model can be moved to another precision than the default."""
+    dequantizer = VariationalDequantizer((1, 2, 2)) if kind == "variational" else None
+    images = torch.randint(0, LEVELS, (3, 1, 2, 2))
+    for dtype in (torch.float32, torch.float64):  # the default is float64 here
+        flow = build(lambda: RealNVP((1, 2, 2), layers=2, logit=0.05))
+        model = DequantizedFlow(flow, LEVELS, dequantizer).to(dtype)
+        value = model.elbo(images)
+        assert value.dtype == dtype
+        assert value.isfinite().all()
+    # A dequantizer of another precision than the flow's does not decide either.
+    value = DequantizedFlow(flow.float(), LEVELS, dequantizer).elbo(images)
+    assert value.dtype == torch.float32
+
+
 def test_samples_are_grey_levels_and_reproducible():
     model = DequantizedFlow(build(lambda: RealNVP((1, 2, 2), layers=2, logit=0.05)), LEVELS)
     first, second = (model.sample(20, generator=torch.Generator().manual_seed(3)) for _ in "ab")

@@ -67,6 +67,13 @@ def test_models_keep_the_contracts(name):
     assert model.log_prob(first.clamp(0.01, 0.99)).shape == (3,)
 
 
+def test_sampling_drops_no_unit():
+    model = build(lambda: flow.RealNVP((2,), layers=2, hidden=(16,), dropout=0.5)).train()
+    first, second = (model.sample(5, generator=torch.Generator().manual_seed(5)) for _ in "ab")
+    assert torch.equal(first, second)
+    assert all(module.training for module in model.modules())
+
+
 def test_temperature_scales_the_latent(float64):
     model = build(MODELS["RealNVP"])
     hot, cold = (
@@ -263,6 +270,12 @@ BAD = {
         lambda: flow.NICE((2,)).sample(3, temperature=0.0),
         ValueError,
         "positive",
+    ),
+    "no bins": (lambda: flow.SplineFlow((2,), bins=0), ValueError, "bins is 0"),
+    "bins that fill the interval": (
+        lambda: flow.SplineFlow((2,), bins=100),
+        ValueError,
+        "bins is 100; fewer than 100.*couplings",
     ),
     "no samples": (lambda: flow.NICE((2,)).sample(0), ValueError, "at least 1"),
     "one step": (

@@ -36,6 +36,10 @@ def test_frechet_in_one_dimension_and_of_a_shift():
     assert value.item() == pytest.approx(4 + 1)
     x = torch.randn(50, 5)
     assert frechet_distance(x, x + 2).item() == pytest.approx(20, rel=1e-5)
+    column = x[:, :1].double()
+    expected = 4 + (2 * column.std() - column.std()) ** 2
+    value = frechet_distance(column, 2 * column - column.mean() + 2)
+    assert value.item() == pytest.approx(expected.item())
 
 
 def test_distances_of_equal_and_degenerate_sets():

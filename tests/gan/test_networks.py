@@ -33,6 +33,13 @@ def test_samples_are_reproducible_and_in_range(build):
     assert a.std(0).max() > 0  # the noise matters
 
 
+def test_sampling_that_fails_leaves_the_mode_as_it_is():
+    generator = Generator((1, 8, 8), 4, n_classes=3)
+    with pytest.raises(ValueError, match="labels are missing"):
+        generator.sample(4)
+    assert generator.training
+
+
 @pytest.mark.parametrize("build", [Discriminator, ConvDiscriminator])
 @pytest.mark.parametrize("settings", [{}, {"spectral_norm": True}])
 def test_no_output_depends_on_another_example(build, settings):

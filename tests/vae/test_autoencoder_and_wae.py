@@ -87,6 +87,31 @@ def test_wae_pulls_the_aggregate_posterior_to_the_prior():
     assert after < 0.05 * before
 
 
+def test_wae_samples_without_dropping_units():
+    model = WAE((1, 4, 4), 2, hidden=(16,), dropout=0.5)
+    a, b = (model.sample(4, generator=torch.Generator().manual_seed(3)) for _ in "ab")
+    assert torch.equal(a, b)
+    assert model.decoder.training
+
+
+def test_the_loss_of_the_wae_weighs_the_discrepancy_by_its_penalty():
+    x = torch.rand(20, 1, 4, 4)
+    for penalty in (0.5, 7.0):
+        terms = WAE((1, 4, 4), 2, hidden=(8,), penalty=penalty).loss(x, torch.tensor(0.0))
+        assert terms["mmd"].abs() > 1e-3
+        torch.testing.assert_close(terms["loss"], terms["squared_error"] + penalty * terms["mmd"])
+
+
+@pytest.mark.parametrize("d", [1, 5])
+def test_imq_kernel_sums_over_scales_in_units_of_the_priors_distances(d):
+    """At the mean squared distance 2d of prior points a scale s gives s / (s + 1)."""
+    point = torch.full((1, d), 2**0.5, dtype=torch.float64)
+    scales = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+    value = imq_kernel(point, torch.zeros_like(point))
+    assert value.item() == pytest.approx(sum(s / (s + 1) for s in scales))
+    assert imq_kernel(point, point).item() == pytest.approx(len(scales))
+
+
 def test_wae_refuses_a_weight_that_is_not_positive():
     with pytest.raises(ValueError, match="penalty is 0"):
         WAE((1, 4, 4), 2, penalty=0.0)

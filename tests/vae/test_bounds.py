@@ -51,6 +51,21 @@ def batch():
     return torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.3, -0.6]])
 
 
+def test_the_bound_holds_also_for_very_little_noise():
+    model = LinearGaussian(torch.tensor([[1.4], [0.3]]), torch.zeros(2), 1e-4)
+    x = model.sample(5)
+    log_weights = importance_log_weights(model, x, 3)  # constant, as the posterior is exact
+    torch.testing.assert_close(log_weights, model.log_prob(x).expand(3, 5), rtol=1e-6, atol=1e-6)
+
+
+def test_the_yardstick_makes_nothing_beside_its_own_device():
+    """Where new tensors would land on the device without data, results still have theirs."""
+    model, x = linear_gaussian(), batch()
+    with torch.device("meta"):
+        results = (model.posterior(x).mean, model.log_prob(x), model.sample(3))
+    assert all(result.device.type == "cpu" for result in results)
+
+
 def test_elbo_is_log_prob_minus_the_posterior_gap():
     model, x = linear_gaussian(posterior_scale=1.7), batch()
     posterior, q = model.posterior(x), model.encode(x)

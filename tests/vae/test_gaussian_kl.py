@@ -31,6 +31,16 @@ def test_univariate_takes_plain_numbers_in_double_precision():
     assert value.item() == pytest.approx(math.log(2) + 1 / 8, abs=1e-15)
 
 
+def test_integers_do_not_cut_the_fractions_of_the_numbers_beside_them():
+    expected = kl_univariate_gaussian(0.0, 1.5, 0.3, 2.0)
+    for zero in (torch.tensor(0), torch.zeros(3, dtype=torch.uint8)):
+        value = kl_univariate_gaussian(zero, 1.5, 0.3, 2.0)
+        torch.testing.assert_close(value, expected.expand(zero.shape))
+    beside = kl_univariate_gaussian(torch.tensor(0), torch.tensor([1.5]).float(), 0.3, 2.0)
+    assert beside.dtype == torch.float32
+    torch.testing.assert_close(beside, expected.float()[None])
+
+
 @pytest.mark.parametrize("d", [1, 2, 7])
 def test_multivariate_agrees_with_torch(d):
     mu_q, mu_p = torch.randn(4, d), torch.randn(4, d)
@@ -151,6 +161,17 @@ def test_multivariate_refuses_bad_covariances():
         kl_gaussian(mu, skew, mu, good)
     with pytest.raises(ValueError, match="cov_p has the eigenvalue -1"):
         kl_gaussian(mu, good, mu, indefinite)
+
+
+def test_covariances_in_single_precision_are_symmetric_up_to_rounding():
+    mu, basis = torch.zeros(10), torch.linalg.qr(torch.randn(200, 10, 10)).Q
+    exact = (basis * torch.rand(200, 1, 10).add(0.01)) @ basis.mT
+    rounded = (basis.float() * torch.linspace(0.01, 1, 10).float()) @ basis.float().mT
+    assert kl_gaussian(mu.float(), rounded, mu.float(), rounded).abs().max() < 1e-3
+    bent = exact.clone()
+    bent[7, 0, 3] += 0.01  # one of many matrices
+    with pytest.raises(ValueError, match=r"cov_q is not symmetric.* differ by 0\.01;"):
+        kl_gaussian(mu, bent, mu, exact)
 
 
 def test_multivariate_refuses_shapes_that_do_not_fit():

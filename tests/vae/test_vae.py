@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.distributions import Normal
 
 from course_lib.divergences import kl_standard_normal
 from course_lib.protocols import Bound, Latent, Sampler
@@ -118,7 +119,34 @@ def test_gaussian_log_prob_keeps_its_constant():
 
 def test_learned_sigma_is_a_parameter_and_a_fixed_one_is_not():
     assert Gaussian().log_sigma.requires_grad
-    assert not Gaussian(0.1).log_sigma.requires_grad
+    assert not list(Gaussian(0.1).parameters())
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1e-4])
+def test_a_given_sigma_is_taken_exactly_in_double_precision(sigma):
+    """Also below the bound of a learned one, and in a model that was built in single precision."""
+    likelihood = VAE((1, 8, 8), 2, hidden=(4,), likelihood=Gaussian(sigma)).double().likelihood
+    means = torch.randn(5, 3, dtype=torch.float64)
+    x = means + sigma * torch.randn(5, 3, dtype=torch.float64)
+    expected = Normal(means, torch.tensor(sigma, dtype=torch.float64)).log_prob(x).sum(1)
+    torch.testing.assert_close(likelihood.law(means, 1).log_prob(x), expected, rtol=1e-12, atol=0)
+    noise = likelihood.draw(torch.zeros(1000, dtype=torch.float64), None) / sigma
+    assert noise.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_a_given_sigma_keeps_its_digits_beside_means_in_half_precision():
+    law = Gaussian(0.1).law(torch.zeros(2, 3, dtype=torch.bfloat16), 1)
+    assert law.stddev.flatten()[0].item() == pytest.approx(0.1, rel=1e-6)
+
+
+def test_sampling_drops_no_unit_and_leaves_the_mode_as_it_is():
+    model = VAE((1, 8, 8), 2, hidden=(16,), likelihood=Gaussian(0.1), dropout=0.5)
+    model.encoder.eval()  # a part may be frozen
+    a = model.sample(4, generator=torch.Generator().manual_seed(3))
+    assert model.training
+    assert model.decoder.training
+    assert not model.encoder.training
+    assert torch.equal(a, model.eval().sample(4, generator=torch.Generator().manual_seed(3)))
 
 
 BAD = {
