@@ -130,8 +130,9 @@ def js_discrete(p: Tensor, q: Tensor) -> Tensor:
             different numbers of outcomes.
     """
     _require_laws(p, q)
-    mixture = 0.5 * (p + q)
-    return 0.5 * kl_discrete(p, mixture) + 0.5 * kl_discrete(q, mixture)
+    # Not by way of the mixture: half of the smallest number is 0, and the divergence from it infinite.
+    total = (p + q).where(p + q > 0, 1)
+    return 0.5 * (torch.xlogy(p, 2 * p / total) + torch.xlogy(q, 2 * q / total)).sum(-1)
 
 
 def histogram_kl(

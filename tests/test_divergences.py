@@ -55,6 +55,16 @@ def test_js_discrete_is_symmetric_and_its_root_a_metric(float64):
     assert (sides[0] <= sides[1] + sides[2] + 1e-9).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_js_discrete_of_laws_far_apart_stays_below_log_2(dtype):
+    # The smallest positive number has no half.
+    tiny = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    p, q = torch.tensor([[1, 0, tiny], [tiny, 1, 0]], dtype=dtype)
+    assert p[2] > 0
+    assert p[2] / 2 == 0
+    assert js_discrete(p, q).item() == pytest.approx(math.log(2))
+
+
 def test_js_discrete_agrees_with_scipy(float64):
     p, q = torch.distributions.Dirichlet(torch.full((2, 6), 0.5)).sample()
     root = scipy.spatial.distance.jensenshannon(p.numpy(), q.numpy())
