@@ -7,7 +7,7 @@ const style = `
 .course-element .panes { display: flex; gap: 1rem; flex-wrap: wrap; }
 .course-element canvas { background: white; border: 1px solid #767676; max-width: 100%; }
 .course-element canvas.image { width: 200px; height: 200px; image-rendering: pixelated; }
-.course-element canvas.plane, .course-element svg.drag { touch-action: none; cursor: crosshair; }
+.course-element canvas.plane, .course-element svg.drag { touch-action: none; user-select: none; -webkit-user-select: none; cursor: crosshair; }
 .course-element svg { display: block; width: 100%; height: auto; max-width: 26rem; touch-action: manipulation; }
 .course-element svg.wide { max-width: 40rem; }
 .course-element svg text { font: 12px sans-serif; fill: #222; }

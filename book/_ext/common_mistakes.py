@@ -2,8 +2,8 @@
 
 ``{common-mistakes}`` shows the sections of that title from all pages, each under a link to where
 it stands: one list for looking up, with no second copy to keep. The role ``chapter`` with the
-text 3 is a link to chapter 3 of the table of contents, wherever that stands (``Chapter`` where a
-sentence begins).
+text 3 is a link to chapter 3 of the table of contents, wherever that stands; ``chapter-start`` is
+the same with a capital, for the start of a sentence (docutils reads the names of roles without case).
 """
 
 from docutils import nodes
@@ -34,7 +34,8 @@ class ChapterRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Leave a reference that is resolved when all numbers are known."""
         number = self.text.strip()
-        text = nodes.inline("", f"{self.name} {number}")
+        word = "Chapter" if self.name == "chapter-start" else "chapter"
+        text = nodes.inline("", f"{word} {number}")
         reference = addnodes.pending_xref(
             "",
             text,
@@ -136,7 +137,7 @@ def order_pages(app: Sphinx, env: object) -> list[str]:
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.add_node(CommonMistakes)
     app.add_directive("common-mistakes", CommonMistakesDirective)
-    for name in ("chapter", "Chapter"):
+    for name in ("chapter", "chapter-start"):
         app.add_role(name, ChapterRole())
     app.connect("builder-inited", prepare)
     app.connect("doctree-read", note_page)

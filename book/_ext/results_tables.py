@@ -6,6 +6,7 @@
 A row that has not been run says so.
 """
 
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -45,7 +46,8 @@ class ResultsTable(Directive):
         row = nodes.row()
         for index, cell in enumerate(cells):
             is_code = code and index == len(cells) - 1
-            text = f"`{cell}`" if is_code else cell
+            # A number and its unit stay on one line.
+            text = f"`{cell}`" if is_code else re.sub(r"(\d) (s|min)\b", "\\1\u00a0\\2", cell)
             inline, messages = self.state.inline_text(text, self.lineno)
             row += nodes.entry("", nodes.paragraph("", "", *inline), *messages)
         return row

@@ -1,7 +1,8 @@
 """The settings of every recorded run: one recipe for each data set, model and budget.
 
 A budget is a name for the means a recipe is made for: ``60s`` and ``300s`` of one CPU core for the
-digits; for MNIST ``cpu``, at most 20 minutes of two CPU cores, and ``gpu``.
+digits; for MNIST ``cpu``, at most 40 minutes of processor time, that is 20 minutes of two cores,
+and ``gpu``.
 """
 
 from dataclasses import dataclass, field
