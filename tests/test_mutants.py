@@ -86,8 +86,8 @@ MUTANTS = [
     Mutant(
         "dequantization by K − 1",
         "course_lib/data.py",
-        "return ((x + noise) / levels)",
-        "return ((x + noise) / (levels - 1))",
+        "return torch.minimum((x + noise) / levels, largest)",
+        "return (x + noise) / (levels - 1)",
         "tests/test_data.py",
     ),
     Mutant(

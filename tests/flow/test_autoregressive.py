@@ -33,6 +33,15 @@ def test_solving_once_equals_solving_by_passes(event_shape, hidden):
         torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("bound", [0.5, 3.0, 10.0])
+def test_solving_once_keeps_the_bound_of_the_log_scales(bound):
+    layer = build(lambda: MaskedAutoregressive((6,), (16,), bound=bound), spread=1.0)
+    z = torch.randn(9, 6)
+    x, log_det = layer.solve_once(z)
+    torch.testing.assert_close(layer(x)[0], z)
+    torch.testing.assert_close(layer(x)[1], -log_det)
+
+
 def test_solving_once_agrees_in_single_precision():
     layer = build(lambda: MaskedAutoregressive((64,), (96, 96)), spread=0.1).float()
     z = torch.randn(32, 64).float()

@@ -154,6 +154,21 @@ def test_actnorm_and_glow_start_from_the_data(float64):
     )
 
 
+@pytest.mark.parametrize("spread", [0.01, 100.0])
+def test_an_affine_map_starts_from_data_of_any_spread(spread, float64):
+    x = spread * torch.randn(50, 4)
+    z = flow.ElementwiseAffine((4,)).initialize(x)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(4))
+
+
+def test_each_scale_starts_from_what_the_one_before_it_leaves(float64):
+    x = torch.randn(200, 1, 2, 2) * torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    z = flow.MultiScale([flow.Squeeze((1, 2, 2)), flow.ActNorm((2, 1, 1))]).initialize(x)
+    # Two of four channels leave as they are; the second stage standardizes the others.
+    torch.testing.assert_close(z[:, 2:].std(0, correction=0), torch.ones(2))
+    torch.testing.assert_close(z[:, :2], x[:, 0, 1])
+
+
 def test_a_squeeze_puts_each_square_into_the_channels_of_one_pixel():
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     z = flow.Squeeze((1, 4, 4))(x)[0]
