@@ -193,9 +193,9 @@ class Autoregressive(nn.Module):
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         """One uniform number for each dimension of each example, drawn before anything else."""
         parameter = next(self.parameters())
-        return torch.rand(
-            n, self.n_dims, generator=generator, dtype=parameter.dtype, device=parameter.device
-        )
+        # At 8 binary digits no level less probable than 1/256 would be drawn as often as it should.
+        dtype = torch.promote_types(parameter.dtype, torch.float32)
+        return torch.rand(n, self.n_dims, generator=generator, dtype=dtype, device=parameter.device)
 
     def _run(
         self, steps: Steps, noise: Tensor, x: Tensor | None = None, known: Tensor | None = None
@@ -216,13 +216,15 @@ class Autoregressive(nn.Module):
         training = self.training
         self.eval()
         try:
-            with torch.inference_mode():
+            # Samplers write into memory of the parameters' type, which autocast would not give.
+            with torch.inference_mode(), torch.autocast(noise.device.type, enabled=False):
                 value = None
                 while True:
                     try:
                         index, parameters = steps.send(value)
                     except StopIteration:
                         break
+                    parameters = parameters.to(noise.dtype)  # finer than that of a bf16 model
                     value = self.law.draw_prepared(parameters, prepared[index])
                     if is_given is not None:
                         value = torch.where(is_given[index], given[index], value)
