@@ -50,10 +50,12 @@ class Planar(Transform):
         slope = self.weight @ direction
         target = z @ self.weight  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
         a = self._solve(target.detach(), slope.detach())
-        # One Newton step outside the search: it polishes a, and carries the gradients with it.
-        bend = torch.tanh(a + self.bias)
-        residual = a + slope * bend - target
-        a = a - residual / (1 + slope * (1 - bend.square()))
+        # Newton steps outside the search: they polish a, and carry the derivatives with it, the first
+        # step those of first order, the second those of second and third.
+        for _ in range(2):
+            bend = torch.tanh(a + self.bias)
+            residual = a + slope * bend - target
+            a = a - residual / (1 + slope * (1 - bend.square()))
         bend = torch.tanh(a + self.bias)
         return z - bend[:, None] * direction, -self._log_det(bend, direction)
 

@@ -108,6 +108,12 @@ def test_gradient_of_the_inverse_is_that_of_finite_differences(name):
         )
 
 
+def test_second_derivatives_of_the_planar_inverse():
+    transform = build(TRANSFORMS["Planar"])
+    z = transform(probe(transform, 3))[0].detach().requires_grad_()
+    assert torch.autograd.gradgradcheck(transform.inverse, z)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_no_overflow_fifty_standard_deviations_out(name):
     torch.set_default_dtype(torch.float32)  # the fixture sets it back
