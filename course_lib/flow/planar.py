@@ -1,5 +1,6 @@
 """Planar flow: a rank-one change of the identity, whose determinant costs O(D)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,10 +21,18 @@ class Planar(Transform):
 
     Args:
         event_shape: shape ``(D,)`` of one x.
+
+    Raises:
+        ValueError: `event_shape` has more than one entry.
     """
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__(event_shape)
+        if len(self.event_shape) != 1:
+            raise ValueError(
+                f"event_shape is {self.event_shape}; (D,) is expected. Flatten the examples with "
+                f"x.flatten(1), and give their number of entries: ({math.prod(self.event_shape)},)."
+            )
         (features,) = self.event_shape
         self.weight = nn.Parameter(torch.randn(features) / features**0.5)
         self.free_direction = nn.Parameter(0.1 * torch.randn(features))

@@ -252,6 +252,18 @@ BAD = {
         "dequantize",
     ),
     "no margin": (lambda: flow.Logit((2,), alpha=0.0), ValueError, "margin between 0 and 0.5"),
+    "planar flow of images": (
+        lambda: flow.PlanarFlow((1, 2, 2)),
+        ValueError,
+        r"event_shape is \(1, 2, 2\); \(D,\) is expected.*\(4,\)",
+    ),
+    "couplings without scales": (
+        lambda: flow.RealNVP((4,), bound=0.0),
+        ValueError,
+        "bound is 0.0; a positive number",
+    ),
+    "negative log-scales": (lambda: flow.Glow((1, 4, 4), bound=-1.0), ValueError, "positive"),
+    "no bound": (lambda: flow.MAF((4,), bound=math.nan), ValueError, "bound is nan"),
     "shapes that do not fit": (
         lambda: flow.Composition([flow.Planar((4,)), flow.Planar((5,))]),
         ValueError,
