@@ -198,8 +198,8 @@ def dequantize(x: Tensor, levels: int, *, generator: torch.Generator | None = No
     dtype = torch.get_default_dtype()
     noise = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
     # Rounding in float32 could carry (K − 1 + u) / K up to 1, into the next level's interval.
-    largest = torch.nextafter(torch.ones((), dtype=dtype), torch.zeros((), dtype=dtype))
-    return ((x + noise) / levels).clamp(max=largest.to(x.device))
+    largest = 1 - torch.finfo(dtype).eps / 2  # a number: a tensor would be copied to the device
+    return ((x + noise) / levels).clamp(max=largest)
 
 
 def _split(
