@@ -72,6 +72,8 @@ def test_conditional_model_is_normalized_cached_and_uses_its_class():
         labels = torch.full((64,), label)
         sums_to_one(model, labels=labels)
         log_probs.append(model.log_prob(all_images(model), labels))
+        as_bytes = model.log_prob(all_images(model), labels.to(torch.uint8))
+        assert torch.equal(as_bytes, log_probs[-1])
     assert (log_probs[0] - log_probs[3]).abs().max() > 0.01
     cached_is_naive(model, 4, labels=torch.tensor([3, 0, 0, 2]))
     model = GatedPixelCNN((3, 3, 4), 3, channels=6, n_layers=2, n_classes=2)
