@@ -102,9 +102,27 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     # Grey levels are integers, whose differences would wrap around.
     dtype = torch.promote_types(torch.promote_types(x.dtype, reference.dtype), torch.float32)
     flat, pool = x.flatten(1).to(dtype), reference.flatten(1).to(dtype)
-    index = torch.cat([torch.cdist(part, pool).argmin(1) for part in flat.split(1024)])
-    # cdist squares and subtracts large numbers; only this difference is exactly 0 for a copy.
+    index = torch.cat([_nearest(part, pool) for part in flat.split(1024)])
     return (flat - pool[index]).norm(dim=1), index
+
+
+def _nearest(x: Tensor, pool: Tensor) -> Tensor:
+    """Index of the row of `pool` that is nearest to each row of `x`."""
+    # cdist subtracts large numbers, |x|² + |y|² − 2xᵀy. What its rounding cannot tell apart are
+    # candidates, and the differences themselves, exactly 0 for a copy, choose among them.
+    squared = torch.cdist(x, pool).square_()  # (N, M)
+    terms = x.shape[1] + 8  # of which each may be rounded: the products, and what is done with them
+    largest = x.norm(dim=1, keepdim=True) + pool.norm(dim=1).max()
+    slack = terms * torch.finfo(x.dtype).eps * largest.square()
+    near = squared <= squared.amin(1, keepdim=True) + slack
+    index = squared.argmin(1)
+    for row in (near.sum(1) > 1).nonzero().squeeze(1).tolist():
+        candidates = near[row].nonzero().squeeze(1)
+        exact = torch.cdist(
+            x[row, None], pool[candidates], compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        index[row] = candidates[exact.argmin()]
+    return index
 
 
 def frechet_gaussian(mu_p: Tensor, cov_p: Tensor, mu_q: Tensor, cov_q: Tensor) -> Tensor:

@@ -100,6 +100,20 @@ def test_a_copy_is_at_distance_zero_also_among_grey_levels():
     assert nearest_neighbours(dark, bright)[0].item() == 255
 
 
+def test_a_copy_is_found_beside_near_copies():
+    images = torch.randint(0, 256, (300, 784), dtype=torch.uint8)
+    images[:, 0] = 100
+    near = images.repeat(3, 1)
+    near[:, 0] += torch.tensor([1, 2, 3], dtype=torch.uint8).repeat_interleave(300)
+    reference = torch.cat([near, images])
+    distances, indices = nearest_neighbours(images, reference)
+    assert (distances == 0).all()
+    assert torch.equal(indices, 900 + torch.arange(300))
+    x = images[:5].double()
+    x[2, 3] = torch.nan
+    assert nearest_neighbours(x, reference)[0].isnan().tolist() == [0, 0, 1, 0, 0]
+
+
 def test_nearest_neighbours_over_several_blocks():
     x = torch.randn(2500, 4)
     distances, indices = nearest_neighbours(x + 1e-4, x)

@@ -22,6 +22,7 @@ from course_lib.inputs import (
     require_shape,
     require_tensor,
 )
+from course_lib.networks import evaluation_mode
 
 # Ancestral sampling as a coroutine: yields (dimension, its parameters), is sent its values.
 Steps = Generator[tuple[int, Tensor], Tensor, None]
@@ -193,9 +194,9 @@ class Autoregressive(nn.Module):
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         """One uniform number for each dimension of each example, drawn before anything else."""
         parameter = next(self.parameters())
-        return torch.rand(
-            n, self.n_dims, generator=generator, dtype=parameter.dtype, device=parameter.device
-        )
+        # At 8 binary digits no level less probable than 1/256 would be drawn as often as it should.
+        dtype = torch.promote_types(parameter.dtype, torch.float32)
+        return torch.rand(n, self.n_dims, generator=generator, dtype=dtype, device=parameter.device)
 
     def _run(
         self, steps: Steps, noise: Tensor, x: Tensor | None = None, known: Tensor | None = None
@@ -213,22 +214,20 @@ class Autoregressive(nn.Module):
         given = None if x is None else x.flatten(1).T.to(torch.int64).contiguous()
         is_given = None if known is None else known.flatten(1).T.contiguous()
         drawn: list[Tensor | None] = [None] * self.n_dims
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                value = None
-                while True:
-                    try:
-                        index, parameters = steps.send(value)
-                    except StopIteration:
-                        break
-                    value = self.law.draw_prepared(parameters, prepared[index])
-                    if is_given is not None:
-                        value = torch.where(is_given[index], given[index], value)
-                    drawn[index] = value
-        finally:
-            self.train(training)
+        # Samplers write into memory of the parameters' type, which autocast would not give.
+        autocast = torch.autocast(noise.device.type, enabled=False)
+        with evaluation_mode(self), torch.inference_mode(), autocast:
+            value = None
+            while True:
+                try:
+                    index, parameters = steps.send(value)
+                except StopIteration:
+                    break
+                parameters = parameters.to(noise.dtype)  # finer than that of a bf16 model
+                value = self.law.draw_prepared(parameters, prepared[index])
+                if is_given is not None:
+                    value = torch.where(is_given[index], given[index], value)
+                drawn[index] = value
         # Stacked outside inference mode: the result may be trained on.
         return torch.stack(drawn, 1).view(n, *self.event_shape)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.autoregressive.base import Autoregressive
+from course_lib.networks import evaluation_mode
 
 
 def seen_by(
@@ -38,14 +39,12 @@ def seen_by(
     parameter = next(model.parameters())
     x = torch.randn(n_points, *model.event_shape, generator=generator).to(parameter)
     x.requires_grad_()
-    training = model.training
-    model.eval()
     model.encode = lambda x: x  # hides the method: the gradient starts at its output
     try:
-        parameters = model(x)[(slice(None), *at)]  # (n_points, P)
+        with evaluation_mode(model):
+            parameters = model(x)[(slice(None), *at)]  # (n_points, P)
         direction = torch.randn(parameters.shape, generator=generator).to(parameter)
         (gradient,) = torch.autograd.grad((parameters * direction).sum(), x)
     finally:
         del model.encode
-        model.train(training)
     return (gradient != 0).any(0)

@@ -31,7 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--replace", action="store_true", help="overwrite a better record, too")
     parser.add_argument(
-        "--steps", type=positive(int), help="instead of the recorded number, for a trial"
+        "--steps",
+        type=positive(int),
+        help="instead of the recorded number, for a trial, whose record ends in .trial.json: no "
+        "table and no --recorded reads it",
     )
     parser.add_argument("--threads", type=positive(int), help="threads of torch on the CPU")
     parser.add_argument("--devices", type=processes, default=1, help="processes on this node")
@@ -93,7 +96,8 @@ def _train(
     )
     if record is None:  # the first of several processes writes for all
         return
-    path = write_record(record, options.results, replace=options.replace)
+    trial = options.steps is not None
+    path = write_record(record, options.results, replace=options.replace, trial=trial)
     print(record.name)
     for name, metric in record.metrics.items():
         print(
@@ -101,7 +105,9 @@ def _train(
             f"({metric.n} test images)"
         )
     print(f"  {record.seconds:.0f} s of training; written: {path}")
-    if path.name != f"{record.name}.json":
+    if trial:
+        print("  It is the record of a trial: no table and no --recorded reads it.")
+    elif path.name != f"{record.name}.json":
         print(
             f"  {options.results / record.name}.json holds a better record and was kept; "
             f"--replace overwrites it."

@@ -13,6 +13,7 @@ import torch
 
 RESULTS = "results"
 SET_ASIDE = ".not-better.json"
+TRIAL = ".trial.json"
 
 
 @dataclass(frozen=True)
@@ -86,22 +87,27 @@ class Record:
         return next(iter(self.metrics.values())).value
 
 
-def write_record(record: Record, folder: Path, *, replace: bool = False) -> Path:
+def write_record(
+    record: Record, folder: Path, *, replace: bool = False, trial: bool = False
+) -> Path:
     """Write a record, atomically, and never over a better one unless told to.
 
     Args:
         record: what to write.
         folder: where to; it is made if need be.
         replace: write over a better record, too.
+        trial: whether the run was one of other settings than its recipe's, to be repeated by no
+            recipe; its record ends in ``.trial.json``, and a later trial overwrites it.
 
     Returns:
         The file that was written. If a better record of that name was there, it is left alone, and
-        the new one lies beside it with the ending ``.not-better.json``, which no table reads.
+        the new one lies beside it with the ending ``.not-better.json``. Neither ending is read by
+        `read_records`, hence by any table.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record.name}.json"
+    path = folder / f"{record.name}{TRIAL if trial else '.json'}"
     # `not <=` also keeps a record from a new value that is NaN.
-    if path.exists() and not replace and not record.score <= _read(path).score:
+    if path.exists() and not trial and not replace and not record.score <= _read(path).score:
         path = folder / f"{record.name}{SET_ASIDE}"
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
@@ -110,7 +116,7 @@ def write_record(record: Record, folder: Path, *, replace: bool = False) -> Path
 
 
 def read_records(folder: Path, **where: object) -> list[Record]:
-    """Read all records of a folder.
+    """Read all records of a folder, but no trials and none that was set aside.
 
     Args:
         folder: where they lie.
@@ -125,7 +131,7 @@ def read_records(folder: Path, **where: object) -> list[Record]:
     records = [
         _read(path)
         for path in sorted(folder.glob("*-seed*.json"))
-        if not path.name.endswith(SET_ASIDE)
+        if not path.name.endswith((SET_ASIDE, TRIAL))
     ]
     return [r for r in records if all(getattr(r, k) == value for k, value in where.items())]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.flow.coupling import bounded
+from course_lib.flow.coupling import bounded, require_bound
 from course_lib.flow.transform import Transform
 from course_lib.inputs import require_widths
 from course_lib.masked import MaskedLinear, made_masks, spread_degrees
@@ -30,7 +30,7 @@ class MaskedAutoregressive(Transform):
         dropout: probability of dropping a hidden unit while training.
 
     Raises:
-        ValueError: `hidden` is empty.
+        ValueError: `hidden` is empty, or `bound` is not positive.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class MaskedAutoregressive(Transform):
         require_widths(hidden)
         if len(hidden) == 0:
             raise ValueError("hidden is empty; at least one hidden layer is expected.")
+        require_bound(bound)
         self.features = math.prod(event_shape)
         self.bound = bound
         inputs = torch.arange(1, self.features + 1)

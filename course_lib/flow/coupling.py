@@ -121,12 +121,16 @@ class AffineCoupling(Coupling):
         conditioner: gives 2 parameters per transformed entry: the shift t and a number that is
             squashed to the log-scale s.
         bound: largest absolute value of s.
+
+    Raises:
+        ValueError: `bound` is not positive.
     """
 
     n_parameters = 2
 
     def __init__(self, mask: Tensor, conditioner: nn.Module, bound: float = 2.0) -> None:
         super().__init__(mask, conditioner)
+        require_bound(bound)
         self.bound = bound
 
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,6 +142,15 @@ class AffineCoupling(Coupling):
         shift, raw = parameters.unbind(1)
         log_scale = -bounded(raw, self.bound)
         return (z - shift) * log_scale.exp(), log_scale
+
+
+def require_bound(bound: float) -> None:
+    """Require a positive bound of log-scales; raise `ValueError` otherwise."""
+    if not bound > 0:  # written so that NaN is caught too
+        raise ValueError(
+            f"bound is {bound}; a positive number, such as 2.0, is expected. For a map that only "
+            f"shifts use AdditiveCoupling, or the model NICE."
+        )
 
 
 def require_mask(mask: Tensor) -> None:

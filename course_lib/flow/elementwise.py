@@ -104,8 +104,11 @@ class Logit(Transform):
         return z, -self._log_det_inverse(z)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        x = (z.sigmoid() - self.alpha) / (1 - 2 * self.alpha)
-        return x, self._log_det_inverse(z)
+        # A far latent would be rounded to the end of the margin, or past it, which forward refuses.
+        # Two units of rounding are what the steps there and back can add up to.
+        rounding = 2 * torch.finfo(z.dtype).eps
+        squeezed = z.sigmoid().clamp(rounding * self.alpha, 1 - rounding)
+        return (squeezed - self.alpha) / (1 - 2 * self.alpha), self._log_det_inverse(z)
 
     def _log_det_inverse(self, z: Tensor) -> Tensor:
         # log σ'(z) = −softplus(z) − softplus(−z): finite for every z.

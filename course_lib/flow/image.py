@@ -101,7 +101,8 @@ class Invertible1x1Convolution(Transform):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return L, unit lower triangular, and U with its diagonal, both ``(C, C)``."""
-        lower = self.lower.tril(-1) + torch.eye(len(self.lower)).to(self.lower)
+        identity = torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
+        lower = self.lower.tril(-1) + identity
         return lower, self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
 
     def weight(self) -> Tensor:

@@ -1,5 +1,6 @@
 """Planar flow: a rank-one change of the identity, whose determinant costs O(D)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,10 +21,18 @@ class Planar(Transform):
 
     Args:
         event_shape: shape ``(D,)`` of one x.
+
+    Raises:
+        ValueError: `event_shape` has more than one entry.
     """
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__(event_shape)
+        if len(self.event_shape) != 1:
+            raise ValueError(
+                f"event_shape is {self.event_shape}; (D,) is expected. Flatten the examples with "
+                f"x.flatten(1), and give their number of entries: ({math.prod(self.event_shape)},)."
+            )
         (features,) = self.event_shape
         self.weight = nn.Parameter(torch.randn(features) / features**0.5)
         self.free_direction = nn.Parameter(0.1 * torch.randn(features))
@@ -50,10 +59,12 @@ class Planar(Transform):
         slope = self.weight @ direction
         target = z @ self.weight  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
         a = self._solve(target.detach(), slope.detach())
-        # One Newton step outside the search: it polishes a, and carries the gradients with it.
-        bend = torch.tanh(a + self.bias)
-        residual = a + slope * bend - target
-        a = a - residual / (1 + slope * (1 - bend.square()))
+        # Newton steps outside the search: they polish a, and carry the derivatives with it, the first
+        # step those of first order, the second those of second and third.
+        for _ in range(2):
+            bend = torch.tanh(a + self.bias)
+            residual = a + slope * bend - target
+            a = a - residual / (1 + slope * (1 - bend.square()))
         bend = torch.tanh(a + self.bias)
         return z - bend[:, None] * direction, -self._log_det(bend, direction)
 

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_batch, require_event_shape, require_positive_integer
+from course_lib.inputs import (
+    require_batch,
+    require_event_shape,
+    require_positive_integer,
+    require_tensor,
+)
 from course_lib.networks import evaluation_mode, mlp
 
 
@@ -193,7 +198,11 @@ def count_halvings(event_shape: Sequence[int]) -> int:
 def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tensor | None:
     """Require labels exactly where the model has classes; shape ``(n,)``, values 0 … n_classes−1.
 
+    Returns:
+        The labels as int64, the type that an embedding reads; None without classes.
+
     Raises:
+        TypeError: labels are no tensor.
         ValueError: labels are missing, unwanted, of another shape, or out of range.
     """
     if n_classes is None:
@@ -208,6 +217,7 @@ def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tens
             f"labels are missing; the model has {n_classes} classes and needs one label for each of "
             f"the {n} examples."
         )
+    require_tensor(labels, "labels")
     if labels.shape != (n,) or labels.is_floating_point():
         raise ValueError(
             f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; one integer per "
@@ -218,4 +228,4 @@ def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tens
             f"labels have values {labels.min().item()} … {labels.max().item()}; "
             f"0 … {n_classes - 1} are expected."
         )
-    return labels
+    return labels.long()

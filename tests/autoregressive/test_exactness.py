@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from course_lib.autoregressive import (
+    FVSBN,
     BernoulliLaw,
     GatedPixelCNN,
     LogisticMixtureLaw,
@@ -71,6 +72,8 @@ def test_conditional_model_is_normalized_cached_and_uses_its_class():
         labels = torch.full((64,), label)
         sums_to_one(model, labels=labels)
         log_probs.append(model.log_prob(all_images(model), labels))
+        as_bytes = model.log_prob(all_images(model), labels.to(torch.uint8))
+        assert torch.equal(as_bytes, log_probs[-1])
     assert (log_probs[0] - log_probs[3]).abs().max() > 0.01
     cached_is_naive(model, 4, labels=torch.tensor([3, 0, 0, 2]))
     model = GatedPixelCNN((3, 3, 4), 3, channels=6, n_layers=2, n_classes=2)
@@ -132,6 +135,31 @@ def test_sampling_ignores_dropout_and_leaves_the_mode():
     trained = model.sample(8, generator=torch.Generator().manual_seed(0))
     model.eval()
     assert torch.equal(trained, model.sample(8, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_autocast_does_not_change_what_is_drawn(name):
+    torch.set_default_dtype(torch.float32)  # the fixture sets it back
+    model = build(name, (1, 4, 3), 3)
+    for cached in (True, False):
+        expected = model.sample(8, generator=torch.Generator().manual_seed(1), cached=cached)
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = model.sample(8, generator=torch.Generator().manual_seed(1), cached=cached)
+        assert torch.equal(drawn, expected)
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_rare_levels_are_drawn_in_half_precision_too(levels):
+    # The softmax has the probabilities 0.9955, 0.0025, 0.0020, the Bernoulli law 0.9975, 0.0025.
+    model = FVSBN((4,), levels).bfloat16()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.bias.view(4, -1)[:] = torch.tensor([-6.0] if levels == 2 else [0.0, -6.0, -6.2])
+    x = model.sample(100_000, generator=torch.Generator().manual_seed(0))
+    rare = torch.bincount(x.flatten(), minlength=levels)[1:] / x.numel()
+    expected = model.law.probabilities(model.bias.float().view(4, -1)[0])[1:]
+    torch.testing.assert_close(rare, expected, rtol=0.1, atol=0, check_dtype=False)
 
 
 def test_samples_can_be_trained_on():

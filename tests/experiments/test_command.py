@@ -3,6 +3,7 @@
 import pytest
 
 from course_lib.command_line import main
+from course_lib.experiments import read_records
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,15 @@ def test_limits_of_grading_are_positive(value, capsys):
     with pytest.raises(SystemExit):
         main(["assignment", "grade", ".", "--assignment", "vae", "--memory", value])
     assert f"--memory: '{value}' is given; a positive number is" in capsys.readouterr().err
+
+
+def test_a_trial_is_neither_read_by_a_table_nor_repeated(tmp_path, capsys):
+    folders = ["--results", str(tmp_path), "--checkpoints", str(tmp_path / "checkpoints")]
+    for _ in range(2):  # a second trial takes the place of the first
+        assert main(["train", "FVSBN", "--steps", "5", "--quiet", *folders]) == 0
+        assert "It is the record of a trial" in capsys.readouterr().out
+    (path,) = tmp_path.glob("*.json")
+    assert path.name == "digits-FVSBN-60s-5steps-seed0.trial.json"
+    assert read_records(tmp_path) == []
+    assert main(["train", "--recorded", *folders]) == 1
+    assert "holds no record" in capsys.readouterr().err

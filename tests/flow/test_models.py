@@ -83,6 +83,21 @@ def test_temperature_scales_the_latent(float64):
     torch.testing.assert_close(cold, 0.5 * hot)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logit", [1e-6, 0.05, 0.3])
+def test_samples_through_a_logit_have_a_density(logit, dtype):
+    model = flow.RealNVP((4,), layers=2, hidden=(8,), logit=logit).to(dtype)
+    for temperature in (1.0, 6.0, 1000.0):
+        generator = torch.Generator().manual_seed(0)
+        x = model.sample(2000, generator=generator, temperature=temperature)
+        assert model.log_prob(x).isfinite().all()
+    # Nearer latents are not moved; the logit's slope at their ends is 22,000.
+    z = torch.linspace(-10, 10, 801, dtype=dtype)[:, None].expand(-1, 4)
+    logit_alone = model.transform.transforms[0]
+    back, _ = logit_alone(logit_alone.inverse(z)[0])
+    torch.testing.assert_close(back, z, rtol=0, atol=4 * 22_000 * torch.finfo(dtype).eps)
+
+
 def test_interpolation_keeps_its_ends_and_the_length_of_the_latents(float64):
     model = build(MODELS["RealNVP"])
     start, end = model.sample(4), model.sample(4)
@@ -259,6 +274,18 @@ BAD = {
         "dequantize",
     ),
     "no margin": (lambda: flow.Logit((2,), alpha=0.0), ValueError, "margin between 0 and 0.5"),
+    "planar flow of images": (
+        lambda: flow.PlanarFlow((1, 2, 2)),
+        ValueError,
+        r"event_shape is \(1, 2, 2\); \(D,\) is expected.*\(4,\)",
+    ),
+    "couplings without scales": (
+        lambda: flow.RealNVP((4,), bound=0.0),
+        ValueError,
+        "bound is 0.0; a positive number",
+    ),
+    "negative log-scales": (lambda: flow.Glow((1, 4, 4), bound=-1.0), ValueError, "positive"),
+    "no bound": (lambda: flow.MAF((4,), bound=math.nan), ValueError, "bound is nan"),
     "shapes that do not fit": (
         lambda: flow.Composition([flow.Planar((4,)), flow.Planar((5,))]),
         ValueError,

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import course_lib.flow as flow
 from course_lib.flow.checks import (
@@ -106,6 +108,35 @@ def test_gradient_of_the_inverse_is_that_of_finite_differences(name):
         torch.testing.assert_close(
             (slope * direction).sum(), (above - below) / (2 * step), rtol=1e-5, atol=1e-6
         )
+
+
+class _Devices(TorchDispatchMode):
+    """Collects the devices of all tensors that are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.found |= {r.device.type for r in tree_leaves(result) if isinstance(r, torch.Tensor)}
+        return result
+
+
+def test_nothing_is_made_on_another_device():
+    # The logit looks at values, of which this device has none.
+    for name in [n for n in TRANSFORMS if n != "Logit"]:
+        transform = build(TRANSFORMS[name]).to("meta")
+        z = probe(transform).to("meta")
+        with _Devices() as devices:
+            transform(z)
+        assert devices.found <= {"meta"}, name
+
+
+def test_second_derivatives_of_the_planar_inverse():
+    transform = build(TRANSFORMS["Planar"])
+    z = transform(probe(transform, 3))[0].detach().requires_grad_()
+    assert torch.autograd.gradgradcheck(transform.inverse, z)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -134,6 +134,16 @@ def test_bad_features_are_named(metric):
         metric([[1.0]], x)
 
 
+def test_features_are_computed_in_parts():
+    classifier, sizes = Classifier((1, 8, 8), 10).eval(), []
+    classifier.scale += torch.rand(32)
+    classifier.body.register_forward_hook(lambda *call: sizes.append(len(call[2])))
+    x = torch.rand(2300, 1, 8, 8)
+    features = classifier.features(x)
+    assert sizes == [1000, 1000, 300]
+    torch.testing.assert_close(features, classifier.body(x) / classifier.scale)
+
+
 def test_the_classifier_is_reproducible_and_its_features_are_standardized():
     data = digits()
     a, b = (train_classifier(data, steps=200) for _ in range(2))

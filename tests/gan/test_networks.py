@@ -80,6 +80,16 @@ def test_classes_change_what_is_generated_and_judged():
     assert GAN(generator, discriminator).sample(5, labels=two).shape == (5, 1, 8, 8)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_of_any_integer_type_are_read(dtype):
+    generator = Generator((1, 8, 8), 4, n_classes=3)
+    discriminator = Discriminator((1, 8, 8), (16,), n_classes=3)
+    z, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    x = generator(z, labels)
+    assert torch.equal(generator(z, labels.to(dtype)), x)
+    assert torch.equal(discriminator(x, labels.to(dtype)), discriminator(x, labels))
+
+
 def test_labels_are_checked():
     generator = Generator((1, 8, 8), 4, n_classes=3)
     z = torch.randn(5, 4)
@@ -89,6 +99,8 @@ def test_labels_are_checked():
         generator(z, torch.tensor([0, 1, 2, 3, 0]))
     with pytest.raises(ValueError, match="one integer per example"):
         generator(z, torch.zeros(5))
+    with pytest.raises(TypeError, match=r"labels is a list; a torch.Tensor is expected"):
+        generator(z, [0, 1, 2, 0, 1])
     with pytest.raises(ValueError, match="without classes"):
         Discriminator((2,))(torch.randn(3, 2), torch.zeros(3).long())
 
