@@ -52,10 +52,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     Args:
         model: the module; nothing is dropped, and no running statistics change, within the block.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    # Only what is in training is touched: a small model's sample would feel a walk through all parts.
+    in_training = [module for module in model.modules() if module.training]
+    for module in in_training:
+        module.training = False
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in in_training:
+            module.training = True
