@@ -47,11 +47,15 @@ def ratios(seconds: dict[str, list[float]], name: str, to: str) -> tuple[float, 
     return low, middle, high
 
 
-def start() -> None:
-    """One thread, memory kept as `fit` keeps it, and the head of the table."""
+def prepare() -> None:
+    """One thread, seeded, and memory kept as `fit` keeps it."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()
+
+
+def print_head() -> None:
+    """Above the lines that `show` prints."""
     print(f"{'':42}{'ours, ms':>10}  peer/ours, median (quartiles)")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.common import OURS, interleave, show, start, training_step
+from benchmarks.common import OURS, interleave, prepare, print_head, show, training_step
 from benchmarks.peers import MAFS, REALNVP, Contender, importable
 
 BATCH = 128
@@ -93,7 +93,8 @@ def main() -> None:
         "--slow", action="store_true", help="also sample everybody's MAF in 784 dimensions"
     )
     arguments = parser.parse_args()
-    start()
+    prepare()
+    print_head()
     for features, hidden in SIZES:
         for title in MAKERS:
             contest(

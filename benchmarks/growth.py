@@ -13,10 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks.common import interleave, training_step
+from benchmarks.common import interleave, prepare, training_step
 from course_lib import autoregressive as ar
 from course_lib.flow import MAF, RealNVP
-from course_lib.memory import keep_freed_memory
 from course_lib.vae import VAE, NegativeELBO
 
 BATCHES = (32, 64, 128, 256)
@@ -70,9 +69,7 @@ def growth_table(rounds: int) -> None:
 
 def main() -> None:
     """Print the table."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    keep_freed_memory()
+    prepare()
     print("Milliseconds of a training step, medians, one thread")
     growth_table(rounds=7)
 

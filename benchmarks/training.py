@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import OURS, interleave, show, start, training_step
+from benchmarks.common import OURS, interleave, prepare, print_head, show, training_step
 from benchmarks.plain import PlainGatedPixelCNN, PlainMADE, PlainVAE
 from course_lib import autoregressive as ar
 from course_lib.vae import VAE, NegativeELBO
@@ -135,8 +135,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=21)
     arguments = parser.parse_args()
-    start()
+    prepare()
     print(f"float32 matrix products reach {peak() / 1e9:.0f} GFLOP/s on one thread")
+    print_head()
     plain_contests(arguments.rounds)
     precision_contests(arguments.rounds)
 

@@ -96,9 +96,6 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("mnist", "VAE", "cpu"): _vae(
         90_000, 128, 40, (500, 500), ema=0.999, warm_up=0.3, precision="bf16-mixed"
     ),
-    ("mnist", "VAE", "cpu-iwae50"): _vae(
-        60_000, 32, 50, (500, 500), ema=0.999, iwae_samples=50, precision="bf16-mixed"
-    ),
     ("mnist", "GatedPixelCNN", "cpu"): Recipe(
         "autoregressive",
         4300,
