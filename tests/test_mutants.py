@@ -93,8 +93,8 @@ MUTANTS = [
     Mutant(
         "validation batches weighted alike whatever their size",
         "course_lib/training.py",
-        "weight = min(size, n - start) / n",
-        "weight = 1 / -(-n // size)",
+        "len(index) / n * value",
+        "value / -(-n // size)",
         "tests/test_training.py",
     ),
     Mutant(
