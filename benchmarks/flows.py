@@ -51,13 +51,18 @@ def compiled_steps(contenders: dict[str, Contender], x: Tensor) -> dict[str, Cal
 
 
 def contest(
-    title: str, features: int, hidden: tuple[int, ...], rounds: int, *, compile: bool, slow: bool
+    title: str,
+    features: int,
+    hidden: tuple[int, ...],
+    names: list[str],
+    rounds: int,
+    *,
+    compile: bool,
+    slow: bool,
 ) -> None:
-    """Training step, log_prob and samples of one flow in one size."""
+    """Training step, log_prob and samples of one flow in one size, for the libraries named."""
     makers, layers = MAKERS[title]
-    contenders = {
-        name: makers[name](features, layers, hidden) for name in importable() if name in makers
-    }
+    contenders = {name: makers[name](features, layers, hidden) for name in names if name in makers}
     x = torch.randn(BATCH, features)
     repeat = 5 if features == SIZES[0][0] else 1
     what = f"{title} {features}-d"
@@ -94,6 +99,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     prepare()
+    names = importable()
     print_head()
     for features, hidden in SIZES:
         for title in MAKERS:
@@ -101,6 +107,7 @@ def main() -> None:
                 title,
                 features,
                 hidden,
+                names,
                 arguments.rounds,
                 compile=arguments.compile,
                 slow=arguments.slow,

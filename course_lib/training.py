@@ -357,6 +357,15 @@ def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], objec
     return update
 
 
+def _directions(module: nn.Module) -> list[Tensor]:
+    """Those of spectral normalization; they have length one, and a mean of them is shorter."""
+    return [
+        buffer
+        for name, buffer in module.named_buffers()
+        if ".parametrizations." in f".{name}" and name.endswith(("._u", "._v"))
+    ]
+
+
 class _Objective(nn.Module):
     """The losses as one module, so that one forward pass of it is what Fabric wraps."""
 
@@ -436,6 +445,12 @@ class _State:
             if ema is not None
             else None
         )
+        # What is copied and not averaged: found once, because every step needs it.
+        self.copied = (
+            list(zip(_directions(self.average.module), _directions(model), strict=True))
+            if ema is not None
+            else []
+        )
         self.step = 0
         self.saved_step: int | None = None
         self.seconds = 0.0
@@ -480,12 +495,8 @@ class _State:
         """All players have had their updates."""
         if self.average is not None:
             self.average.update_parameters(self.model)
-            # Directions of spectral normalization have length one; a mean of them is shorter.
-            for (name, averaged), current in zip(
-                self.average.module.named_buffers(), self.model.buffers(), strict=True
-            ):
-                if ".parametrizations." in f".{name}" and name.endswith(("._u", "._v")):
-                    averaged.copy_(current)
+            for averaged, current in self.copied:
+                averaged.copy_(current)
         self.step += 1
         self.since_log += 1
 

@@ -85,7 +85,7 @@ class MADE(Autoregressive):
                 places = places[:1]
             masks = torch.stack([self._mask(index, degrees) for degrees in places])
             each = [readable_blocks(mask) for mask in masks]
-            blocks.append(each if len(each) == n_orderings else each * n_orderings)
+            blocks.append(each * (n_orderings // len(each)))
             masks = masks.to(torch.get_default_dtype())
             self.register_buffer(f"mask_{index}", masks, persistent=False)
         self.blocks = list(zip(*blocks, strict=True))  # of each ordering, of each layer
