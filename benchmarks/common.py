@@ -12,9 +12,11 @@ from course_lib.memory import keep_freed_memory
 OURS = "ours"
 
 
-def training_step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """Return one optimizer step, with the same fused Adam for everyone."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, fused=True)
+def training_step(
+    module: nn.Module, loss: Callable[[], Tensor], *, fused: bool = True
+) -> Callable[[], None]:
+    """Return one optimizer step, with Adam in its fused form or as PyTorch makes it by default."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, fused=fused)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

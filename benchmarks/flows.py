@@ -3,8 +3,10 @@
     python -m benchmarks.flows
     python -m benchmarks.flows --compile --slow
 
-Same layers, widths, number of parameters, batch and fused Adam for all. In every round each
-contender runs once, in turn: a busy machine slows all of them, and ratios stay comparable.
+Same layers, widths, number of parameters, batch and fused Adam for all. The row "as documented"
+trains everyone as its own documentation does: the others with PyTorch's default Adam, the course
+with the fused one of `course_lib.training.fit`. In every round the contenders run in turn: a busy
+machine slows all of them, and ratios stay comparable.
 ``peer/ours`` above 1 means that the course's code is faster.
 """
 
@@ -24,7 +26,11 @@ MAKERS = {"RealNVP": (REALNVP, 8), "MAF": (MAFS, 5)}
 
 
 def steps(
-    contenders: dict[str, Contender], x: Tensor, wrap: Callable = lambda loss: loss
+    contenders: dict[str, Contender],
+    x: Tensor,
+    wrap: Callable = lambda loss: loss,
+    *,
+    fused_peers: bool = True,
 ) -> dict[str, Callable[[], None]]:
     """Each contender's training step on one batch; `wrap` may compile its loss."""
     losses = {
@@ -32,7 +38,9 @@ def steps(
         for name, c in contenders.items()
     }
     return {
-        name: training_step(c.model, lambda loss=losses[name]: loss(x))
+        name: training_step(
+            c.model, lambda loss=losses[name]: loss(x), fused=fused_peers or name == OURS
+        )
         for name, c in contenders.items()
     }
 
@@ -66,7 +74,9 @@ def contest(
     x = torch.randn(BATCH, features)
     repeat = 5 if features == SIZES[0][0] else 1
     what = f"{title} {features}-d"
-    show(f"{what}, training step", interleave(steps(contenders, x), rounds, repeat))
+    for which, fused_peers in (("", True), (", as documented", False)):
+        calls = steps(contenders, x, fused_peers=fused_peers)
+        show(f"{what}, training step{which}", interleave(calls, rounds, repeat))
     if compile:
         compiled = compiled_steps(contenders, x)
         if OURS in compiled:

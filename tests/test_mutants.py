@@ -105,6 +105,13 @@ MUTANTS = [
         "tests/flow/test_transforms.py",
     ),
     Mutant(
+        "the gradient of a masked block left unmasked",
+        "course_lib/masked.py",
+        "rows[:, block.mixed] *= mask[block.rows, block.mixed]",
+        "rows[:, block.mixed] *= 1",
+        "tests/shared/test_masked.py",
+    ),
+    Mutant(
         "the sign of an affine log-determinant",
         "course_lib/flow/elementwise.py",
         "return (self.shared * self.log_scale.sum()).expand(len(x))",
