@@ -155,7 +155,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
     """Fréchet distance of two sets of features: `frechet_gaussian` of their means and covariances.
 
     Known as FID where the features are those of an ImageNet network (Heusel et al., 2017). It
-    compares two moments only, it is biased upwards by some multiple of 1/N: compare sets of equal
+    compares two moments only, and it is biased upwards by about a multiple of 1/N: compare sets of equal
     size, and give the distance of training to test images beside it.
 
     Args:

@@ -25,8 +25,9 @@ class NegativeELBO:
             (Sønderby et al., 2016).
         free_nats: λ, nats per latent dimension (mean over the batch) that are not penalized
             ("free bits", Kingma et al., 2016).
-        total_correlation: γ, extra weight of the total correlation, estimated within the batch
-            (Chen et al., 2018).
+        total_correlation: γ, extra weight of the total correlation (Chen et al., 2018). It is that
+            of the batch's aggregate posterior; their estimator reweights the batch to stand for
+            the data set.
 
     Raises:
         ValueError: an argument is negative, or `warm_up` exceeds 1.

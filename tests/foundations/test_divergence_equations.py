@@ -421,6 +421,19 @@ def test_f_divergence(formula):
         assert formula(f, p, p).abs() < 1e-12
 
 
+def test_mass_outside_is_charged_at_the_rate_of_the_limit():
+    p, q = torch.cat([0.7 * law(4), torch.tensor([0.3])]), torch.cat([law(4), torch.zeros(1)])
+    expected = {"jsd": js_discrete(p, q), "tv": (p - q).clamp(min=0).sum()}
+    far = torch.tensor(1e9)
+    for name, value in expected.items():
+        f = GENERATORS[name]
+        inside = (q[:4] * f(p[:4] / q[:4])).sum()
+        rate = f(far) / far
+        torch.testing.assert_close(inside + 0.3 * rate, value, atol=1e-7, rtol=0)
+        assert inside >= f(torch.tensor(0.7))  # Jensen: the mean of the ratio is 0.7
+        assert f(torch.tensor(0.7)) + 0.3 * rate > 0
+
+
 @pytest.mark.equation(
     "eq-f-generators",
     formula=GENERATORS,
