@@ -29,12 +29,15 @@ def training_step(
 def interleave(
     calls: dict[str, Callable[[], object]], rounds: int, repeat: int
 ) -> dict[str, list[float]]:
-    """Seconds per call: `rounds` times, each contender in turn, `repeat` calls at a time."""
-    for call in calls.values():
-        call()
+    """Seconds per call: `rounds` times, each contender in turn, `repeat` calls at a time.
+
+    One call before them is not timed: it brings back to the processor's cache what the others have
+    displaced, as in a training loop, which has the processor to itself.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            call()
             start = time.perf_counter()
             for _ in range(repeat):
                 call()

@@ -37,7 +37,9 @@ def mlp(
     widths = [in_features, *hidden]
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
-        layers += [nn.Linear(width_in, width_out), activation()]
+        # What an affine map returns is needed by nobody else: a rectifier may overwrite it.
+        function = nn.ReLU(inplace=True) if activation is nn.ReLU else activation()
+        layers += [nn.Linear(width_in, width_out), function]
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(widths[-1], out_features))

@@ -90,6 +90,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 def refresh(path: Path) -> None:
     """Execute a notebook in its own folder and store it with its compared outputs only."""
+    prepare_kernels()
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}

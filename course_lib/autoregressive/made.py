@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
@@ -120,7 +119,7 @@ class MADE(Autoregressive):
             mask = self._mask_in_use(index, ordering)
             h = masked_linear(h, linear.weight, mask, linear.bias, blocks)
             if index + 1 < len(self.linears):
-                h = self.dropout(F.relu(h))
+                h = self.dropout(h.relu_())
         return h.view(len(x), *self.event_shape, self.law.n_parameters)
 
     def log_prob(

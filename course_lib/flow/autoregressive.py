@@ -51,9 +51,10 @@ class MaskedAutoregressive(Transform):
         inputs = torch.arange(1, self.features + 1)
         # Sorted degrees: what is known after i entries is a prefix of every hidden layer.
         self.degrees = [spread_degrees(self.features, width) for width in hidden]
-        # The outputs of entry i, its mean and its scale, are neighbours: rows 2i and 2i + 1.
-        masks = made_masks(inputs, self.degrees, inputs.repeat_interleave(2))
+        # The means of all entries, then their log-scales.
+        *masks, last = made_masks(inputs, self.degrees, inputs.repeat(2))
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
+        self.layers.append(MaskedLinear(last, staircases=2))
         self.dropout = nn.Dropout(dropout)
         self.steps = self._steps()
         # How many entries, and how many units of every layer, each step computes.
@@ -72,15 +73,16 @@ class MaskedAutoregressive(Transform):
             μ and α, both of shape ``(N, D)``; column i depends on columns before i only.
         """
         for layer in self.layers[:-1]:
-            x = self.dropout(layer(x).relu())
-        mean, raw = self.layers[-1](x).unflatten(1, (self.features, 2)).unbind(2)
+            x = self.dropout(layer(x).relu_())
+        mean, raw = self.layers[-1](x).chunk(2, 1)
         return mean, bounded(raw, self.bound)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.flatten(1)
         mean, log_scale = self.law(x)
-        z = (x - mean) * (-log_scale).exp()
-        return z.unflatten(1, self.event_shape), -log_scale.sum(1)
+        log_slope = -log_scale
+        z = (x - mean) * log_slope.exp()
+        return z.unflatten(1, self.event_shape), log_slope.sum(1)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         needs_gradient = torch.is_grad_enabled() and (
@@ -131,9 +133,13 @@ class MaskedAutoregressive(Transform):
 
     def _solve_once(self, z: Tensor) -> tuple[Tensor, Tensor]:
         weights = [layer.masked_weight() for layer in self.layers]
+        biases = [layer.bias for layer in self.layers]
+        # The outputs of entry i, its mean and its log-scale, become neighbours: rows 2i and 2i + 1.
+        neighbours = torch.arange(2 * self.features, device=z.device).view(2, -1).T.flatten()
+        weights[-1], biases[-1] = weights[-1][neighbours], biases[-1][neighbours]
         # Units are rows here, so that a prefix of a layer is a contiguous block. Each starts at
         # its bias; the matrix products are added to it.
-        units = [layer.bias[:, None].repeat(1, len(z)) for layer in self.layers]
+        units = [bias[:, None].repeat(1, len(z)) for bias in biases]
         *hidden, outputs = units
         z = z.T.contiguous()
         x = torch.empty_like(z)  # (D, N)
@@ -152,7 +158,7 @@ class MaskedAutoregressive(Transform):
                 row_weights[step].narrow(1, 0, filled), hidden[-1].narrow(0, 0, filled)
             )
             raw = log_scales[step]
-            log_scale = raw.div_(raw.abs().div_(self.bound).add_(1))  # as in `bounded`
+            log_scale = raw.div_(self.bound).tanh_().mul_(self.bound)  # as in `bounded`
             torch.addcmul(means[step], z_parts[step], log_scale.exp(), out=x_parts[step])
             # Now the units that see these entries, but none after them.
             below, seen = x, stop

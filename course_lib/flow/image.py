@@ -55,6 +55,7 @@ class Permutation(Transform):
     def __init__(self, event_shape: Sequence[int], order: Tensor | None = None) -> None:
         super().__init__(event_shape)
         size = math.prod(event_shape)
+        self.reverses = order is None
         order = torch.arange(size - 1, -1, -1) if order is None else order
         if order.shape != (size,) or not torch.equal(order.sort().values, torch.arange(size)):
             raise ValueError(
@@ -71,8 +72,10 @@ class Permutation(Transform):
         return self._reorder(z, self.back)
 
     def _reorder(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-        y = x.flatten(1).index_select(1, order).unflatten(1, self.event_shape)
-        return y, x.new_zeros(len(x))
+        flat = x.flatten(1)
+        # The gradient of a reversal is one; that of a selection is a sum over indices.
+        y = flat.flip(1) if self.reverses else flat.index_select(1, order)
+        return y.unflatten(1, self.event_shape), x.new_zeros(len(x))
 
 
 class Invertible1x1Convolution(Transform):

@@ -194,7 +194,7 @@ def test_affine_coupling(formula):
     z = coupling(x)[0]
     kept, changed = coupling.kept, coupling.transformed
     shift, raw = coupling.conditioner(x[:, kept]).unbind(1)
-    s = raw / (1 + raw.abs() / coupling.bound)
+    s = coupling.bound * torch.tanh(raw / coupling.bound)
     assert_close(z[:, kept], x[:, kept])
     assert_close(formula(z[:, changed], s, shift), x[:, changed])
     assert_close(coupling.inverse(z)[0], x)
@@ -261,7 +261,7 @@ def test_rational_quadratic(formula):
         edges = 2 * (0.01 + 0.96 * widths.softmax(0)).cumsum(0) - 1
         tops = 2 * (0.01 + 0.96 * heights.softmax(0)).cumsum(0) - 1
         edges, tops = (torch.cat([-torch.ones(1), e]) for e in (edges, tops))
-        knots = torch.cat([torch.ones(1), (slopes / (1 + slopes.abs() / 3)).exp(), torch.ones(1)])
+        knots = torch.cat([torch.ones(1), (3 * torch.tanh(slopes / 3)).exp(), torch.ones(1)])
         for k in range(4):
             x = edges[k] + xi.detach() * (edges[k + 1] - edges[k])
             shape = (x.numel(), -1)

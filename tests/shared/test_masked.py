@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from course_lib.masked import (
+    LARGE,
     MaskedLinear,
     made_masks,
     masked_linear,
@@ -63,7 +64,7 @@ def test_a_masked_layer_ignores_what_is_masked_and_trains_the_rest():
 
 @pytest.mark.parametrize("shape", [(7, 5), (400, 300), (301, 401)])
 @pytest.mark.parametrize("kind", ["staircase", "any", "nothing"])
-def test_products_in_blocks_are_those_with_the_whole_masked_matrix(shape, kind, float64):
+def test_products_in_blocks_are_those_with_the_whole_masked_matrix(shape, kind):
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(shape, generator=generator) < 0.3
     if kind == "staircase":
@@ -71,23 +72,87 @@ def test_products_in_blocks_are_those_with_the_whole_masked_matrix(shape, kind, 
         mask = degrees[0][:, None] > degrees[1][None, :]  # its first rows read nothing
     elif kind == "nothing":
         mask = torch.zeros(shape, dtype=torch.bool)
-    blocks = readable_blocks(mask)
-    assert sum(rows for rows, _ in blocks) == len(mask)
-    if kind == "staircase" and mask.numel() >= 100_000:
-        share = sum(rows * end for rows, end in blocks) / mask.numel()
-        assert 0.5 < share < 0.66  # of the work of a whole product
+    for block in readable_blocks(mask):
+        part = mask[block.rows]
+        assert part[:, block.free].all()
+        assert not part[:, block.closed].any()
+        assert block.free.stop <= block.mixed.stop == block.closed.start
+    assert block.rows.stop == len(mask)
+    if kind == "staircase" and mask.numel() >= LARGE:
+        work = sum((b.rows.stop - b.rows.start) * b.mixed.stop for b in readable_blocks(mask))
+        assert 0.5 < work / mask.numel() < 0.66  # of a whole product
+    for given, expected in zip(*both_ways(mask, sin_gradients), strict=True):
+        torch.testing.assert_close(given, expected)
+
+
+def both_ways(mask, what):
+    """What a function returns of a product in blocks, and of one with the whole masked matrix."""
+    generator = torch.Generator().manual_seed(1)
     weight, bias, x = (
-        torch.randn(size, generator=generator, requires_grad=True)
-        for size in (shape, shape[:1], (2, 3, shape[1]))
+        torch.randn(size, generator=generator, dtype=torch.float64, requires_grad=True)
+        for size in (mask.shape, mask.shape[:1], (2, 3, mask.shape[1]))
     )
-    results = []
-    for y in (
-        masked_linear(x, weight, mask.double(), bias, blocks),
-        nn.functional.linear(x, mask * weight, bias),
-    ):
-        results.append((y, *torch.autograd.grad(y.sin().sum(), (x, weight, bias))))
-    for ours, expected in zip(*results, strict=True):
-        torch.testing.assert_close(ours, expected)
+    blocks = readable_blocks(mask)
+    return (
+        what(lambda x, w, b: masked_linear(x, w, mask.double(), b, blocks), x, weight, bias),
+        what(lambda x, w, b: nn.functional.linear(x, mask * w, b), x, weight, bias),
+    )
+
+
+def sin_gradients(product, *arguments):
+    y = product(*arguments)
+    return y, *torch.autograd.grad(y.sin().sum(), arguments)
+
+
+def second_derivatives(product, *arguments):
+    first = torch.autograd.grad(product(*arguments).sin().sum(), arguments, create_graph=True)
+    return torch.autograd.grad(sum(g.square().sum() for g in first), arguments)
+
+
+def gradients_of_each_example(product, x, weight, bias):
+    def loss(x, weight, bias):
+        return product(x, weight, bias).sin().sum()
+
+    return torch.func.vmap(torch.func.grad(loss, (0, 1, 2)), (0, None, None))(x, weight, bias)
+
+
+def directional_derivative(product, *arguments):
+    generator = torch.Generator().manual_seed(2)
+    tangents = tuple(torch.randn(a.shape, generator=generator, dtype=a.dtype) for a in arguments)
+    return torch.func.jvp(product, arguments, tangents)
+
+
+STAIRCASE = torch.arange(400)[:, None] * 300 > torch.arange(300)[None, :] * 400
+
+
+@pytest.mark.parametrize(
+    "what", [second_derivatives, gradients_of_each_example, directional_derivative]
+)
+def test_products_in_blocks_can_be_differentiated_in_every_way(what):
+    assert STAIRCASE.numel() >= LARGE
+    for given, expected in zip(*both_ways(STAIRCASE, what), strict=True):
+        torch.testing.assert_close(given, expected)
+
+
+def test_gradients_of_a_part_are_those_of_the_part():
+    x, weight = torch.randn(3, 300), torch.randn(400, 300, requires_grad=True)
+    mask = STAIRCASE.float()
+    for bias in (None, torch.randn(400)):
+        y = masked_linear(x, weight, mask, bias, readable_blocks(mask))
+        (given,) = torch.autograd.grad(y.sum(), weight)
+        torch.testing.assert_close(given, mask * x.sum(0))
+
+
+def test_products_in_blocks_follow_autocast():
+    x, weight = torch.randn(3, 300), torch.randn(400, 300, requires_grad=True)
+    mask = STAIRCASE.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = masked_linear(x, weight, mask, torch.zeros(400), readable_blocks(mask))
+    assert y.dtype == torch.bfloat16
+    (gradient,) = torch.autograd.grad(y.float().sum(), weight)
+    assert gradient.dtype == torch.float32
+    torch.testing.assert_close(y.float(), x @ (mask * weight).T, rtol=0.05, atol=0.3)
+    torch.testing.assert_close(gradient, mask * x.sum(0), rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize(
