@@ -8,8 +8,11 @@ import threading
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
+from course_lib import training
 from course_lib.data import digits
 from course_lib.training import (
     History,
@@ -106,9 +109,6 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, settings):
     whole = dropout_network()
     expected = run(whole, **settings)
 
-    class StoppedError(Exception):
-        pass
-
     def stop(step, model):
         if step == 28:
             raise StoppedError
@@ -122,6 +122,49 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, settings):
     assert torch.equal(weights(resumed), weights(whole))
     assert [row["loss"] for row in history.train] == [row["loss"] for row in expected.train]
     assert history.best_step == expected.best_step
+
+
+class StoppedError(Exception):
+    """Raised by a callback, to end a run early."""
+
+
+@pytest.fixture
+def float16_on_cpu(monkeypatch):
+    """Fabric replaces float16 by bfloat16 where there is no GPU; the scaler of gradients works there too."""
+
+    def fabric(precision, **settings):
+        return Fabric(plugins=MixedPrecision(precision, "cpu"), **settings)
+
+    monkeypatch.setattr(training, "Fabric", fabric)
+
+
+@pytest.mark.parametrize("gradient_clip", [None, 1.0])
+@pytest.mark.usefixtures("float16_on_cpu")
+def test_a_run_in_float16_goes_on_exactly_and_can_clip(tmp_path, gradient_clip):
+    """The gradients overflow at first, till the scaler has found its scale, which a checkpoint holds."""
+    settings = {
+        "precision": "16-mixed", "accelerator": "cpu", "gradient_clip": gradient_clip,
+        "evaluate_every": 10, "checkpoint_every": 10,
+    }  # fmt: skip
+
+    def start():
+        model = dropout_network()
+        nn.init.constant_(model[-1].bias, 100.0)
+        return model
+
+    def stop(step, model):
+        if step == 40:
+            raise StoppedError
+
+    whole, resumed = start(), start()
+    history = run(whole, **settings, checkpoint=tmp_path / "whole.pt")
+    assert torch.load(tmp_path / "whole.pt")["precision"]["scale"] < 2**16
+    assert history.train[-1]["loss"] < history.train[0]["loss"]
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(StoppedError):
+        run(start(), **settings, checkpoint=path, callback=stop)
+    run(resumed, **settings, checkpoint=path)
+    assert torch.equal(weights(resumed), weights(whole))
 
 
 def test_ctrl_c_waits_for_the_step_keeps_everything_and_can_be_continued(tmp_path):
