@@ -304,6 +304,20 @@ def test_the_best_validation_weights_are_kept():
     assert reached == pytest.approx(losses[history.best_step], rel=1e-5)
 
 
+def test_every_evaluation_has_the_same_noise():
+    """Of the transform's generator and of the global one; otherwise the best weights are the luckiest."""
+
+    def loss(model, batch, progress):
+        return squared_error(model, batch, progress) + torch.randn(())
+
+    history = fit(
+        linear(), loss, DATA, validation=HELD_OUT, steps=6, batch_size=16, evaluate_every=2,
+        transform=noisy, schedule=lambda share: 0.0, progress=False,
+    )  # fmt: skip
+    assert len({row["loss"] for row in history.validation}) == 1
+    assert len({row["loss"] for row in history.train}) == 3  # training's is drawn anew
+
+
 def test_validation_weighs_every_example_alike():
     """Parts of 22, 22 and 21: the mean is over examples."""
     held_out = (X[:65], Y[:65])
@@ -324,6 +338,23 @@ def test_averaged_weights_are_the_moving_average():
     for step in trace[2:]:
         average = decay * average + (1 - decay) * step
     torch.testing.assert_close(weights(model), average)
+
+
+def test_running_statistics_are_averaged_and_counts_are_copied():
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
+
+    decay, means = 0.8, []
+    model = network()
+    settings = {"steps": 6, "evaluate_every": 1}
+    run(network(), **settings, callback=lambda s, m: means.append(m[0].running_mean.clone()))
+    run(model, **settings, ema=decay)
+    average = means[1]
+    for mean in means[2:]:
+        average = decay * average + (1 - decay) * mean
+    torch.testing.assert_close(model[0].running_mean, average)
+    assert model[0].num_batches_tracked == 6
 
 
 def test_schedule_sees_progress_and_scales_the_rate():
