@@ -76,6 +76,15 @@ def test_conditional_model_is_normalized_cached_and_uses_its_class():
         assert torch.equal(as_bytes, log_probs[-1])
     assert (log_probs[0] - log_probs[3]).abs().max() > 0.01
     cached_is_naive(model, 4, labels=torch.tensor([3, 0, 0, 2]))
+    bytes_ = torch.tensor([3, 0, 0, 2], dtype=torch.uint8)
+    cached_is_naive(model, 4, labels=bytes_)
+    known = torch.zeros(model.event_shape, dtype=torch.bool)
+    x = model.sample(4, labels=bytes_)
+    filled = [
+        model.complete(x, known, labels=labels, generator=torch.Generator().manual_seed(0))
+        for labels in (bytes_, bytes_.long())
+    ]
+    assert torch.equal(*filled)
     model = GatedPixelCNN((3, 3, 4), 3, channels=6, n_layers=2, n_classes=2)
     cached_is_naive(model, 3, labels=torch.tensor([1, 0, 1]))
 
