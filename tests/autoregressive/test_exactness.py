@@ -43,6 +43,34 @@ def test_all_colour_images_sum_to_one(name):
     sums_to_one(build(name, (2, 1, 2), 3, law=LogisticMixtureLaw(3, 2)))
 
 
+class LogLikelihood(torch.nn.Module):
+    """`torch.func.functional_call` calls ``forward``."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model.log_prob(x)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_each_example_by_vmap_sum_to_that_of_the_batch(name):
+    model = build(name, (1, 2, 3), 3)
+    x = torch.randint(3, (4, *model.event_shape))
+    parameters = {f"model.{name}": p for name, p in model.named_parameters()}
+    wrapped = LogLikelihood(model)
+
+    def loss(parameters, example):
+        return -torch.func.functional_call(wrapped, parameters, (example[None],)).mean()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    negative_log_likelihood(model, x).backward()
+    for parameter, gradients in zip(model.parameters(), each.values(), strict=True):
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(gradients.mean(0), expected)
+
+
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_follow_the_likelihood(name, law):
