@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.assignment.box import Limits, require_hidden, room
+from course_lib.assignment.box import Limits, Stopped, require_hidden, room
 from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
 from course_lib.assignment.question import Assignment, load_assignment
 from course_lib.assignment.release import public_checks, require_consistent
@@ -178,7 +178,7 @@ def _executor(
         def task(submission: bytes, student: str, secret: str, limits: Limits) -> Record:
             slot = slots.get()
             try:
-                return grade(
+                record = grade(
                     submission,
                     student,
                     assignment,
@@ -189,10 +189,14 @@ def _executor(
                 )
             finally:
                 slots.put(slot)
+            if shared.stopped.is_set():  # its box may have been killed over a question
+                raise Stopped
+            return record
 
         try:
             yield pool, task
         except BaseException:
+            shared.stop()  # a submission may have minutes left, and its record is not waited for
             pool.shutdown(cancel_futures=True)
             raise
 

@@ -92,6 +92,27 @@ def test_the_command_grades_a_folder_and_writes_the_reports(tmp_path, sandbox, c
 
 
 @pytest.mark.isolation
+def test_ctrl_c_stops_at_once_keeps_what_is_finished_and_invents_nothing(tmp_path, sandbox):
+    """A submission may have minutes left; what its box would have answered is not known."""
+    slow = make.notebook(make.TARGET, "import time; time.sleep(150)")
+    folder = hand_in(tmp_path / "in", a=make.master(), b=slow, c=slow)
+    command = [sys.executable, "-m", "course_lib.command_line", "assignment", "grade", str(folder)]
+    command += ["--assignment", "mini", "--root", str(COURSE), "--output", str(tmp_path / "out")]
+    command += ["--jobs", "1"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    records = tmp_path / "out" / "records"
+    deadline = time.monotonic() + 120
+    while not (list(records.glob("*.json")) and descendants(running.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, printed = running.communicate(timeout=60)  # far less than a slow submission takes
+    assert "Interrupted. What was finished is kept" in printed
+    assert running.returncode == 130
+    assert [path.name for path in records.iterdir()] == ["a.json"]
+
+
+@pytest.mark.isolation
 def test_a_killed_run_goes_on_where_it_was(tmp_path, sandbox):
     slow = make.notebook(make.TARGET, "import time; time.sleep(1)")
     folder = hand_in(tmp_path / "in", **{f"s{k:02}": slow for k in range(4)})
