@@ -16,7 +16,13 @@ import pytest
 
 from course_lib.assignment import box, classroom, judge, report
 from course_lib.assignment.box import Limits, Room, SandboxError, descendants
-from course_lib.assignment.classroom import collect, grade_all, read_record, write_record
+from course_lib.assignment.classroom import (
+    collect,
+    grade_all,
+    overlooked,
+    read_record,
+    write_record,
+)
 from course_lib.assignment.judge import Record, Verdict
 from course_lib.assignment.question import load_assignment
 from course_lib.command_line import main
@@ -274,15 +280,30 @@ def test_submissions_are_found_in_every_usual_layout(tmp_path):
     (tmp_path / "eve" / "mini").mkdir(parents=True)
     nbformat.write(make.master(), tmp_path / "eve" / "mini" / "mini.ipynb")
     (tmp_path / "thief.ipynb").symlink_to(tmp_path / "ada.ipynb")
-    found = {s.student: s.path.relative_to(tmp_path).as_posix() for s in collect(tmp_path, "mini")}
+    # What a Mac and Jupyter leave behind is nobody's.
+    (tmp_path / "._ada.ipynb").write_bytes(b"\0")
+    for name in (".ipynb_checkpoints", "__MACOSX", "bob/.ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+        nbformat.write(make.master(), tmp_path / name / "mini.ipynb")
+    (tmp_path / "bob" / "._mini.ipynb").write_bytes(b"\0")
+    submissions = collect(tmp_path, "mini")
+    found = {s.student: s.path.relative_to(tmp_path).as_posix() for s in submissions}
     assert found == {"ada": "ada.ipynb", "bob": "bob/mini.ipynb", "eve": "eve/mini/mini.ipynb"}
+    # Whatever else was handed in is named, so that nobody vanishes.
+    (tmp_path / "dan.pdf").write_bytes(b"%PDF")
+    (tmp_path / "gil" / "week 3" / "homework").mkdir(parents=True)
+    nbformat.write(make.master(), tmp_path / "gil" / "week 3" / "homework" / "mini.ipynb")
+    assert collect(tmp_path, "mini") == submissions
+    assert overlooked(tmp_path, submissions) == ["dan.pdf", "gil", "thief.ipynb"]
     with pytest.raises(ValueError, match="no folder"):
         collect(tmp_path / "nowhere", "mini")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no submission"):
         collect(tmp_path / "empty", "mini")
     nbformat.write(make.master(), tmp_path / "bob.ipynb")
-    with pytest.raises(ValueError, match="several notebooks of bob"):
+    with pytest.raises(
+        ValueError, match=r"several notebooks of bob \(bob\.ipynb, bob/mini\.ipynb\)"
+    ):
         collect(tmp_path, "mini")
 
 
