@@ -373,6 +373,33 @@ def test_points_of_a_person_go_to_the_student_of_the_row(tmp_path):
         report.write_reports(records, MINI, tmp_path)
 
 
+def test_what_spreadsheets_do_to_the_table_of_points_loses_nothing(tmp_path, capsys):
+    names = ("007", "Jürgen", "'quoted")
+    records = [example(name) for name in names]
+    report.write_reports(records, MINI, tmp_path)
+    manual = tmp_path / "manual.csv"
+    assert manual.read_bytes().startswith(b"\xef\xbb\xbf")  # by this a spreadsheet knows UTF-8
+    text = manual.read_bytes().decode("utf-8-sig")
+    comment = "One line,\nanother;\u2028a third.\x0b"
+    text = text.replace("Jürgen,words,,1,,", f'Jürgen,words,1,1,"{comment}",')
+    text = text.replace("'quoted,words,,", "'quoted,words,0.5,").replace(
+        "007,words,,", "7,words,1,"
+    )
+    manual.write_bytes(text.encode("cp1252", "replace"))
+    with pytest.raises(ValueError, match=r"manual\.csv is no UTF-8 text .* “CSV UTF-8”"):
+        report.write_reports(records, MINI, tmp_path)
+    manual.write_bytes(text.encode())
+    report.write_reports(records, MINI, tmp_path)
+    assert [record.points for record in records] == [2, 3, 2.5]
+    assert records[1].verdicts[-1].comment == comment
+    # A name that was taken for a number fits nobody: that is said, and the points are kept.
+    assert "points for 7, and no submission of that name" in capsys.readouterr().err
+    again = [example(name) for name in names]
+    report.write_reports(again, MINI, tmp_path)
+    assert [record.points for record in again] == [2, 3, 2.5]
+    assert "\n7,words,1," in manual.read_text(encoding="utf-8-sig")
+
+
 def test_the_summary_counts_what_the_class_did(tmp_path):
     def record(student, target):
         return example(student, verdicts=[*example().verdicts[:1], target, *example().verdicts[2:]])
