@@ -39,8 +39,20 @@ def as_function(answer: Any, kind: str, symbols: Sequence[str] = ()) -> Callable
     if kind == "function":
         if not callable(answer):
             raise TypeError(f"a function is expected, and {type(answer).__name__} was given")
-        return answer
+        return _returning(answer)
     return _lambdified(answer, symbols)
+
+
+def _returning(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; a forgotten ``return`` is an error in it, and no placeholder."""
+
+    def answer(*inputs: Any) -> Any:
+        result = function(*inputs)
+        if result is None:
+            raise TypeError("the function returned None (is its `return` missing?)")
+        return result
+
+    return answer
 
 
 def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
@@ -50,10 +62,18 @@ def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
     try:
         read = sympy.sympify(expression, locals=dict(variables))
     except (sympy.SympifyError, SyntaxError, TypeError, AttributeError) as error:
-        raise ValueError(f"the expression cannot be read: {error}") from error
+        reason = str(getattr(error, "base_exc", None) or error)
+        raise ValueError(
+            f"the expression {expression!r} cannot be read: {reason}. Write it as in 2 * log(x) + y: "
+            f"products with *, and log(x) rather than np.log(x)"
+        ) from error
     # A student may have declared symbols with assumptions (positive=True): the name decides.
     if not isinstance(read, sympy.Expr):
-        raise TypeError(f"an expression is expected, and {type(expression).__name__} was given")
+        raise TypeError(f"one expression is expected, and a {type(read).__name__} was given")
+    if read.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
+        raise ValueError(
+            f"the expression {expression!r} is infinite or undefined, as it divides by 0"
+        )
     unknown = sorted({s.name for s in read.free_symbols} - set(symbols))
     if unknown:
         raise ValueError(
