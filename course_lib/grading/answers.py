@@ -86,7 +86,7 @@ def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
 
 
 def as_arrays(result: Any, label: str = "") -> Arrays:
-    """Reduce a result to arrays: one, or several for a tuple or a mapping.
+    """Reduce a result to arrays: one, also for a list of numbers; several for a tuple or a mapping.
 
     Raises:
         NotAnswered: the result is ``None``.
@@ -100,14 +100,15 @@ def as_arrays(result: Any, label: str = "") -> Arrays:
             for key, item in result.items()
             for name, value in as_arrays(item, _join(label, str(key))).items()
         }
-    if isinstance(result, tuple) or (
-        isinstance(result, list) and any(not isinstance(x, (int, float)) for x in result)
-    ):
-        return {
-            name: value
-            for index, item in enumerate(result)
-            for name, value in as_arrays(item, _join(label, str(index))).items()
-        }
+    if isinstance(result, (tuple, list)):
+        labels = [_join(label, str(index)) for index in range(len(result))]
+        parts = map(as_arrays, result, labels)
+        several = {name: value for part in parts for name, value in part.items()}
+        if isinstance(result, list) and list(several) == labels:
+            numbers = list(several.values())
+            if all(number.shape == () for number in numbers):
+                return {label: np.array(numbers)}
+        return several
     return {label: _array(result)}
 
 
@@ -124,8 +125,6 @@ def _array(value: Any) -> np.ndarray:
         array = np.array(value)
         if array.dtype.kind in "biufc":
             return array
-    if isinstance(value, list):
-        return np.array(value, dtype=np.float64)
     if hasattr(value, "is_number") and value.is_number:  # an exact number of SymPy
         return np.array(float(value))
     raise TypeError(

@@ -98,6 +98,12 @@ def test_answers_are_reduced_to_arrays():
         "a.0": 1, "a.1": [2.0], "b.0": 3.0, "b.1.c": 0.5,
     }  # fmt: skip
     assert as_arrays([1, 2.5])[""].tolist() == [1, 2.5]
+    # A list of numbers of any kind is one array, as [f(example) for example in batch] is.
+    numbers = as_arrays([torch.tensor(1.0), np.float32(2), sympy.Rational(1, 2), True])
+    assert numbers[""].tolist() == [1, 2, 0.5, 1]
+    assert as_arrays([])[""].shape == (0,)
+    assert list(as_arrays([torch.ones(1), 2.0])) == ["0", "1"]
+    assert list(as_arrays((1.0, 2.0))) == ["0", "1"]
     assert as_arrays(torch.ones(2, dtype=torch.bfloat16, requires_grad=True))[""].tolist() == [1, 1]
     for nothing in (None, ..., (1, None)):
         with pytest.raises(NotAnswered):
