@@ -5,11 +5,22 @@ Every message says what was given, what was expected and how to fix it. Nothing 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def where_values_can_be_read() -> Iterator[None]:
+    """Leave out the block under ``torch.func.vmap``, where a tensor stands for many and has no values."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("vmap"):
+            raise
 
 
 def require_batch(
@@ -44,13 +55,14 @@ def require_batch(
             f"expected. Call .to({parameter.dtype}) on {name}, or .to({x.dtype}) on the model."
         )
     require_shape(x, event_shape, name)
-    # A finite sum has finite terms, and is much cheaper to look at; a sum may overflow, though.
-    if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
-        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero()[0].item()
-        raise ValueError(
-            f"{name} holds NaN or infinity (first in example {bad}); finite values are expected. "
-            f"Clean the data before it reaches the model."
-        )
+    with where_values_can_be_read():
+        # A finite sum has finite terms, and is much cheaper to look at; a sum may overflow, though.
+        if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
+            bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero()[0].item()
+            raise ValueError(
+                f"{name} holds NaN or infinity (first in example {bad}); finite values are expected. "
+                f"Clean the data before it reaches the model."
+            )
 
 
 def require_tensor(x: object, name: str = "x") -> None:
@@ -87,13 +99,14 @@ def require_unit_interval(x: Tensor, name: str = "x") -> None:
     """Require a non-empty tensor of values in [0, 1], none of them NaN; raise `ValueError` otherwise."""
     if x.numel() == 0:
         raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}; values are expected.")
-    low, high = (value.item() for value in x.aminmax())
-    if not (low >= 0 and high <= 1):  # written so that NaN is caught too
-        raise ValueError(
-            f"{name} has values in [{low:.4g}, {high:.4g}]; values in [0, 1] are expected. Divide "
-            f"grey levels by their largest with course_lib.data.intensities(x, levels); if it says "
-            f"NaN, clean the data first."
-        )
+    with where_values_can_be_read():
+        low, high = (value.item() for value in x.aminmax())
+        if not (low >= 0 and high <= 1):  # written so that NaN is caught too
+            raise ValueError(
+                f"{name} has values in [{low:.4g}, {high:.4g}]; values in [0, 1] are expected. "
+                f"Divide grey levels by their largest with course_lib.data.intensities(x, levels); "
+                f"if it says NaN, clean the data first."
+            )
 
 
 def require_levels(x: Tensor, levels: int, name: str = "x") -> None:
@@ -112,12 +125,13 @@ def require_levels(x: Tensor, levels: int, name: str = "x") -> None:
         )
     if x.numel() == 0:
         return
-    low, high = (value.item() for value in x.aminmax())
-    if low < 0 or high > levels - 1:
-        raise ValueError(
-            f"{name} has levels {low} … {high}; 0 … {levels - 1} are expected. "
-            f"Use the number of levels of the data set (dataset.levels)."
-        )
+    with where_values_can_be_read():
+        low, high = (value.item() for value in x.aminmax())
+        if low < 0 or high > levels - 1:
+            raise ValueError(
+                f"{name} has levels {low} … {high}; 0 … {levels - 1} are expected. "
+                f"Use the number of levels of the data set (dataset.levels)."
+            )
 
 
 def require_positive_integer(value: int, name: str) -> None:

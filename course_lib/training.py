@@ -274,6 +274,7 @@ def fit(
                 bar.update()
                 if state.step % evaluate_every == 0 or state.step == steps:
                     row = state.log()
+                    state.share_buffers()
                     if validation is not None:
                         row = state.evaluate(validation, batch_size, transform, seed)
                     bar.set_postfix({n: f"{v:.4g}" for n, v in row.items() if n.endswith("loss")})
@@ -422,6 +423,7 @@ class _State:
         compile: bool,
     ) -> None:
         self.fabric, self.model, self.settings = fabric, model, settings
+        self.precision = fabric.strategy.precision
         self.steps, ema = settings["steps"], settings["ema"]
         learning_rate = settings["learning_rate"]
         self.players, self.schedule = players, schedule
@@ -480,11 +482,14 @@ class _State:
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
         if gradient_clip is not None:
-            norm = self.fabric.clip_gradients(
-                self.objective, optimizer, max_norm=gradient_clip, error_if_nonfinite=False
-            )
+            # Fabric's own clipping refuses fused optimizers with float16; torch's scaler does not.
+            scaler = getattr(self.precision, "scaler", None)
+            if scaler is not None:
+                scaler.unscale_(optimizer.optimizer)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(parameters, gradient_clip)
             # With float16 an overflow is expected: the scaler leaves the step out.
-            if self.settings["precision"] != "16-mixed":
+            if scaler is None:
                 self._require_finite({player.record_name("norm of the gradient"): norm}, "training")
         optimizer.step()
         for term, value in terms.items():
@@ -513,6 +518,13 @@ class _State:
             f"{self.optimizers[0].param_groups[0]['lr']:.3g}), gradient_clip=1.0, or check the data for "
             f"NaN; torch.autograd.set_detect_anomaly(True) names the operation."
         )
+
+    def share_buffers(self) -> None:
+        """Every process keeps statistics of its own share, as batch normalization does; rank 0's count."""
+        if self.fabric.world_size > 1:
+            for module in filter(None, (self.model, self.average)):
+                for buffer in module.buffers():
+                    torch.distributed.broadcast(buffer, 0)
 
     def log(self) -> dict[str, float]:
         """Record the mean of each term since the last row."""
@@ -546,6 +558,8 @@ class _State:
                 terms = self.plain_objective(_cast(batch, self.model), done)
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + len(index) / n * value
+            # Rounding may differ by process; which weights are best must not.
+            totals = self.fabric.all_reduce(totals, reduce_op="mean")
             self._require_finite(totals, "validation")
             row = self._row(totals)
             self.history.validation.append(row)
@@ -605,6 +619,7 @@ class _State:
             "since_log": self.since_log,
             "order": (order.generator.get_state(), order.rest),
             "noises": noises,
+            "precision": self.precision.state_dict(),  # with float16, the scale of the gradient
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
@@ -644,7 +659,8 @@ class _State:
                 if names != [sorted(group) for group in kept["param_groups"]]:
                     raise ValueError(f"its optimizer is not {type(optimizer.optimizer).__name__}")
                 optimizer.load_state_dict(kept)
-        except (RuntimeError, ValueError) as error:
+            self.precision.load_state_dict(content["precision"])
+        except (KeyError, RuntimeError, ValueError) as error:
             self.model.load_state_dict(before)
             raise TrainingError(
                 f"{path} is not a checkpoint of this model and optimizer ({error}). {left}"

@@ -36,6 +36,15 @@ def test_autocast_may_mix_types():
     inputs.require_batch(X.double(), SHAPE, model=torch.nn.Identity())
 
 
+def test_values_are_not_asked_for_under_vmap():
+    model, call = MODELS["VAE"]
+    each = torch.func.vmap(lambda x: call(model, x[None])[0], randomness="same")
+    assert torch.isfinite(each(X)).all()
+    # Other errors are no such thing.
+    with pytest.raises(RuntimeError, match="match"), inputs.where_values_can_be_read():
+        torch.ones(2) + torch.ones(3)
+
+
 SHAPED = {
     "VAE": lambda shape: vae.VAE(shape, 2),
     "Autoencoder": lambda shape: vae.Autoencoder(shape, 2),

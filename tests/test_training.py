@@ -8,8 +8,11 @@ import threading
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
+from course_lib import training
 from course_lib.data import digits
 from course_lib.training import (
     History,
@@ -106,9 +109,6 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, settings):
     whole = dropout_network()
     expected = run(whole, **settings)
 
-    class StoppedError(Exception):
-        pass
-
     def stop(step, model):
         if step == 28:
             raise StoppedError
@@ -122,6 +122,49 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, settings):
     assert torch.equal(weights(resumed), weights(whole))
     assert [row["loss"] for row in history.train] == [row["loss"] for row in expected.train]
     assert history.best_step == expected.best_step
+
+
+class StoppedError(Exception):
+    """Raised by a callback, to end a run early."""
+
+
+@pytest.fixture
+def float16_on_cpu(monkeypatch):
+    """Fabric replaces float16 by bfloat16 where there is no GPU; the scaler of gradients works there too."""
+
+    def fabric(precision, **settings):
+        return Fabric(plugins=MixedPrecision(precision, "cpu"), **settings)
+
+    monkeypatch.setattr(training, "Fabric", fabric)
+
+
+@pytest.mark.parametrize("gradient_clip", [None, 1.0])
+@pytest.mark.usefixtures("float16_on_cpu")
+def test_a_run_in_float16_goes_on_exactly_and_can_clip(tmp_path, gradient_clip):
+    """The gradients overflow at first, till the scaler has found its scale, which a checkpoint holds."""
+    settings = {
+        "precision": "16-mixed", "accelerator": "cpu", "gradient_clip": gradient_clip,
+        "evaluate_every": 10, "checkpoint_every": 10,
+    }  # fmt: skip
+
+    def start():
+        model = dropout_network()
+        nn.init.constant_(model[-1].bias, 100.0)
+        return model
+
+    def stop(step, model):
+        if step == 40:
+            raise StoppedError
+
+    whole, resumed = start(), start()
+    history = run(whole, **settings, checkpoint=tmp_path / "whole.pt")
+    assert torch.load(tmp_path / "whole.pt")["precision"]["scale"] < 2**16
+    assert history.train[-1]["loss"] < history.train[0]["loss"]
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(StoppedError):
+        run(start(), **settings, checkpoint=path, callback=stop)
+    run(resumed, **settings, checkpoint=path)
+    assert torch.equal(weights(resumed), weights(whole))
 
 
 def test_ctrl_c_waits_for_the_step_keeps_everything_and_can_be_continued(tmp_path):
@@ -261,6 +304,20 @@ def test_the_best_validation_weights_are_kept():
     assert reached == pytest.approx(losses[history.best_step], rel=1e-5)
 
 
+def test_every_evaluation_has_the_same_noise():
+    """Of the transform's generator and of the global one; otherwise the best weights are the luckiest."""
+
+    def loss(model, batch, progress):
+        return squared_error(model, batch, progress) + torch.randn(())
+
+    history = fit(
+        linear(), loss, DATA, validation=HELD_OUT, steps=6, batch_size=16, evaluate_every=2,
+        transform=noisy, schedule=lambda share: 0.0, progress=False,
+    )  # fmt: skip
+    assert len({row["loss"] for row in history.validation}) == 1
+    assert len({row["loss"] for row in history.train}) == 3  # training's is drawn anew
+
+
 def test_validation_weighs_every_example_alike():
     """Parts of 22, 22 and 21: the mean is over examples."""
     held_out = (X[:65], Y[:65])
@@ -281,6 +338,23 @@ def test_averaged_weights_are_the_moving_average():
     for step in trace[2:]:
         average = decay * average + (1 - decay) * step
     torch.testing.assert_close(weights(model), average)
+
+
+def test_running_statistics_are_averaged_and_counts_are_copied():
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
+
+    decay, means = 0.8, []
+    model = network()
+    settings = {"steps": 6, "evaluate_every": 1}
+    run(network(), **settings, callback=lambda s, m: means.append(m[0].running_mean.clone()))
+    run(model, **settings, ema=decay)
+    average = means[1]
+    for mean in means[2:]:
+        average = decay * average + (1 - decay) * mean
+    torch.testing.assert_close(model[0].running_mean, average)
+    assert model[0].num_batches_tracked == 6
 
 
 def test_schedule_sees_progress_and_scales_the_rate():

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,24 @@ class Limits:
     output: int = 64 * 2**10
 
 
+class Stopped(Exception):
+    """The grading was stopped: what a box would have answered is not known."""
+
+
 @dataclass(frozen=True)
 class Room:
     """What all boxes of a grading run share, read-only: the library without what is asked for."""
 
     folder: Path
     sandbox: str
+    boxes: set["Box"] = field(default_factory=set)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Kill all boxes; no other starts."""
+        self.stopped.set()
+        for box in tuple(self.boxes):
+            box.kill()
 
 
 @contextlib.contextmanager
@@ -144,6 +156,11 @@ class Box:
         ]
         for thread in self._threads:
             thread.start()
+        self._room = room
+        room.boxes.add(self)
+        if room.stopped.is_set():  # asked after joining: a box is killed by `stop`, or here
+            self.close()
+            raise Stopped
 
     def __enter__(self) -> "Box":
         return self
@@ -166,7 +183,8 @@ class Box:
 
     def close(self) -> None:
         """Kill every process of the box, and wait until they are gone."""
-        self._kill()
+        self._room.boxes.discard(self)
+        self.kill()
         self._process.wait()
         for descriptor in (self._requests, self._answers):
             with contextlib.suppress(OSError):
@@ -175,7 +193,8 @@ class Box:
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """Kill every process of the box."""
         for member in reversed(descendants(self._process.pid)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(member, signal.SIGKILL)
@@ -195,7 +214,7 @@ class Box:
             self.peak_memory = max(self.peak_memory, used)
             if used > self.limits.memory:
                 self.killed_for_memory = True
-                self._kill()
+                self.kill()
                 return
             time.sleep(0.05)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.assignment.box import Limits, require_hidden, room
+from course_lib.assignment.box import Limits, Stopped, require_hidden, room
 from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
 from course_lib.assignment.question import Assignment, load_assignment
 from course_lib.assignment.release import public_checks, require_consistent
@@ -37,16 +37,18 @@ def collect(folder: Path, assignment: str) -> list[Submission]:
     """Find submissions: ``<student>.ipynb``, ``<student>/<any>.ipynb`` or nbgrader's folders.
 
     nbgrader's are ``<student>/<assignment>/<assignment>.ipynb``. Links are not followed: a
-    student's link could point to another's file.
+    student's link could point to another's file. What programs leave behind is nobody's: hidden
+    files and folders such as ``.ipynb_checkpoints``, and the ``__MACOSX`` of some archives.
 
     Raises:
         ValueError: the folder is missing or holds no notebook, or a student has several.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give the folder that holds the submissions")
-    found = [Submission(p.stem, p) for p in sorted(folder.glob("*.ipynb"))]
-    for student in sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()):
-        below = [*student.glob("*.ipynb"), *(student / assignment).glob("*.ipynb")]
+    entries = _entries(folder)
+    found = [Submission(p.stem, p) for p in entries if p.suffix == ".ipynb"]
+    for student in (p for p in entries if p.is_dir() and not p.is_symlink()):
+        below = [*student.glob("[!.]*.ipynb"), *(student / assignment).glob("[!.]*.ipynb")]
         named = [p for p in below if p.stem == assignment] or below
         found += [Submission(student.name, path) for path in sorted(named)]
     found = [s for s in found if s.path.is_file() and not s.path.is_symlink()]
@@ -54,11 +56,24 @@ def collect(folder: Path, assignment: str) -> list[Submission]:
         raise ValueError(
             f"{folder} holds no submission; <student>.ipynb or <student>/{assignment}.ipynb is expected"
         )
-    students = [s.student for s in found]
-    twice = sorted({name for name in students if students.count(name) > 1})
+    paths: dict[str, list[str]] = {}
+    for submission in found:
+        path = submission.path.relative_to(folder).as_posix()
+        paths.setdefault(submission.student, []).append(path)
+    twice = [f"{name} ({', '.join(own)})" for name, own in paths.items() if len(own) > 1]
     if twice:
-        raise ValueError(f"several notebooks of {', '.join(twice)}; keep one for each student")
+        raise ValueError(f"several notebooks of {'; '.join(twice)}; keep one for each student")
     return found
+
+
+def overlooked(folder: Path, submissions: list[Submission]) -> list[str]:
+    """Names of the files and folders in which `collect` has found no submission."""
+    used = {s.path.relative_to(folder).parts[0] for s in submissions}
+    return [p.name for p in _entries(folder) if p.name not in used]
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")))
 
 
 def grade_all(
@@ -178,7 +193,7 @@ def _executor(
         def task(submission: bytes, student: str, secret: str, limits: Limits) -> Record:
             slot = slots.get()
             try:
-                return grade(
+                record = grade(
                     submission,
                     student,
                     assignment,
@@ -189,10 +204,14 @@ def _executor(
                 )
             finally:
                 slots.put(slot)
+            if shared.stopped.is_set():  # its box may have been killed over a question
+                raise Stopped
+            return record
 
         try:
             yield pool, task
         except BaseException:
+            shared.stop()  # a submission may have minutes left, and its record is not waited for
             pool.shutdown(cancel_futures=True)
             raise
 

@@ -2,7 +2,9 @@
 
 import csv
 import html
+import io
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -36,8 +38,8 @@ def write_reports(records: list[Record], assignment: Assignment, output: Path) -
     feedback.mkdir(exist_ok=True)
     for record in records:
         for verdict in record.verdicts:
-            if (record.student, verdict.name) in given:
-                points, comment = given[record.student, verdict.name]
+            if (_cell(record.student), verdict.name) in given:
+                points, comment = given[_cell(record.student), verdict.name]
                 verdict.points = points
                 verdict.comment = comment or verdict.comment
         page = feedback_page(record, assignment)
@@ -210,10 +212,17 @@ def _manual(
     kept: dict[tuple[str, str], list[str]] = {}
     written = {q.name: q for q in assignment.questions if isinstance(q, Written)}
     if path.exists():
-        # Spreadsheets of some countries write semicolons, and a mark at the beginning.
-        text = path.read_text(encoding="utf-8-sig")
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} is no UTF-8 text (byte {error.start}); save it again, in a spreadsheet as "
+                f"“CSV UTF-8”, and call the command again"
+            ) from error
+        # Spreadsheets of some countries write semicolons.
         separator = ";" if ";" in text.partition("\n")[0] else ","
-        for number, row in enumerate(csv.reader(text.splitlines(), delimiter=separator), start=1):
+        lines = io.StringIO(text, newline="")  # a comment may have several
+        for number, row in enumerate(csv.reader(lines, delimiter=separator), start=1):
             if number == 1 or not any(row):
                 continue
             if len(row) < 5 or row[1] not in written:
@@ -227,7 +236,8 @@ def _manual(
             if record.answers.get(name):
                 new = [_cell(record.student), name, "", f"{question.points:g}", "", question.rubric]
                 kept.setdefault((_cell(record.student), name), new)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # With the mark by which spreadsheets know UTF-8: this table is edited in one.
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
         table = csv.writer(file)
         table.writerow(["student", "question", "points", "possible", "comment", "rubric"])
         table.writerows(kept.values())
@@ -243,7 +253,14 @@ def _manual(
                     f"{path}: {row[2]!r} points for {student}, {name}; a number from 0 to "
                     f"{written[name].points:g} is expected. Correct it and call the command again."
                 )
-            given[student.removeprefix("'"), name] = (points, row[4])
+            given[student, name] = (points, row[4])
+    strangers = {student for student, _ in given} - {_cell(record.student) for record in records}
+    if strangers:
+        print(
+            f"{path}: there are points for {', '.join(sorted(strangers))}, and no submission of that "
+            f"name; nobody gets them. A spreadsheet that takes names for numbers drops leading zeros.",
+            file=sys.stderr,
+        )
     return given
 
 

@@ -79,7 +79,7 @@ class Autoregressive(nn.Module):
 
         Args:
             x: integer grey levels, shape ``(N, *event_shape)``.
-            labels: classes, int64 of shape ``(N,)``, if the model is conditional.
+            labels: classes, integers of shape ``(N,)``, if the model is conditional.
 
         Returns:
             log p(x), or log p(x|label), in nats, shape ``(N,)``.
@@ -89,7 +89,7 @@ class Autoregressive(nn.Module):
             ValueError: `x` has another shape or levels outside 0 … K−1; or `labels` do not fit.
         """
         self._require_images(x)
-        self._require_labels(labels, len(x))
+        labels = self._require_labels(labels, len(x))
         return self._nats(self(x, labels), x)
 
     def sample(
@@ -109,7 +109,7 @@ class Autoregressive(nn.Module):
             generator: source of the noise; the global one if none is given.
             cached: compute every activation once. False runs one full pass for every
                 dimension instead: the reference, with the same result for the same noise.
-            labels: classes, int64 of shape ``(n,)``, if the model is conditional.
+            labels: classes, integers of shape ``(n,)``, if the model is conditional.
 
         Returns:
             Integer grey levels, int64, shape ``(n, *event_shape)``.
@@ -118,7 +118,7 @@ class Autoregressive(nn.Module):
             ValueError: `n` is below 1, or `labels` do not fit.
         """
         require_positive_integer(n, "n")
-        self._require_labels(labels, n)
+        labels = self._require_labels(labels, n)
         return self._generate(n, generator, cached, labels)
 
     def complete(
@@ -142,7 +142,7 @@ class Autoregressive(nn.Module):
                 ``(N, *event_shape)``.
             generator: source of the noise; the global one if none is given.
             cached: as in `sample`.
-            labels: classes, int64 of shape ``(N,)``, if the model is conditional.
+            labels: classes, integers of shape ``(N,)``, if the model is conditional.
 
         Returns:
             Integer grey levels, int64, shape ``(N, *event_shape)``.
@@ -166,7 +166,7 @@ class Autoregressive(nn.Module):
         known = known.expand(x.shape)
         x = torch.where(known, x, torch.zeros_like(x))
         self._require_images(x)
-        self._require_labels(labels, len(x))
+        labels = self._require_labels(labels, len(x))
         return self._generate(len(x), generator, cached, labels, x, known)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -253,14 +253,15 @@ class Autoregressive(nn.Module):
         require_levels(x, self.levels)
         require_shape(x, self.event_shape)
 
-    def _require_labels(self, labels: Tensor | None, n: int) -> None:
+    def _require_labels(self, labels: Tensor | None, n: int) -> Tensor | None:
+        """Require labels exactly where the model has classes; return them as an embedding reads them."""
         if self.n_classes is None:
             if labels is not None:
                 raise ValueError(
                     "labels were given to a model without classes; leave them out, or build the "
                     "model with n_classes."
                 )
-            return
+            return None
         if labels is None:
             raise ValueError(
                 f"the model is conditional and no labels were given; classes "
@@ -272,6 +273,7 @@ class Autoregressive(nn.Module):
             raise ValueError(
                 f"labels has {len(labels)} entries for {n} examples; {n} are expected."
             )
+        return labels.long()
 
 
 def negative_log_likelihood(

@@ -178,7 +178,7 @@ class GatedLayer(nn.Module):
         """Add the class to the pre-activations of both stacks, at every pixel alike."""
         if self.condition is None:
             return v, h
-        to_v, to_h = self.condition(labels.long())[:, :, None, None].chunk(2, 1)
+        to_v, to_h = self.condition(labels)[:, :, None, None].chunk(2, 1)
         return v + to_v, h + to_h
 
     def vertical_row(self, rows: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "grade", help="grade a folder of submissions, each in isolation; resumable"
     )
-    command.add_argument("submissions", type=Path, metavar="SUBMISSIONS")
+    command.add_argument(
+        "submissions",
+        type=Path,
+        metavar="SUBMISSIONS",
+        help="folder with a file or folder a student",
+    )
     command.add_argument("--assignment", required=True, metavar="NAME", help="for instance vae")
     command.add_argument(
         "--output", type=Path, help="where reports and records go (default: graded/NAME)"
@@ -75,7 +80,7 @@ def release(options: argparse.Namespace) -> int:
 def grade(options: argparse.Namespace) -> int:
     """Grade the submissions that `options` names and write the reports."""
     from course_lib.assignment.box import Limits, SandboxError
-    from course_lib.assignment.classroom import collect, grade_all
+    from course_lib.assignment.classroom import collect, grade_all, overlooked
     from course_lib.assignment.question import load_assignment
     from course_lib.assignment.report import UNSAFE, write_reports
 
@@ -91,6 +96,12 @@ def grade(options: argparse.Namespace) -> int:
     try:
         assignment = load_assignment(options.assignment, options.root)
         submissions = collect(options.submissions, options.assignment)
+        if left := overlooked(options.submissions, submissions):
+            print(
+                f"Not graded, because no notebook was found where one is expected "
+                f"(<student>.ipynb or <student>/<any>.ipynb): {', '.join(left)}",
+                file=sys.stderr,
+            )
         records = grade_all(
             submissions,
             assignment,

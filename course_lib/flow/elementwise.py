@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
-from course_lib.inputs import require_event_shape
+from course_lib.inputs import require_event_shape, where_values_can_be_read
 
 
 class ElementwiseAffine(Transform):
@@ -93,13 +93,14 @@ class Logit(Transform):
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         squeezed = self.alpha + (1 - 2 * self.alpha) * x
         # Samples may lie a little outside [0, 1], within the margin; nothing else can be mapped.
-        if squeezed.min() <= 0 or squeezed.max() >= 1:
-            margin = self.alpha / (1 - 2 * self.alpha)
-            raise ValueError(
-                f"x has values in [{x.min().item():.4g}, {x.max().item():.4g}]; values between "
-                f"{-margin:.4g} and {1 + margin:.4g} are expected. Pass dequantized levels, "
-                f"course_lib.data.dequantize(x, levels), or build the model with logit=None."
-            )
+        with where_values_can_be_read():
+            if squeezed.min() <= 0 or squeezed.max() >= 1:
+                margin = self.alpha / (1 - 2 * self.alpha)
+                raise ValueError(
+                    f"x has values in [{x.min().item():.4g}, {x.max().item():.4g}]; values between "
+                    f"{-margin:.4g} and {1 + margin:.4g} are expected. Pass dequantized levels, "
+                    f"course_lib.data.dequantize(x, levels), or build the model with logit=None."
+                )
         z = squeezed.logit()
         return z, -self._log_det_inverse(z)
 

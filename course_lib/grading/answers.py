@@ -39,8 +39,20 @@ def as_function(answer: Any, kind: str, symbols: Sequence[str] = ()) -> Callable
     if kind == "function":
         if not callable(answer):
             raise TypeError(f"a function is expected, and {type(answer).__name__} was given")
-        return answer
+        return _returning(answer)
     return _lambdified(answer, symbols)
+
+
+def _returning(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; a forgotten ``return`` is an error in it, and no placeholder."""
+
+    def answer(*inputs: Any) -> Any:
+        result = function(*inputs)
+        if result is None:
+            raise TypeError("the function returned None (is its `return` missing?)")
+        return result
+
+    return answer
 
 
 def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
@@ -50,10 +62,18 @@ def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
     try:
         read = sympy.sympify(expression, locals=dict(variables))
     except (sympy.SympifyError, SyntaxError, TypeError, AttributeError) as error:
-        raise ValueError(f"the expression cannot be read: {error}") from error
+        reason = str(getattr(error, "base_exc", None) or error)
+        raise ValueError(
+            f"the expression {expression!r} cannot be read: {reason}. Write it as in 2 * log(x) + y: "
+            f"products with *, and log(x) rather than np.log(x)"
+        ) from error
     # A student may have declared symbols with assumptions (positive=True): the name decides.
     if not isinstance(read, sympy.Expr):
-        raise TypeError(f"an expression is expected, and {type(expression).__name__} was given")
+        raise TypeError(f"one expression is expected, and a {type(read).__name__} was given")
+    if read.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
+        raise ValueError(
+            f"the expression {expression!r} is infinite or undefined, as it divides by 0"
+        )
     unknown = sorted({s.name for s in read.free_symbols} - set(symbols))
     if unknown:
         raise ValueError(
@@ -66,7 +86,7 @@ def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
 
 
 def as_arrays(result: Any, label: str = "") -> Arrays:
-    """Reduce a result to arrays: one, or several for a tuple or a mapping.
+    """Reduce a result to arrays: one, also for a list of numbers; several for a tuple or a mapping.
 
     Raises:
         NotAnswered: the result is ``None``.
@@ -80,14 +100,15 @@ def as_arrays(result: Any, label: str = "") -> Arrays:
             for key, item in result.items()
             for name, value in as_arrays(item, _join(label, str(key))).items()
         }
-    if isinstance(result, tuple) or (
-        isinstance(result, list) and any(not isinstance(x, (int, float)) for x in result)
-    ):
-        return {
-            name: value
-            for index, item in enumerate(result)
-            for name, value in as_arrays(item, _join(label, str(index))).items()
-        }
+    if isinstance(result, (tuple, list)):
+        labels = [_join(label, str(index)) for index in range(len(result))]
+        parts = map(as_arrays, result, labels)
+        several = {name: value for part in parts for name, value in part.items()}
+        if isinstance(result, list) and list(several) == labels:
+            numbers = list(several.values())
+            if all(number.shape == () for number in numbers):
+                return {label: np.array(numbers)}
+        return several
     return {label: _array(result)}
 
 
@@ -104,8 +125,6 @@ def _array(value: Any) -> np.ndarray:
         array = np.array(value)
         if array.dtype.kind in "biufc":
             return array
-    if isinstance(value, list):
-        return np.array(value, dtype=np.float64)
     if hasattr(value, "is_number") and value.is_number:  # an exact number of SymPy
         return np.array(float(value))
     raise TypeError(

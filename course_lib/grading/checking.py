@@ -32,8 +32,14 @@ def check(question: str, *answers: Any) -> None:
         WrongAnswer: the answer is wrong. A known mistake is named; otherwise the message says
             what differs: shape, sign, factor, or which case.
         NotImplementedError: the question still holds its placeholder.
+        TypeError: the first argument is no name, or the number of answers is another one.
         ValueError: there is no such question; the message lists those that exist.
     """
+    if not isinstance(question, str):
+        raise TypeError(
+            f"the first argument is a {type(question).__name__}; the name of a question is expected, "
+            f'and behind it the answer, as in check("vae.kl_diagonal", kl_diagonal).'
+        )
     assignment, _, name = question.partition(".")
     questions = load(assignment)
     if name not in questions:
@@ -42,6 +48,12 @@ def check(question: str, *answers: Any) -> None:
             f"{', '.join(questions)}"
         )
     public = questions[name]
+    names = public.functions if isinstance(public, PublicMeasure) else (name,)
+    if len(answers) != len(names):
+        raise TypeError(
+            f"{len(answers)} answers are given; {question} takes {len(names)}, as in "
+            f'check("{question}", {", ".join(names)}).'
+        )
     try:
         if isinstance(public, PublicMeasure):
             fault, success = _measured(public, answers)
@@ -90,17 +102,13 @@ def _result(function: Callable[..., Any], case: Case) -> Arrays | str:
 
 
 def _measured(public: PublicMeasure, answers: Sequence[Any]) -> tuple[str | None, str]:
-    if len(answers) != len(public.functions):
-        raise TypeError(
-            f"{public.name} takes {len(public.functions)} functions: {', '.join(public.functions)}"
-        )
     if any(answer is None or answer is ... for answer in answers):
         raise NotAnswered
     functions = dict(zip(public.functions, answers, strict=True))
 
     def ask(name: str, *inputs: Any) -> Arrays:
         tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs]
-        return as_arrays(functions[name](*tensors))
+        return as_arrays(as_function(functions[name], "function")(*tensors))
 
     try:
         found = getattr(measures, public.measure)(ask, split="validation", seed=0)

@@ -76,11 +76,16 @@ def encode(value: Any) -> Any:
         return {
             "dtype": str(value.dtype),
             "shape": list(value.shape),
-            "data": value.ravel().tolist(),
+            "data": [_rounded(entry) for entry in value.ravel().tolist()],
         }
     if isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"probes hold arrays and plain values, not {type(value).__name__}")
+
+
+def _rounded(entry: Any) -> Any:
+    """Nine digits: all of a float32, and none of a float64 that depend on the processor."""
+    return float(f"{entry:.9g}") if isinstance(entry, float) else entry
 
 
 def decode(value: Any) -> Any:

@@ -43,6 +43,34 @@ def test_all_colour_images_sum_to_one(name):
     sums_to_one(build(name, (2, 1, 2), 3, law=LogisticMixtureLaw(3, 2)))
 
 
+class LogLikelihood(torch.nn.Module):
+    """`torch.func.functional_call` calls ``forward``."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model.log_prob(x)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_each_example_by_vmap_sum_to_that_of_the_batch(name):
+    model = build(name, (1, 2, 3), 3)
+    x = torch.randint(3, (4, *model.event_shape))
+    parameters = {f"model.{name}": p for name, p in model.named_parameters()}
+    wrapped = LogLikelihood(model)
+
+    def loss(parameters, example):
+        return -torch.func.functional_call(wrapped, parameters, (example[None],)).mean()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    negative_log_likelihood(model, x).backward()
+    for parameter, gradients in zip(model.parameters(), each.values(), strict=True):
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(gradients.mean(0), expected)
+
+
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_follow_the_likelihood(name, law):
@@ -76,6 +104,15 @@ def test_conditional_model_is_normalized_cached_and_uses_its_class():
         assert torch.equal(as_bytes, log_probs[-1])
     assert (log_probs[0] - log_probs[3]).abs().max() > 0.01
     cached_is_naive(model, 4, labels=torch.tensor([3, 0, 0, 2]))
+    bytes_ = torch.tensor([3, 0, 0, 2], dtype=torch.uint8)
+    cached_is_naive(model, 4, labels=bytes_)
+    known = torch.zeros(model.event_shape, dtype=torch.bool)
+    x = model.sample(4, labels=bytes_)
+    filled = [
+        model.complete(x, known, labels=labels, generator=torch.Generator().manual_seed(0))
+        for labels in (bytes_, bytes_.long())
+    ]
+    assert torch.equal(*filled)
     model = GatedPixelCNN((3, 3, 4), 3, channels=6, n_layers=2, n_classes=2)
     cached_is_naive(model, 3, labels=torch.tensor([1, 0, 1]))
 

@@ -69,6 +69,11 @@ def test_with_noise_of_their_own_they_reach_it_as_another_seed_would(of_two, scr
     assert abs(mean(steps=100) - one.mean()) > tolerance  # a worse training would be seen
 
 
+def test_both_processes_end_with_the_same_weights_and_running_statistics(of_two):
+    for one, other in of_two[3]:
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(tmp_path):
     failed = torchrun("killed", tmp_path)
     assert failed.returncode != 0

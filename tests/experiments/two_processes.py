@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from course_lib.autoregressive import FVSBN, negative_log_likelihood
 from course_lib.data import binarize, digits, intensities
@@ -52,6 +53,20 @@ def trained(seed=0, *, noisy=True, **settings):
         return model, model.log_prob(test), history.curve("loss")
 
 
+def ends_of_both(**settings):
+    """What batch normalization leaves in each process: every one has seen batches of its own."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 1))
+    train = data()[0].float()
+    history = fit(
+        model, lambda model, x, _: (model(x) - x.mean((2, 3))).square().mean(), train, steps=12,
+        batch_size=8, evaluate_every=3, accelerator="cpu", progress=False, **settings,
+    )  # fmt: skip
+    ends = [None, None]
+    torch.distributed.all_gather_object(ends, (model.state_dict(), history.best_step))
+    return ends
+
+
 def killed(folder):
     """Process 1 is killed at step 100, without a word."""
 
@@ -65,13 +80,14 @@ def killed(folder):
     )[1]
 
 
-def three_results():
-    """The gradient; likelihoods and losses of training without noise; likelihoods with noise."""
-    return one_gradient(), trained(noisy=False)[1:], trained()[1]
+def all_results():
+    """The gradient; likelihoods and losses without noise; likelihoods with noise; what both end with."""
+    ends = ends_of_both(), ends_of_both(ema=0.5), ends_of_both(validation=data()[1].float())
+    return one_gradient(), trained(noisy=False)[1:], trained()[1], ends
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
-    result = killed(folder) if sys.argv[1] == "killed" else three_results()
+    result = killed(folder) if sys.argv[1] == "killed" else all_results()
     if int(os.environ["RANK"]) == 0:
         torch.save(result, folder / "result.pt")

@@ -67,6 +67,14 @@ def test_models_keep_the_contracts(name):
     assert model.log_prob(first.clamp(0.01, 0.99)).shape == (3,)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_one_example_at_a_time_under_vmap_gives_what_the_batch_gives(name, float64):
+    model = build(MODELS[name])
+    x = model.sample(3, generator=torch.Generator().manual_seed(0)).clamp(0.01, 0.99)
+    each = torch.func.vmap(lambda example: model.log_prob(example[None])[0])
+    torch.testing.assert_close(each(x), model.log_prob(x))
+
+
 def test_sampling_drops_no_unit():
     model = build(lambda: flow.RealNVP((2,), layers=2, hidden=(16,), dropout=0.5)).train()
     first, second = (model.sample(5, generator=torch.Generator().manual_seed(5)) for _ in "ab")

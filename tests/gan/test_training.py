@@ -242,6 +242,20 @@ def test_bad_players_are_refused():
         run(model, [])
 
 
+def test_players_have_no_momentum_and_remember_squares_for_a_hundred_steps():
+    """Adam with β = (0, 0.99) by hand: a step of lr · g / √v, v the mean of g² without its bias."""
+    for player in players():
+        x = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        optimizer = player.optimizer([x], lr=0.1)
+        position, mean = 0.0, 0.0
+        for step, slope in enumerate([1.0, -3.0, 0.0, 2.0], 1):
+            x.grad = torch.full_like(x, slope)
+            optimizer.step()
+            mean = 0.99 * mean + 0.01 * slope**2
+            position -= 0.1 * slope / math.sqrt(mean / (1 - 0.99**step))
+            assert x.item() == pytest.approx(position, abs=1e-7)
+
+
 def test_each_player_has_its_own_learning_rate():
     model = small()
     before = weights(model.generator)

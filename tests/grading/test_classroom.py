@@ -16,7 +16,13 @@ import pytest
 
 from course_lib.assignment import box, classroom, judge, report
 from course_lib.assignment.box import Limits, Room, SandboxError, descendants
-from course_lib.assignment.classroom import collect, grade_all, read_record, write_record
+from course_lib.assignment.classroom import (
+    collect,
+    grade_all,
+    overlooked,
+    read_record,
+    write_record,
+)
 from course_lib.assignment.judge import Record, Verdict
 from course_lib.assignment.question import load_assignment
 from course_lib.command_line import main
@@ -89,6 +95,27 @@ def test_the_command_grades_a_folder_and_writes_the_reports(tmp_path, sandbox, c
     assert main(arguments) == 0
     assert "4 of 4 are graded already" in capsys.readouterr().out
     assert table(tmp_path / "out" / "grades.csv")["ada"]["points"] == "3.5"
+
+
+@pytest.mark.isolation
+def test_ctrl_c_stops_at_once_keeps_what_is_finished_and_invents_nothing(tmp_path, sandbox):
+    """A submission may have minutes left; what its box would have answered is not known."""
+    slow = make.notebook(make.TARGET, "import time; time.sleep(150)")
+    folder = hand_in(tmp_path / "in", a=make.master(), b=slow, c=slow)
+    command = [sys.executable, "-m", "course_lib.command_line", "assignment", "grade", str(folder)]
+    command += ["--assignment", "mini", "--root", str(COURSE), "--output", str(tmp_path / "out")]
+    command += ["--jobs", "1"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    records = tmp_path / "out" / "records"
+    deadline = time.monotonic() + 120
+    while not (list(records.glob("*.json")) and descendants(running.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, printed = running.communicate(timeout=60)  # far less than a slow submission takes
+    assert "Interrupted. What was finished is kept" in printed
+    assert running.returncode == 130
+    assert [path.name for path in records.iterdir()] == ["a.json"]
 
 
 @pytest.mark.isolation
@@ -253,15 +280,30 @@ def test_submissions_are_found_in_every_usual_layout(tmp_path):
     (tmp_path / "eve" / "mini").mkdir(parents=True)
     nbformat.write(make.master(), tmp_path / "eve" / "mini" / "mini.ipynb")
     (tmp_path / "thief.ipynb").symlink_to(tmp_path / "ada.ipynb")
-    found = {s.student: s.path.relative_to(tmp_path).as_posix() for s in collect(tmp_path, "mini")}
+    # What a Mac and Jupyter leave behind is nobody's.
+    (tmp_path / "._ada.ipynb").write_bytes(b"\0")
+    for name in (".ipynb_checkpoints", "__MACOSX", "bob/.ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+        nbformat.write(make.master(), tmp_path / name / "mini.ipynb")
+    (tmp_path / "bob" / "._mini.ipynb").write_bytes(b"\0")
+    submissions = collect(tmp_path, "mini")
+    found = {s.student: s.path.relative_to(tmp_path).as_posix() for s in submissions}
     assert found == {"ada": "ada.ipynb", "bob": "bob/mini.ipynb", "eve": "eve/mini/mini.ipynb"}
+    # Whatever else was handed in is named, so that nobody vanishes.
+    (tmp_path / "dan.pdf").write_bytes(b"%PDF")
+    (tmp_path / "gil" / "week 3" / "homework").mkdir(parents=True)
+    nbformat.write(make.master(), tmp_path / "gil" / "week 3" / "homework" / "mini.ipynb")
+    assert collect(tmp_path, "mini") == submissions
+    assert overlooked(tmp_path, submissions) == ["dan.pdf", "gil", "thief.ipynb"]
     with pytest.raises(ValueError, match="no folder"):
         collect(tmp_path / "nowhere", "mini")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no submission"):
         collect(tmp_path / "empty", "mini")
     nbformat.write(make.master(), tmp_path / "bob.ipynb")
-    with pytest.raises(ValueError, match="several notebooks of bob"):
+    with pytest.raises(
+        ValueError, match=r"several notebooks of bob \(bob\.ipynb, bob/mini\.ipynb\)"
+    ):
         collect(tmp_path, "mini")
 
 
@@ -329,6 +371,33 @@ def test_points_of_a_person_go_to_the_student_of_the_row(tmp_path):
     manual.write_text(text.replace("bob,words,0.5", "bob,words,nan"), encoding="utf-8")
     with pytest.raises(ValueError, match="'nan' points for bob, words; a number from 0 to 1"):
         report.write_reports(records, MINI, tmp_path)
+
+
+def test_what_spreadsheets_do_to_the_table_of_points_loses_nothing(tmp_path, capsys):
+    names = ("007", "Jürgen", "'quoted")
+    records = [example(name) for name in names]
+    report.write_reports(records, MINI, tmp_path)
+    manual = tmp_path / "manual.csv"
+    assert manual.read_bytes().startswith(b"\xef\xbb\xbf")  # by this a spreadsheet knows UTF-8
+    text = manual.read_bytes().decode("utf-8-sig")
+    comment = "One line,\nanother;\u2028a third.\x0b"
+    text = text.replace("Jürgen,words,,1,,", f'Jürgen,words,1,1,"{comment}",')
+    text = text.replace("'quoted,words,,", "'quoted,words,0.5,").replace(
+        "007,words,,", "7,words,1,"
+    )
+    manual.write_bytes(text.encode("cp1252", "replace"))
+    with pytest.raises(ValueError, match=r"manual\.csv is no UTF-8 text .* “CSV UTF-8”"):
+        report.write_reports(records, MINI, tmp_path)
+    manual.write_bytes(text.encode())
+    report.write_reports(records, MINI, tmp_path)
+    assert [record.points for record in records] == [2, 3, 2.5]
+    assert records[1].verdicts[-1].comment == comment
+    # A name that was taken for a number fits nobody: that is said, and the points are kept.
+    assert "points for 7, and no submission of that name" in capsys.readouterr().err
+    again = [example(name) for name in names]
+    report.write_reports(again, MINI, tmp_path)
+    assert [record.points for record in again] == [2, 3, 2.5]
+    assert "\n7,words,1," in manual.read_text(encoding="utf-8-sig")
 
 
 def test_the_summary_counts_what_the_class_did(tmp_path):

@@ -98,6 +98,12 @@ def test_answers_are_reduced_to_arrays():
         "a.0": 1, "a.1": [2.0], "b.0": 3.0, "b.1.c": 0.5,
     }  # fmt: skip
     assert as_arrays([1, 2.5])[""].tolist() == [1, 2.5]
+    # A list of numbers of any kind is one array, as [f(example) for example in batch] is.
+    numbers = as_arrays([torch.tensor(1.0), np.float32(2), sympy.Rational(1, 2), True])
+    assert numbers[""].tolist() == [1, 2, 0.5, 1]
+    assert as_arrays([])[""].shape == (0,)
+    assert list(as_arrays([torch.ones(1), 2.0])) == ["0", "1"]
+    assert list(as_arrays((1.0, 2.0))) == ["0", "1"]
     assert as_arrays(torch.ones(2, dtype=torch.bfloat16, requires_grad=True))[""].tolist() == [1, 1]
     for nothing in (None, ..., (1, None)):
         with pytest.raises(NotAnswered):
@@ -115,8 +121,13 @@ def test_expressions_are_read_whatever_the_symbols_assume():
     assert as_function("2", "expression", ("x",))(x).tolist() == [2, 2]  # in the inputs' shape
     with pytest.raises(ValueError, match="uses b; the variables are x, a"):
         as_function("b*x", "expression", ("x", "a"))
-    with pytest.raises(ValueError, match="cannot be read"):
-        as_function("2 *", "expression", ("x",))
+    for unreadable in ("2 *", "2 x", "np.log(x)", "", lambda x: x):
+        with pytest.raises(ValueError, match=r"cannot be read: .*\. Write it as in"):
+            as_function(unreadable, "expression", ("x",))
+    with pytest.raises(ValueError, match="'x / 0' is infinite or undefined"):
+        as_function("x / 0", "expression", ("x",))
+    with pytest.raises(TypeError, match="one expression is expected, and a tuple was given"):
+        as_function("x, x", "expression", ("x",))
     with pytest.raises(TypeError, match="a function is expected, and float was given"):
         as_function(1.0, "function")
     with pytest.raises(NotAnswered):
@@ -152,6 +163,7 @@ def fails(x, w):
         (lambda x, w: (x @ w) * float("nan"), "NaN or infinity"),
         (fails, "it raised RuntimeError: broken"),
         (7.25, "a function is expected, and float was given"),
+        (lambda x, w: None, "the function returned None (is its `return` missing?)"),
     ],
 )
 def test_the_check_says_what_is_wrong(public, answer, said):
@@ -164,7 +176,7 @@ def not_yet(x, w):
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("answer", [None, ..., not_yet, lambda x, w: None])
+@pytest.mark.parametrize("answer", [None, ..., not_yet])
 def test_a_placeholder_is_no_mistake(public, answer):
     with pytest.raises(NotImplementedError, match=r"mini\.target is not answered yet"):
         check("mini.target", answer)
@@ -175,6 +187,15 @@ def test_an_unknown_question_lists_those_that_exist(public):
         check("mini.targt", lambda x, w: x)
     with pytest.raises(ValueError, match="there is no question 'target'"):
         check("target", lambda x, w: x)
+
+
+def test_a_check_that_is_called_in_another_way_says_how_it_is_called(public):
+    with pytest.raises(TypeError, match=r"is a function; the name of a question .* check\(\"vae"):
+        check(not_yet, "mini.target")
+    for question, answers in (("target", ()), ("target", (not_yet, not_yet)), ("model", ())):
+        said = rf"{len(answers)} answers are given; mini\.{question} takes 1, as in check\("
+        with pytest.raises(TypeError, match=said):
+            check(f"mini.{question}", *answers)
 
 
 @pytest.mark.parametrize(("value", "right"), [(20.0, True), (20.001, False)])
@@ -190,5 +211,5 @@ def test_a_model_is_checked_on_the_validation_images(public, monkeypatch, capsys
     else:
         with pytest.raises(WrongAnswer, match="at most 20 is asked"):
             check("mini.model", lambda z: z)
-    with pytest.raises(TypeError, match="takes 1 functions: decode"):
-        check("mini.model")
+    with pytest.raises(WrongAnswer, match="a function is expected, and list was given"):
+        check("mini.model", [1.0])

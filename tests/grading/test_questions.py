@@ -2,6 +2,7 @@
 
 import nbformat
 import notebooks as tool
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from course_lib.assignment.release import (
 )
 from course_lib.grading.checking import diagnosis
 from course_lib.grading.compare import agree
-from course_lib.grading.public import load
+from course_lib.grading.public import decode, encode, load
 
 from .assignments import ASSIGNMENTS, NAMES, ROOT
 
@@ -106,6 +107,14 @@ def test_what_is_released_is_what_the_sources_give(assignment):
     text = released.read_text(encoding="utf-8")
     assert "SOLUTION" not in text
     assert "SOLUTION" not in nbformat.writes(solution_version(master))
+
+
+def test_what_is_released_does_not_depend_on_the_processor():
+    """Whose last digits differ: those of float64 are not written, those of float32 all."""
+    x = np.random.default_rng(0).standard_normal(500)
+    assert encode(x) == encode(np.nextafter(x, np.inf))
+    assert decode(encode(x)) == pytest.approx(x, rel=1e-8)
+    assert np.array_equal(decode(encode(x.astype(np.float32))), x.astype(np.float32))
 
 
 def test_every_solution_of_a_cell_becomes_a_placeholder():
