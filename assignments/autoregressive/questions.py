@@ -1068,8 +1068,9 @@ QUESTIONS = (
             "predicted; given only what is known during generation it has nothing to go by, so its "
             "samples are noise, and its loss is no likelihood (its terms are no conditionals of "
             "one law). 1 point: says that mask A in every layer gives a valid, somewhat worse model "
-            "(each further layer hides near neighbours), and names a test that tells a leak from a "
-            "good model (replaced pixels, or the Jacobian)."
+            "(each further layer leaves out its own place: without skip connections near neighbours "
+            "disappear), and names a test that tells a leak from a good model (replaced pixels, or "
+            "the Jacobian)."
         ),
     ),
 )

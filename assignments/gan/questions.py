@@ -724,7 +724,7 @@ BOTH = Question(
         ),
         Mistake(
             "D and 1 − D exchanged",
-            "D and 1 − D are exchanged: the penalty is strong where the discriminator is wrong",
+            "D and 1 − D are exchanged: the penalty is to be strong where the discriminator is wrong",
             lambda r, gr, f, gf, a, b: both_sided_penalty(-r, gr, -f, gf, a, b),
         ),
         Mistake(

@@ -69,8 +69,9 @@ class Discriminator(_Judge):
         hidden: width of each hidden layer.
         n_classes: number of classes, for a class-conditional discriminator by projection (Miyato
             and Koyama, 2018).
-        spectral_norm: divide each weight matrix by its largest singular value, so that the
-            network is 1-Lipschitz (Miyato et al., 2018).
+        spectral_norm: divide each weight matrix by its largest singular value, so that without
+            classes the network is 1-Lipschitz (Miyato et al., 2018); with classes two such terms
+            add up.
 
     Example:
         >>> Discriminator((1, 8, 8))(torch.rand(16, 1, 8, 8)).shape

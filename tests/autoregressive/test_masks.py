@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from course_lib.autoregressive import (
     MADE,
@@ -13,6 +14,7 @@ from course_lib.autoregressive import (
     seen_by,
 )
 from course_lib.autoregressive.diagonal_bilstm import skew, unskew
+from course_lib.autoregressive.raster import MaskedConv2d
 from tests.autoregressive.properties import (
     GREY,
     MODELS,
@@ -78,6 +80,25 @@ def test_the_blind_spot_of_plain_pixelcnn_is_a_wedge():
     promised |= {(0, right) for up, right in possible if right < 0}
     assert found == promised
     assert (1, 2) not in found
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_mask_a_in_every_layer_hides_neighbours_unless_connections_skip_the_layers(skip):
+    # The slip as the chapter describes it, and the notebook's exercise.
+    class AllKindA(PixelCNN):
+        def forward(self, x, labels=None):
+            h = self.first(self.encode(x))
+            for layer in self.layers:
+                h = (h if skip else 0) + layer(F.relu(h))
+            return self.head(h)
+
+    for n_layers in (1, 2):
+        model = AllKindA((1, 7, 7), 2, channels=16, n_layers=n_layers, kernel_size=3)
+        model.layers = torch.nn.ModuleList(MaskedConv2d("A", 16, 16, 3) for _ in range(n_layers))
+        seen = seen_by(model, (0, 4, 4))[0, 4]
+        reach = n_layers + 1  # convolutions in all, each of which moves at least one pixel
+        hidden = 0 if skip else reach - 1
+        assert seen.nonzero().squeeze(1).tolist() == list(range(4 - reach, 4 - hidden))
 
 
 def test_row_lstm_sees_a_triangle():
