@@ -45,7 +45,7 @@ MNIST = (
         FIXED, "86.6", "nats", "{cite:p}`germain2015made`", "MADE", ("gpu", "cpu"),
     ),
     Published("PixelCNN", FIXED, "81.3", "nats", PIXEL_RNN, "PixelCNN", ("gpu", "cpu")),
-    Published("Row LSTM", FIXED, "80.5", "nats", PIXEL_RNN, "RowLSTM", ("gpu",)),
+    Published("Row LSTM", FIXED, "80.5", "nats", PIXEL_RNN, "RowLSTM", ("gpu", "cpu")),
     Published("Diagonal BiLSTM", FIXED, "79.2", "nats", PIXEL_RNN, "DiagonalBiLSTM", ("gpu",)),
     Published(
         "gated PixelCNN",
