@@ -128,6 +128,9 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ),
     ("mnist", "PixelCNN", "cpu"): _cpu(18_000, 32, 3e-3, channels=32, n_layers=8),
     ("mnist", "RowLSTM", "cpu"): _cpu(9000, 16, 4e-3, channels=48, n_layers=2),
+    ("mnist", "GatedPixelCNN", "cpu-256"): _cpu(
+        5600, 16, 3e-3, binary=False, channels=48, n_layers=6
+    ),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),
     ("mnist", "VAE", "gpu-iwae50"): _vae(500_000, 128, 50, (200, 200), ema=0.9999, iwae_samples=50),

@@ -60,7 +60,8 @@ MNIST = (
         DYNAMIC, "84.8", "nats", IWAE, "VAE", ("gpu-iwae50",),
     ),
     Published(
-        "PixelCNN, 256 levels", GREY, "0.81", "bits/dim", f"{UVA} 12", "GatedPixelCNN", ("gpu-256",)
+        "PixelCNN, 256 levels",
+        GREY, "0.81", "bits/dim", f"{UVA} 12", "GatedPixelCNN", ("gpu-256", "cpu-256"),
     ),
     Published("RealNVP", GREY, "1.06", "bits/dim", FFJORD, "MultiScaleRealNVP", ("gpu",)),
     Published(
