@@ -44,8 +44,8 @@ MNIST = (
         "MADE, two hidden layers, 32 orderings",
         FIXED, "86.6", "nats", "{cite:p}`germain2015made`", "MADE", ("gpu", "cpu"),
     ),
-    Published("PixelCNN", FIXED, "81.3", "nats", PIXEL_RNN, "PixelCNN", ("gpu",)),
-    Published("Row LSTM", FIXED, "80.5", "nats", PIXEL_RNN, "RowLSTM", ("gpu",)),
+    Published("PixelCNN", FIXED, "81.3", "nats", PIXEL_RNN, "PixelCNN", ("gpu", "cpu")),
+    Published("Row LSTM", FIXED, "80.5", "nats", PIXEL_RNN, "RowLSTM", ("gpu", "cpu")),
     Published("Diagonal BiLSTM", FIXED, "79.2", "nats", PIXEL_RNN, "DiagonalBiLSTM", ("gpu",)),
     Published(
         "gated PixelCNN",
@@ -60,7 +60,8 @@ MNIST = (
         DYNAMIC, "84.8", "nats", IWAE, "VAE", ("gpu-iwae50",),
     ),
     Published(
-        "PixelCNN, 256 levels", GREY, "0.81", "bits/dim", f"{UVA} 12", "GatedPixelCNN", ("gpu-256",)
+        "PixelCNN, 256 levels",
+        GREY, "0.81", "bits/dim", f"{UVA} 12", "GatedPixelCNN", ("gpu-256", "cpu-256"),
     ),
     Published("RealNVP", GREY, "1.06", "bits/dim", FFJORD, "MultiScaleRealNVP", ("gpu",)),
     Published(
