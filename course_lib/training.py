@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -169,8 +170,8 @@ def fit(
         The recorded history.
 
     Raises:
-        TypeError: the data are no tensors, or the loss or `schedule` no function; or the loss
-            returned something else than 0-d tensors.
+        TypeError: the data are no tensors, the loss or `schedule` no function, or the seed no
+            integer; or the loss returned something else than 0-d tensors.
         ValueError: an argument is out of range, the data do not fit one another, players share a
             name or a parameter, or `checkpoint` cannot be written.
         TrainingError: a term of the loss became NaN or infinite; `checkpoint` holds another run;
@@ -180,6 +181,9 @@ def fit(
     for name, value in (("steps", steps), ("batch_size", batch_size)):
         require_positive_integer(value, name)
     require_positive_integer(checkpoint_every, "checkpoint_every")
+    if not isinstance(seed, Integral):
+        raise TypeError(f"seed is {seed!r}; an integer is expected.")
+    seed = int(seed)  # torch takes no other kind, nor does a checkpoint
     if evaluate_every is not None:
         require_positive_integer(evaluate_every, "evaluate_every")
     if not learning_rate > 0:

@@ -247,7 +247,7 @@ def test_a_run_of_other_settings_does_not_go_on_from_a_checkpoint(tmp_path, chan
 def test_numbers_of_numpy_do_not_spoil_a_checkpoint(tmp_path):
     path = tmp_path / "checkpoint.pt"
     for _ in range(2):
-        run(linear(), checkpoint=path, steps=3, learning_rate=np.float64(1e-2))
+        run(linear(), checkpoint=path, steps=3, learning_rate=np.float64(1e-2), seed=np.int64(2))
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_before_training(tmp_path):
@@ -467,6 +467,8 @@ def test_empty_and_odd_data_are_named():
         fit(linear(), squared_error, [[1.0]], steps=1, batch_size=2)
     with pytest.raises(TypeError, match=r"train is a Dataset; .* such as data\.train"):
         fit(linear(), squared_error, digits(), steps=1, batch_size=2)
+    with pytest.raises(TypeError, match="seed is None; an integer is expected"):
+        run(linear(), seed=None)
     with pytest.raises(TypeError, match="schedule is 'cosine'; a function of the progress"):
         run(linear(), schedule="cosine")
 
