@@ -27,9 +27,10 @@ def kl_univariate_gaussian(
         The divergence in nats, element by element, in the broadcast shape.
 
     Raises:
-        ValueError: a standard deviation is not positive.
+        ValueError: a standard deviation is not positive, or the shapes do not broadcast.
     """
     mu_q, sigma_q, mu_p, sigma_p = _as_tensors(mu_q, sigma_q, mu_p, sigma_p)
+    _require_broadcast(mu_q=mu_q, sigma_q=sigma_q, mu_p=mu_p, sigma_p=sigma_p)
     for name, sigma in (("sigma_q", sigma_q), ("sigma_p", sigma_p)):
         if (sigma <= 0).any():
             raise ValueError(
@@ -61,9 +62,10 @@ def kl_gaussian(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -> Ten
     Raises:
         ValueError: shapes do not fit, or a covariance is not symmetric positive definite.
     """
-    d = mu_q.shape[-1]
+    mu_q, cov_q, mu_p, cov_p = _as_tensors(mu_q, cov_q, mu_p, cov_p)
+    d = mu_q.shape[-1] if mu_q.dim() else 1
     for name, mean, cov in (("q", mu_q, cov_q), ("p", mu_p, cov_p)):
-        if mean.shape[-1] != d or cov.shape[-2:] != (d, d):
+        if mean.shape[-1:] != (d,) or cov.shape[-2:] != (d, d):
             raise ValueError(
                 f"mu_{name} has shape {tuple(mean.shape)} and cov_{name} {tuple(cov.shape)}; "
                 f"(..., {d}) and (..., {d}, {d}) are expected."
@@ -89,7 +91,12 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 
     Returns:
         The divergence in nats, summed over the d dimensions, shape ``(...)``.
+
+    Raises:
+        TypeError: an argument is no tensor.
+        ValueError: the shapes do not broadcast.
     """
+    _require_broadcast(mu=mu, logvar=logvar)
     return 0.5 * (logvar.exp() + mu.square() - 1 - logvar).sum(-1)
 
 
@@ -155,7 +162,7 @@ def histogram_kl(
         KL(histogram of x ‖ histogram of y) in nats, a scalar in float64.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: a sample is no tensor, or `bins` neither an integer nor a tensor.
         ValueError: a sample is empty or holds NaN or infinity, the edges do not increase, or
             `pseudo_count` is negative.
     """
@@ -168,6 +175,10 @@ def histogram_kl(
         low, high = torch.cat([x, y]).aminmax()
         # Only the edges between the bins: the outermost points then count in the outermost bins.
         bins = torch.linspace(low.item(), high.item(), bins + 1, dtype=torch.float64)[1:-1]
+    elif not isinstance(bins, Tensor):
+        raise TypeError(
+            f"bins is {bins!r}; a number of bins, an integer, or a tensor of edges is expected."
+        )
     elif not (bins.diff() > 0).all():
         raise ValueError(
             "the edges given as bins do not increase; distinct edges in increasing order are "
@@ -234,6 +245,18 @@ def _require_sample(sample: Tensor, name: str) -> None:
             f"values that are NaN or infinite; a non-empty one-dimensional sample of finite values "
             f"is expected. Flatten it with {name}.flatten(), and find what made it diverge."
         )
+
+
+def _require_broadcast(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        require_tensor(tensor, name)
+    try:
+        torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()))
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(
+            f"the shapes are {shapes}; shapes that broadcast are expected, such as equal ones."
+        ) from None
 
 
 def _as_tensors(*values: Tensor | float) -> list[Tensor]:

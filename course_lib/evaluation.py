@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.inputs import require_event_shape, require_positive_integer, require_tensor
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,10 @@ def bits_per_dim(log_prob: Tensor, event_shape: Sequence[int]) -> Tensor:
         Bits per dimension, in the shape of `log_prob`.
 
     Raises:
+        TypeError: `event_shape` is no sequence of integers.
         ValueError: `event_shape` is empty or has an entry below 1.
     """
-    if not event_shape or min(event_shape) < 1:
-        raise ValueError(
-            f"event_shape is {tuple(event_shape)}; a non-empty shape of positive sizes is expected."
-        )
-    return -log_prob / (math.prod(event_shape) * math.log(2))
+    return -log_prob / (math.prod(require_event_shape(event_shape)) * math.log(2))
 
 
 def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:

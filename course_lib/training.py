@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -85,8 +86,10 @@ class History:
             split: ``"train"`` or ``"validation"``.
 
         Raises:
-            ValueError: no row of that split has that term.
+            ValueError: there is no such split, or no row of it has that term.
         """
+        if split not in ("train", "validation"):
+            raise ValueError(f"split is {split!r}; 'train' or 'validation' is expected.")
         rows = {"train": self.train, "validation": self.validation}[split]
         if not any(term in row for row in rows):
             known = sorted({name for row in rows for name in row} - {"step", "seconds"})
@@ -169,30 +172,38 @@ def fit(
         The recorded history.
 
     Raises:
-        TypeError: the data are no tensors, or the loss or `schedule` no function; or the loss
-            returned something else than 0-d tensors.
-        ValueError: an argument is out of range, the data do not fit one another, players share a
-            name or a parameter, or `checkpoint` cannot be written.
+        TypeError: the model is no module, the data are no tensors, a function is none, or the seed
+            no integer; or the loss returned something else than 0-d tensors.
+        ValueError: an argument is out of range, the data do not fit one another, a player has no
+            parameter, players share a name or a parameter, or `checkpoint` cannot be written.
         TrainingError: a term of the loss became NaN or infinite; `checkpoint` holds another run;
             or, with several processes, one of them failed. The message names the checkpoint from
             which the same call goes on.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; a torch.nn.Module is expected.")
     for name, value in (("steps", steps), ("batch_size", batch_size)):
         require_positive_integer(value, name)
     require_positive_integer(checkpoint_every, "checkpoint_every")
+    if not isinstance(seed, Integral):
+        raise TypeError(f"seed is {seed!r}; an integer is expected.")
+    seed = int(seed)  # torch takes no other kind, nor does a checkpoint
     if evaluate_every is not None:
         require_positive_integer(evaluate_every, "evaluate_every")
-    if not learning_rate > 0:
+    if not isinstance(learning_rate, Real) or not learning_rate > 0:
         raise ValueError(f"learning_rate is {learning_rate}; a positive number is expected.")
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"ema is {ema}; a decay between 0 and 1 is expected, such as 0.999.")
     if gradient_clip is not None and not gradient_clip > 0:
         raise ValueError(f"gradient_clip is {gradient_clip}; a positive norm is expected, or None.")
-    if schedule is not None and not callable(schedule):
-        raise TypeError(
-            f"schedule is {schedule!r}; a function of the progress is expected, such as "
-            f"course_lib.training.cosine_decay."
-        )
+    for name, value, expected in (
+        ("schedule", schedule, "of the progress, such as course_lib.training.cosine_decay,"),
+        ("optimizer", optimizer, "of parameters and lr=, such as torch.optim.SGD,"),
+        ("transform", transform, "of batch and generator"),
+        ("callback", callback, "of step and model"),
+    ):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r}; a function {expected} is expected.")
     if checkpoint is not None:
         # Now, and not when the first checkpoint is due: till then all would be lost.
         require_writable(Path(checkpoint).parent, f"the checkpoint {Path(checkpoint).name}")
@@ -342,7 +353,14 @@ def _players(model: nn.Module, loss: Loss | Sequence[Player]) -> tuple[Player, .
 
 
 def _trainable(player: Player, model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in player.parameters(model) if p.requires_grad]
+    found = [p for p in player.parameters(model) if p.requires_grad]
+    if not found:
+        who = f"the player {player.name!r}" if player.name else "the model"
+        raise ValueError(
+            f"{who} has no parameter that is trained; at least one is expected. Call "
+            f"requires_grad_(True) on what was frozen."
+        )
+    return found
 
 
 def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], object], None]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib import autoregressive, data, flow, gan, inputs, vae
+from course_lib import autoregressive, data, divergences, evaluation, flow, gan, inputs, vae
 
 X = torch.rand(3, 1, 4, 4)
 SHAPE = (1, 4, 4)
@@ -169,3 +169,66 @@ def test_a_folder_that_takes_no_files_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"the record cannot be written to .*file.* Name another"):
         inputs.require_writable(tmp_path / "file", "the record")
+
+
+VAE = MODELS["VAE"][0]
+ONE, EYE = torch.ones(2), torch.eye(2)
+CALLS = {
+    "shapes of a univariate KL": (
+        lambda: divergences.kl_univariate_gaussian(ONE, torch.ones(3), ONE, ONE),
+        ValueError,
+        r"the shapes are mu_q \(2,\), sigma_q \(3,\), .* shapes that broadcast",
+    ),
+    "shapes of a KL to the standard normal": (
+        lambda: divergences.kl_standard_normal(torch.ones(3, 2), torch.ones(2, 3)),
+        ValueError,
+        r"the shapes are mu \(3, 2\), logvar \(2, 3\)",
+    ),
+    "numbers for tensors": (
+        lambda: divergences.kl_standard_normal(0.0, 0.0),
+        TypeError,
+        r"mu is a float; a torch\.Tensor",
+    ),
+    "numbers for vectors": (
+        lambda: divergences.kl_gaussian(torch.tensor(0.0), torch.tensor(1.0), ONE, EYE),
+        ValueError,
+        r"mu_q has shape \(\) and cov_q \(\); \(\.\.\., 1\) and \(\.\.\., 1, 1\) are expected",
+    ),
+    "bins that are neither a number nor edges": (
+        lambda: divergences.histogram_kl(ONE, ONE, 2.5),
+        TypeError,
+        "bins is 2.5; a number of bins, an integer, or a tensor of edges",
+    ),
+    "a number for a shape": (
+        lambda: evaluation.bits_per_dim(-ONE, 64),
+        TypeError,
+        "event_shape is 64; a sequence of sizes",
+    ),
+    "examples before the model": (
+        lambda: vae.elbo(X, VAE),
+        TypeError,
+        "the first argument is a Tensor; a model that encodes and decodes is expected",
+    ),
+    "a flow for a VAE": (
+        lambda: vae.iwae_bound(MODELS["RealNVP"][0], X, 5),
+        TypeError,
+        "the first argument is a RealNVP",
+    ),
+    "grey levels for a gradient": (
+        lambda: gan.r1_penalty(MODELS["Discriminator"][0], (9 * X).long()),
+        TypeError,
+        r"the examples have dtype torch\.int64; .* course_lib\.data\.intensities",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), CALLS.values(), ids=CALLS)
+def test_a_wrong_call_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_integers_are_numbers_to_a_divergence():
+    expected = divergences.kl_gaussian(0 * ONE, 2 * EYE, ONE, EYE).double()
+    found = divergences.kl_gaussian(*(t.long() for t in (0 * ONE, 2 * EYE, ONE, EYE)))
+    torch.testing.assert_close(found, expected)

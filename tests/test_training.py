@@ -247,7 +247,7 @@ def test_a_run_of_other_settings_does_not_go_on_from_a_checkpoint(tmp_path, chan
 def test_numbers_of_numpy_do_not_spoil_a_checkpoint(tmp_path):
     path = tmp_path / "checkpoint.pt"
     for _ in range(2):
-        run(linear(), checkpoint=path, steps=3, learning_rate=np.float64(1e-2))
+        run(linear(), checkpoint=path, steps=3, learning_rate=np.float64(1e-2), seed=np.int64(2))
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_before_training(tmp_path):
@@ -420,6 +420,8 @@ def test_every_term_is_recorded():
     assert history.curve("two", "validation")[1] == pytest.approx([2.0] * 4)
     with pytest.raises(ValueError, match=r"'three'.*\['loss', 'two'\]"):
         history.curve("three")
+    with pytest.raises(ValueError, match="split is 'test'; 'train' or 'validation' is expected"):
+        history.curve("loss", "test")
     assert isinstance(history, History)
 
 
@@ -448,6 +450,7 @@ def test_double_precision_is_double_throughout():
         ({"steps": 0}, "steps is 0"),
         ({"batch_size": -1}, "batch_size is -1"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
+        ({"learning_rate": "1e-3"}, "learning_rate is 1e-3"),
         ({"ema": 1.0}, "ema is 1"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"evaluate_every": 0}, "evaluate_every is 0"),
@@ -467,6 +470,15 @@ def test_empty_and_odd_data_are_named():
         fit(linear(), squared_error, [[1.0]], steps=1, batch_size=2)
     with pytest.raises(TypeError, match=r"train is a Dataset; .* such as data\.train"):
         fit(linear(), squared_error, digits(), steps=1, batch_size=2)
+    with pytest.raises(TypeError, match=r"model is a function; a torch\.nn\.Module is"):
+        fit(squared_error, linear(), DATA, steps=1, batch_size=2)
+    for name in ("optimizer", "transform", "callback"):
+        with pytest.raises(TypeError, match=f"{name} is 3; a function of .* is expected"):
+            run(linear(), **{name: 3})
+    with pytest.raises(ValueError, match="the model has no parameter that is trained"):
+        run(linear().requires_grad_(False))
+    with pytest.raises(TypeError, match="seed is None; an integer is expected"):
+        run(linear(), seed=None)
     with pytest.raises(TypeError, match="schedule is 'cosine'; a function of the progress"):
         run(linear(), schedule="cosine")
 

@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "is when the same command is called again; on a CPU the result is the same to the last bit. "
         "A better record is never overwritten without --replace.",
     )
-    parser.add_argument("model", nargs="?", help="such as VAE or GatedPixelCNN")
+    parser.add_argument("model", nargs="?", help="such as MADE or GatedPixelCNN; --list shows all")
     parser.add_argument("--list", action="store_true", help="list the recorded settings")
     parser.add_argument(
         "--recorded", action="store_true", help="repeat every run that the folder has a record of"

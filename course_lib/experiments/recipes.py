@@ -175,12 +175,15 @@ def find_recipe(data: str, model: str, budget: str | None = None) -> tuple[str, 
         The name of the budget, and the recipe.
 
     Raises:
-        ValueError: there is none; the message lists those there are.
+        ValueError: there is none; the message lists those of the model, or else of the data set.
     """
     for (its_data, its_model, its_budget), recipe in RECIPES.items():
         if (its_data, its_model) == (data, model) and budget in (None, its_budget):
             return its_budget, recipe
-    known = sorted(f"{m} ({b})" for d, m, b in RECIPES if d == data)
+    # Those of the model on other data, or written in other letters, if there are any.
+    own = [key for key in RECIPES if key[1].lower() == model.lower()]
+    listed = own or [key for key in RECIPES if key[0] == data]
+    known = sorted(f"{m} on {d} ({b})" for d, m, b in listed)
     raise ValueError(
         f"there is no recipe for {model!r} on {data!r}"
         f"{f' with the budget {budget!r}' if budget else ''}; recorded are: {', '.join(known)}."

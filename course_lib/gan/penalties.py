@@ -181,6 +181,11 @@ def weight_clipping(
 @torch.compiler.disable
 def _gradient(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs, shape ``(N,)``, and the gradient of each by its own example, shape ``(N, D)``."""
+    if not x.is_floating_point():
+        raise TypeError(
+            f"the examples have dtype {x.dtype}; a floating-point type is expected. Convert grey levels "
+            f"with course_lib.data.intensities(x, levels)."
+        )
     # Gradients are wanted here even where the caller has switched them off (in a validation step).
     with torch.enable_grad():
         x = x.detach().requires_grad_()

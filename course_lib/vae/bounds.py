@@ -18,6 +18,14 @@ from course_lib.protocols import Latent
 CHUNK = 4_000
 
 
+def _require_latent(model: object) -> None:
+    if not hasattr(model, "encode"):
+        raise TypeError(
+            f"the first argument is a {type(model).__name__}; a model that encodes and decodes is "
+            f"expected, such as a VAE, and the examples behind it."
+        )
+
+
 def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Tensor]:
     """The two terms of the ELBO, equation ``eq-elbo-two-terms``.
 
@@ -30,6 +38,7 @@ def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Te
         E_q[log p(x|z)], estimated from the samples, and KL(q(z|x)‖p(z)), exact; each ``(N,)`` nats.
     """
     require_positive_integer(n_samples, "n_samples")
+    _require_latent(model)
     posterior = model.encode(x)
     z = posterior.rsample((n_samples,))  # (n_samples, N, latent_dim)
     reconstruction = model.decode(z).log_prob(x).mean(0)
@@ -65,6 +74,7 @@ def importance_log_weights(model: Latent, x: Tensor, n_samples: int) -> Tensor:
         Log weights in nats, shape ``(n_samples, N)``, differentiable.
     """
     require_positive_integer(n_samples, "n_samples")
+    _require_latent(model)
     posterior = model.encode(x)
     z = posterior.rsample((n_samples,))
     return model.decode(z).log_prob(x) + _log_prior(z) - posterior.log_prob(z)

@@ -10,7 +10,12 @@ from course_lib.experiments import read_records
     ("arguments", "message"),
     [
         (["Vae"], "there is no recipe for 'Vae' on 'digits'"),
-        (["MADE", "--budget", "61s"], "with the budget '61s'"),
+        (["VAE"], "on 'digits'; recorded are: VAE on mnist (cpu), VAE on mnist (gpu)"),
+        (
+            ["gatedpixelcnn"],
+            "recorded are: GatedPixelCNN on digits (300s), GatedPixelCNN on digits",
+        ),
+        (["MADE", "--budget", "61s"], "with the budget '61s'; recorded are: MADE on digits (60s)"),
         (["MADE", "--results", "{file}"], "the record cannot be written to {file}"),
         (["MADE", "--checkpoints", "{file}", "--quiet"], "cannot be written to {file}"),
         (["--recorded", "--results", "{empty}"], "{empty} holds no record"),
