@@ -5,6 +5,7 @@ Every message says what was given, what was expected and how to fix it. Nothing 
 """
 
 import os
+import reprlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,7 +143,8 @@ def require_positive_integer(value: int, name: str) -> None:
         ValueError: `value` is smaller than 1.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}; an integer of at least 1 is expected.")
+        given = reprlib.repr(value)  # of a whole data set, its beginning
+        raise TypeError(f"{name} is {given}; an integer of at least 1 is expected.")
     if value < 1:
         raise ValueError(f"{name} is {value}; an integer of at least 1 is expected.")
 

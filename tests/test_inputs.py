@@ -214,6 +214,11 @@ CALLS = {
         TypeError,
         "the first argument is a RealNVP",
     ),
+    "levels before the images": (
+        lambda: data.dequantize(17, torch.zeros(9, 1, 8, 8, dtype=torch.int64)),
+        TypeError,
+        r"^levels is tensor\(.{1,40}; an integer of at least 1 is expected",
+    ),
     "grey levels for a gradient": (
         lambda: gan.r1_penalty(MODELS["Discriminator"][0], (9 * X).long()),
         TypeError,

@@ -17,6 +17,7 @@ from course_lib.assignment.box import Limits, Stopped, require_hidden, room
 from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
 from course_lib.assignment.question import Assignment, load_assignment
 from course_lib.assignment.release import public_checks, require_consistent
+from course_lib.inputs import require_writable
 from course_lib.progress import progress_bar
 
 
@@ -102,8 +103,10 @@ def grade_all(
 
     Raises:
         SandboxError: isolation is asked for and cannot be had.
-        ValueError: the assignment's questions and its master contradict each other.
+        ValueError: the assignment's questions and its master contradict each other, or nothing can be
+            written to `output`.
     """
+    require_writable(output, "the reports")
     # A fault in the questions themselves is to be found now, not once for every submission.
     public_checks(assignment)
     require_consistent(assignment, nbformat.read(assignment.master, as_version=4))
@@ -240,7 +243,10 @@ class _GradeAlone:
 def _secret(output: Path) -> str:
     """The seed of the hidden probes, drawn once and kept: the same submission, the same score."""
     path = output / "secret"
-    if not path.exists():
-        path.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
-        path.chmod(0o600)
+    # One that is empty, as a full disk leaves it, would be known to everybody.
+    if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        temporary = path.with_suffix(".part")
+        temporary.touch(mode=0o600)
+        temporary.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
+        temporary.replace(path)
     return path.read_text(encoding="utf-8").strip()

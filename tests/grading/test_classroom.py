@@ -373,6 +373,19 @@ def test_points_of_a_person_go_to_the_student_of_the_row(tmp_path):
         report.write_reports(records, MINI, tmp_path)
 
 
+def test_the_seed_of_hidden_inputs_is_kept_private_and_never_empty(tmp_path):
+    first = classroom._secret(tmp_path)
+    assert len(first) == 32
+    assert classroom._secret(tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "secret").write_bytes(b"")
+    assert len(classroom._secret(tmp_path)) == 32
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="the reports cannot be written to"):
+        graded(hand_in(tmp_path / "in", ada=make.master()), tmp_path / "file", sandbox="none")
+
+
 def test_what_spreadsheets_do_to_the_table_of_points_loses_nothing(tmp_path, capsys):
     names = ("007", "Jürgen", "'quoted")
     records = [example(name) for name in names]
