@@ -61,7 +61,7 @@ def test_every_recipe_names_a_model_of_its_family(key):
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"GatedPixelCNN \(60s\)"):
+    with pytest.raises(ValueError, match=r"GatedPixelCNN on digits \(60s\)"):
         find_recipe("digits", "PixelSnail")
     with pytest.raises(ValueError, match="budget '7s'"):
         find_recipe("digits", "MADE", "7s")
