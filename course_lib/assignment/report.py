@@ -16,8 +16,14 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid #8886; padding: .4rem .6rem; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+td.number { white-space: nowrap; }
 meter { width: 8rem; }
+td.comment { overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  th, td { padding: .4rem .2rem; }
+  meter { width: 2rem; }
+}
 pre { overflow: auto; padding: .6rem; background: #8882; white-space: pre-wrap; }
 .note { border-left: .3rem solid #c60; padding: .2rem .8rem; }
 """
@@ -70,9 +76,9 @@ def feedback_page(record: Record, assignment: Assignment) -> str:
     if record.fault:
         parts.append(f'<p class="note">Nothing could be graded: {_escape(record.fault)}.</p>')
     rows = "".join(
-        f"<tr><td>{_escape(v.name)}</td>"
+        f"<tr><td>{_name(v.name)}</td>"
         f'<td class="number">{"–" if v.points is None else f"{v.points:g}"} of {v.possible:g}</td>'
-        f"<td>{_escape(v.comment)}</td></tr>"
+        f'<td class="comment">{_escape(v.comment)}</td></tr>'
         for v in record.verdicts
     )
     parts.append(
@@ -153,7 +159,7 @@ def summary_page(summary: dict, assignment: Assignment) -> str:
     for q in summary["questions"]:
         label = _escape(f"{q['full']} of {n} have full marks")
         parts.append(
-            f"<tr><td>{_escape(q['name'])}</td>"
+            f"<tr><td>{_name(q['name'])}</td>"
             f'<td class="number">{q["points"]:g}</td><td class="number">{q["mean"]:.2f}</td>'
             f'<td><meter min="0" max="{max(n, 1)}" value="{q["full"]}" aria-label="{label}"></meter> '
             f'{q["full"]}</td><td class="number">{q["not answered"]}</td>'
@@ -267,6 +273,11 @@ def _manual(
 def _cell(text: str) -> str:
     """Keep a spreadsheet from taking a student's text for a formula."""
     return f"'{text}" if text[:1] in "=+-@\t\r" else text
+
+
+def _name(text: str) -> str:
+    """A question's name, which a narrow page may break where its words end."""
+    return _escape(text).replace("_", "_<wbr>")
 
 
 def _escape(text: str) -> str:
