@@ -125,6 +125,7 @@ def directional_derivative(product, *arguments):
 STAIRCASE = torch.arange(400)[:, None] * 300 > torch.arange(300)[None, :] * 400
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch.func.jvp itself
 @pytest.mark.parametrize(
     "what", [second_derivatives, gradients_of_each_example, directional_derivative]
 )
