@@ -131,6 +131,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("mnist", "GatedPixelCNN", "cpu-256"): _cpu(
         5600, 16, 3e-3, binary=False, channels=48, n_layers=6
     ),
+    ("mnist", "DiagonalBiLSTM", "cpu"): _cpu(5300, 16, 5e-3, channels=32, n_layers=2),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),
     ("mnist", "VAE", "gpu-iwae50"): _vae(500_000, 128, 50, (200, 200), ema=0.9999, iwae_samples=50),

@@ -46,7 +46,10 @@ MNIST = (
     ),
     Published("PixelCNN", FIXED, "81.3", "nats", PIXEL_RNN, "PixelCNN", ("gpu", "cpu")),
     Published("Row LSTM", FIXED, "80.5", "nats", PIXEL_RNN, "RowLSTM", ("gpu", "cpu")),
-    Published("Diagonal BiLSTM", FIXED, "79.2", "nats", PIXEL_RNN, "DiagonalBiLSTM", ("gpu",)),
+    Published(
+        "Diagonal BiLSTM",
+        FIXED, "79.2", "nats", PIXEL_RNN, "DiagonalBiLSTM", ("gpu", "cpu"),
+    ),
     Published(
         "gated PixelCNN",
         DYNAMIC, "81.5", "nats", PYTORCH_GENERATIVE, "GatedPixelCNN", ("gpu", "cpu"),
