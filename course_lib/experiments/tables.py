@@ -150,10 +150,12 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
 
 
 def _metrics(r: Record) -> str:
-    return "; ".join(
-        f"{m.value:.2f} ± {m.standard_error:.2f} {m.unit} ({name.replace('_', ' ')})"
-        for name, m in r.metrics.items()
-    )
+    texts = []
+    for name, m in r.metrics.items():
+        digits = 2 if m.unit == "nats" else 3  # a bit/dim of MNIST is 543 nats
+        value, error = f"{m.value:.{digits}f}", f"{m.standard_error:.{digits}f}"
+        texts.append(f"{value} ± {error} {m.unit} ({name.replace('_', ' ')})")
+    return "; ".join(texts)
 
 
 def _circumstances(r: Record) -> str:

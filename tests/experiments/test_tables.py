@@ -35,6 +35,13 @@ def test_a_row_with_records_shows_the_best_with_its_error_and_command():
     assert row[4] == "VAE --budget cpu"
 
 
+def test_bits_per_dimension_keep_the_digits_of_their_error():
+    run = record("GatedPixelCNN", "mnist", "gpu-256", 0.0)
+    run.metrics["negative_log_likelihood"] = Metric(1.0921, 0.0026, "bits/dim", 10_000)
+    del run.metrics["negative_elbo"]
+    assert any(row[2].startswith("1.092 ± 0.003 bits/dim") for row in mnist_rows([run]))
+
+
 def test_every_row_can_be_run():
     for published in MNIST:
         for budget in published.budgets:
