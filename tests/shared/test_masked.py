@@ -72,14 +72,16 @@ def test_products_in_blocks_are_those_with_the_whole_masked_matrix(shape, kind):
         mask = degrees[0][:, None] > degrees[1][None, :]  # its first rows read nothing
     elif kind == "nothing":
         mask = torch.zeros(shape, dtype=torch.bool)
-    for block in readable_blocks(mask):
+    blocks = readable_blocks(mask)
+    for block in blocks:
         part = mask[block.rows]
         assert part[:, block.free].all()
         assert not part[:, block.closed].any()
         assert block.free.stop <= block.mixed.stop == block.closed.start
-    assert block.rows.stop == len(mask)
+    rows = [row for block in blocks for row in range(block.rows.start, block.rows.stop)]
+    assert rows == list(range(len(mask)))
     if kind == "staircase" and mask.numel() >= LARGE:
-        work = sum((b.rows.stop - b.rows.start) * b.mixed.stop for b in readable_blocks(mask))
+        work = sum((b.rows.stop - b.rows.start) * b.mixed.stop for b in blocks)
         assert 0.5 < work / mask.numel() < 0.66  # of a whole product
     for given, expected in zip(*both_ways(mask, sin_gradients), strict=True):
         torch.testing.assert_close(given, expected)
