@@ -1,9 +1,9 @@
 """Masked linear layers: how one network computes all conditionals of an autoregressive law.
 
 Shared by the autoregressive models and by the autoregressive flows. Every input, hidden unit and
-output carries an integer, its degree: input i has degree i (from 1 to D), and a hidden unit of
-degree d may see inputs of degree at most d. An output of degree i may see hidden units of degree
-below i, hence only inputs that come before it.
+output carries an integer, its degree: that of an input is its place in the order, from 0 to D−1,
+and a hidden unit of degree d may see inputs of degree at most d. An output of degree i may see
+hidden units of degree below i, hence only inputs that come before it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from course_lib.inputs import require_positive_integer
 
 
 def spread_degrees(features: int, width: int) -> Tensor:
-    """Degrees of a hidden layer: 1 … D−1 spread evenly over its units, in increasing order.
+    """Degrees of a hidden layer: 0 … D−2 spread evenly over its units, in increasing order.
 
     Sorted degrees make the units that are known after i inputs a prefix of the layer, which is
     what lets a sampler compute each unit once.
@@ -33,8 +33,8 @@ def spread_degrees(features: int, width: int) -> Tensor:
     """
     require_positive_integer(features, "features")
     require_positive_integer(width, "width")
-    # With one input nothing may be seen; degree 1 then exists but no output looks at it.
-    return 1 + torch.arange(width) * max(features - 1, 1) // width
+    # With one input nothing may be seen; degree 0 then exists but no output looks at it.
+    return torch.arange(width) * max(features - 1, 1) // width
 
 
 def made_mask(in_degrees: Tensor, out_degrees: Tensor, *, strict: bool = False) -> Tensor:
@@ -208,20 +208,22 @@ class _BlockProduct(torch.autograd.Function):
             grad_weight = mask * (grads.T @ inputs)
         else:
             grad_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
-            grad_weight = torch.empty_like(weight, dtype=x.dtype)
+            grad_weight = (
+                torch.empty_like(weight, dtype=x.dtype) if ctx.needs_input_grad[1] else None
+            )
             for block in ctx.blocks:
                 those = grads[:, block.rows]
                 if grad_inputs is not None:
                     for columns, part in _parts(block, weight, mask):
                         grad_inputs[:, columns].addmm_(those, part.to(x.dtype))
-                rows = grad_weight[block.rows]
-                read = slice(block.mixed.stop)
-                torch.mm(those.T, inputs[:, read], out=rows[:, read])
-                rows[:, block.mixed] *= mask[block.rows, block.mixed]
-                rows[:, block.closed] = 0
+                if grad_weight is not None:
+                    rows, read = grad_weight[block.rows], slice(block.mixed.stop)
+                    torch.mm(those.T, inputs[:, read], out=rows[:, read])
+                    rows[:, block.mixed] *= mask[block.rows, block.mixed]
+                    rows[:, block.closed] = 0
         return (
             None if grad_inputs is None else grad_inputs.view_as(x),
-            grad_weight.to(weight.dtype),
+            None if grad_weight is None else grad_weight.to(weight.dtype),
             None,
             None if bias is None else grads.sum(0).to(bias.dtype),
             None,

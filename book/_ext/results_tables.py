@@ -3,10 +3,12 @@
     ```{results-table} mnist
     ```
 
-A row that has not been run says so.
+A row that has not been run says so. What several runs of one published number share is written once,
+in a cell as high as their rows.
 """
 
 import re
+from itertools import groupby
 from pathlib import Path
 
 from docutils import nodes
@@ -26,7 +28,8 @@ class ResultsTable(Directive):
         from course_lib.experiments import read_records
         from course_lib.experiments.tables import digits_rows, mnist_rows
 
-        tables = {"mnist": mnist_rows, "digits": digits_rows}
+        # The rows, and how many columns at the left say what rows below one another may share.
+        tables = {"mnist": (mnist_rows, 2), "digits": (digits_rows, 0)}
         if self.arguments[0] not in tables:
             raise self.error(
                 f"results-table {self.arguments[0]}: one of {', '.join(tables)} is expected."
@@ -34,11 +37,20 @@ class ResultsTable(Directive):
         folder = ROOT / "results"
         for path in folder.glob("*.json"):
             self.state.document.settings.record_dependencies.add(str(path))
-        header, *rows = tables[self.arguments[0]](read_records(folder))
+        make_rows, shared = tables[self.arguments[0]]
+        header, *rows = make_rows(read_records(folder))
         group = nodes.tgroup(cols=len(header))
         group += [nodes.colspec(colwidth=1) for _ in header]
         group += nodes.thead("", self.row(header, code=False))
-        group += nodes.tbody("", *(self.row(row, code=True) for row in rows))
+        body = nodes.tbody()
+        for _, equal in groupby(rows, key=lambda row: row[:shared]):
+            first, *others = equal
+            row = self.row(first, code=True)
+            if others:
+                for entry in row[:shared]:
+                    entry["morerows"] = len(others)
+            body += [row, *(self.row(other[shared:], code=True) for other in others)]
+        group += body
         return [nodes.table("", group, classes=["results"])]
 
     def row(self, cells: list[str], *, code: bool) -> nodes.row:

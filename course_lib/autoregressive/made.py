@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
 from course_lib.inputs import require_positive_integer, require_widths
-from course_lib.masked import made_mask, masked_linear, readable_blocks
+from course_lib.masked import made_mask, masked_linear, readable_blocks, spread_degrees
 
 
 class MADE(Autoregressive):
@@ -74,9 +74,8 @@ class MADE(Autoregressive):
         widths = [D, *hidden, D * P]
         self.linears = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
-        # Hidden degrees spread evenly over 0 … D−2, in ascending order: units that become
-        # computable together lie side by side, which the cached sampler lives on.
-        self.hidden_degrees = [torch.arange(width) * max(1, D - 1) // width for width in hidden]
+        # Units that become computable together lie side by side; the cached sampler lives on it.
+        self.hidden_degrees = [spread_degrees(D, width) for width in hidden]
         blocks = []
         for index in range(len(hidden) + 1):
             places = self._input_degrees()

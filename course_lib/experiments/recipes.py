@@ -26,6 +26,8 @@ class Recipe:
             ELBO.
         warm_up: share of training over which the weight of a VAE's KL term grows from 0 to 1.
         variational_dequantization: a flow's noise is learned, not uniform.
+        dequantization_samples: draws of that noise for each test image, from which a flow's bounds
+            are measured.
         precision: of training, as in `course_lib.training.fit`; what is recorded is measured in
             float32.
         channels_last: lay the weights of convolutions out for it.
@@ -43,6 +45,7 @@ class Recipe:
     iwae_samples: int = 1
     warm_up: float = 0.0
     variational_dequantization: bool = False
+    dequantization_samples: int = 100
     precision: str = "32-true"
     channels_last: bool = False
     evaluations: int = 40

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,13 +16,13 @@ from course_lib.data import Dataset, binarize, intensities, load
 from course_lib.evaluation import bits_per_dim, estimate
 from course_lib.experiments.recipes import Recipe, find_recipe
 from course_lib.experiments.records import Metric, Record
+from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
 from course_lib.training import cosine_decay, fit
 
 # Every model of binary images is tested on this one binarization of the test set.
 TEST_SEED = 2024
 IWAE_SAMPLES = 500
-DEQUANTIZATION_SAMPLES = 100
 
 
 def run(
@@ -195,15 +196,19 @@ def measure(
             elbo = torch.cat([model.elbo(part, 10) for part in test.split(500)])
             values = {f"iwae_{IWAE_SAMPLES}": -log_p, "negative_elbo": -elbo}
         elif recipe.family == "autoregressive":
-            log_p = torch.cat([model.log_prob(part) for part in test.split(500)])
+            parts = progress_bar(show=progress, iterable=test.split(500), desc="test images")
+            log_p = torch.cat([model.log_prob(part) for part in parts])
             values = {"negative_log_likelihood": -log_p}
         else:
-            k = DEQUANTIZATION_SAMPLES
-            weights = [model.importance_bound(part, k) for part in test.split(500)]
-            bound = [model.elbo(part, 20) for part in test.split(500)]
+            k = recipe.dequantization_samples
+            draws = progress_bar(show=progress, iterable=range(k), desc="draws of the noise")
+            # Both bounds from the same draws: the mean of the log weights, the log of their mean.
+            weights = torch.stack(
+                [torch.cat([model.weight(part) for part in test.split(500)]) for _ in draws]
+            )
             values = {
-                "dequantization_bound": -torch.cat(bound),
-                f"importance_{k}": -torch.cat(weights),
+                "dequantization_bound": -weights.mean(0),
+                f"importance_{k}": math.log(k) - weights.logsumexp(0),
             }
     unit = "nats" if recipe.binary else "bits/dim"
     metrics = {}

@@ -131,6 +131,7 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
                 [
                     model,
                     f"{mean:.3f}{spread}",
+                    next(iter(first.metrics)).replace("_", " "),
                     str(len(runs)),
                     f"{first.parameters:,}",
                     f"{seconds:.0f} s",
@@ -141,6 +142,7 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
     header = [
         "model",
         "test bits/dim (range over seeds)",
+        "which number",
         "seeds",
         "parameters",
         "time",

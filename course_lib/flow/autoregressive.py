@@ -48,7 +48,7 @@ class MaskedAutoregressive(Transform):
         require_bound(bound)
         self.features = math.prod(event_shape)
         self.bound = bound
-        inputs = torch.arange(1, self.features + 1)
+        inputs = torch.arange(self.features)
         # Sorted degrees: what is known after i entries is a prefix of every hidden layer.
         self.degrees = [spread_degrees(self.features, width) for width in hidden]
         # The means of all entries, then their log-scales.
@@ -158,7 +158,7 @@ class MaskedAutoregressive(Transform):
                 row_weights[step].narrow(1, 0, filled), hidden[-1].narrow(0, 0, filled)
             )
             raw = log_scales[step]
-            log_scale = raw.div_(self.bound).tanh_().mul_(self.bound)  # as in `bounded`
+            log_scale = raw.div_(self.bound).tanh_().mul_(self.bound)  # `bounded`, in place
             torch.addcmul(means[step], z_parts[step], log_scale.exp(), out=x_parts[step])
             # Now the units that see these entries, but none after them.
             below, seen = x, stop
@@ -171,12 +171,12 @@ class MaskedAutoregressive(Transform):
 
     def _steps(self) -> list[tuple[int, list[int]]]:
         """After each step: how many entries are known, and how many units of every layer."""
-        # Units of degree d are computed once d entries are known; no unit waits for the last one.
-        stops = torch.cat(self.degrees).unique().tolist()
+        # Units of degree d see entries 0 … d and are computed with entry d; the last one has none.
+        lasts = torch.cat(self.degrees).unique()
         counts = [
-            torch.searchsorted(degrees, torch.tensor(stops), right=True).tolist()
-            for degrees in self.degrees
+            torch.searchsorted(degrees, lasts, right=True).tolist() for degrees in self.degrees
         ]
+        stops = (lasts + 1).tolist()
         steps = [(stop, list(row)) for stop, *row in zip(stops, *counts, strict=True)]
         if stops[-1] < self.features:
             steps.append((self.features, [len(degrees) for degrees in self.degrees]))

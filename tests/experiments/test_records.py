@@ -86,6 +86,9 @@ def test_measures_are_in_their_unit():
         assert {m.unit for m in metrics.values()} == {"bits/dim"}
         assert {m.n for m in metrics.values()} == {40}
         assert 2 < next(iter(metrics.values())).value < 8
+    bound, tighter = metrics.values()  # of the flow, from the same draws
+    assert tighter.value < bound.value
+    assert list(metrics) == ["dequantization_bound", "importance_100"]
 
 
 def test_a_killed_run_goes_on_to_the_same_bit(tmp_path):

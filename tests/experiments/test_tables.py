@@ -58,7 +58,8 @@ def test_the_leaderboard_is_sorted_and_averages_over_seeds():
     )
     assert [row[0] for row in rows] == ["NADE", "MADE"]
     assert rows[1][1] == "2.100 (2.000 to 2.200)"
-    assert rows[1][2] == "2"
+    assert rows[1][2] == "negative elbo"
+    assert rows[1][3] == "2"
 
 
 def test_every_record_of_the_repository_is_in_a_table():
