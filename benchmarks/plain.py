@@ -52,6 +52,27 @@ class PlainMADE(nn.Module):
         return loss / len(x)
 
 
+class PlainNADE(nn.Module):
+    """The same function as a given NADE of binary images, with all hidden layers in one tensor."""
+
+    def __init__(self, nade: ar.NADE) -> None:
+        super().__init__()
+        self.V, self.c = (
+            nn.Parameter(nade.V.detach()[:-1].clone()),
+            nn.Parameter(nade.c.detach().clone()),
+        )
+        self.U = nn.Parameter(nade.U.detach().squeeze(-1).clone())
+        self.b = nn.Parameter(nade.b.detach().squeeze(-1).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean negative log-likelihood."""
+        x = x.flatten(1).float()
+        terms = (2 * x[:, :-1, None] - 1) * self.V
+        sums = self.c + F.pad(terms.cumsum(1), (0, 0, 1, 0))
+        logits = (torch.sigmoid(sums) * self.U).sum(-1) + self.b
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1).mean()
+
+
 class PlainGatedPixelCNN(nn.Module):
     """The gated PixelCNN without masks: kernels cut to size, results cropped."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import OURS, interleave, prepare, print_head, show, training_step
-from benchmarks.plain import PlainGatedPixelCNN, PlainMADE, PlainVAE
+from benchmarks.plain import PlainGatedPixelCNN, PlainMADE, PlainNADE, PlainVAE
 from course_lib import autoregressive as ar
 from course_lib.vae import VAE, NegativeELBO
 
@@ -102,6 +102,28 @@ def plain_contests(rounds: int) -> None:
         )
 
 
+def nade_contest(rounds: int) -> None:
+    """NADE's running sum against all of its hidden layers at once: time and memory."""
+    binary = torch.randint(0, 2, (64, 1, 28, 28))
+    ours = ar.NADE((1, 28, 28), 2, hidden=500)
+    plain = PlainNADE(ours)
+
+    def loss() -> Tensor:
+        return ar.negative_log_likelihood(ours, binary)
+
+    calls = {
+        OURS: training_step(ours, loss),
+        PLAIN: training_step(plain, lambda: plain(binary)),
+    }
+    seconds = interleave(calls, max(3, rounds // 4), 1)
+    memory = [f"{saved_bytes(f) / 2**20:.1f}" for f in (loss, lambda: plain(binary))]
+    show(
+        "NADE 28×28, binary, hidden 500, batch 64",
+        seconds,
+        f"  [kept for backward: {' / '.join(memory)} MiB]",
+    )
+
+
 def precision_contests(rounds: int) -> None:
     """A training step in bf16 against float32, and what bf16 changes in a log-likelihood."""
     binary = torch.randint(0, 2, (32, 1, 28, 28))
@@ -141,6 +163,7 @@ def main() -> None:
     print(f"float32 matrix products reach {peak() / 1e9:.0f} GFLOP/s on one thread")
     print_head()
     plain_contests(arguments.rounds)
+    nade_contest(arguments.rounds)
     precision_contests(arguments.rounds)
 
 

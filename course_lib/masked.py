@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from course_lib.custom_gradient import wants_plain_operations
 from course_lib.inputs import require_positive_integer
 
 
@@ -203,7 +204,7 @@ class _BlockProduct(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mask, bias = ctx.saved_tensors
         inputs, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, len(weight))
-        if torch.is_grad_enabled():  # to be differentiated once more
+        if wants_plain_operations(grad):
             grad_inputs = grads @ (mask * weight).to(x.dtype)
             grad_weight = mask * (grads.T @ inputs)
         else:

@@ -91,6 +91,22 @@ def _cpu(
     )
 
 
+def _cpu_flow(steps: int, learning_rate: float, /, **arguments: object) -> Recipe:
+    """A small flow of MNIST's grey levels, on a CPU with instructions for bfloat16."""
+    return Recipe(
+        "flow",
+        steps,
+        32,
+        learning_rate,
+        {"logit": 1e-6, **arguments},
+        ema=0.999,
+        dequantization_samples=10,
+        precision="bf16-mixed",
+        channels_last=True,
+        validation_examples=500,
+    )
+
+
 def _vae(
     steps: int, batch_size: int, latent_dim: int, hidden: tuple[int, ...], **settings: object
 ) -> Recipe:
@@ -135,6 +151,18 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         5600, 16, 3e-3, binary=False, channels=48, n_layers=6
     ),
     ("mnist", "DiagonalBiLSTM", "cpu"): _cpu(5300, 16, 5e-3, channels=32, n_layers=2),
+    ("mnist", "NADE", "cpu"): Recipe(
+        "autoregressive",
+        40_000,
+        64,
+        4e-3,
+        {"hidden": 500},
+        binary=True,
+        ema=0.999,
+        validation_examples=2000,
+    ),
+    ("mnist", "MultiScaleRealNVP", "cpu"): _cpu_flow(31_000, 1.5e-3, couplings=4, width=32),
+    ("mnist", "Glow", "cpu"): _cpu_flow(38_000, 2e-3, steps=6, width=48),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),
     ("mnist", "VAE", "gpu-iwae50"): _vae(500_000, 128, 50, (200, 200), ema=0.9999, iwae_samples=50),

@@ -39,7 +39,7 @@ PYTORCH_GENERATIVE = "[pytorch-generative](https://github.com/EugenHotaj/pytorch
 UVA = "[UvA notebooks](https://uvadlc-notebooks.readthedocs.io), tutorial"
 
 MNIST = (
-    Published("NADE", FIXED, "88.3", "nats", "{cite:p}`uria2016neural`", "NADE", ("gpu",)),
+    Published("NADE", FIXED, "88.3", "nats", "{cite:p}`uria2016neural`", "NADE", ("gpu", "cpu")),
     Published(
         "MADE, two hidden layers, 32 orderings",
         FIXED, "86.6", "nats", "{cite:p}`germain2015made`", "MADE", ("gpu", "cpu"),
@@ -66,12 +66,14 @@ MNIST = (
         "PixelCNN, 256 levels",
         GREY, "0.81", "bits/dim", f"{UVA} 12", "GatedPixelCNN", ("gpu-256", "cpu-256"),
     ),
-    Published("RealNVP", GREY, "1.06", "bits/dim", FFJORD, "MultiScaleRealNVP", ("gpu",)),
+    Published(
+        "RealNVP", GREY, "1.06", "bits/dim", FFJORD, "MultiScaleRealNVP", ("gpu", "cpu"),
+    ),
     Published(
         "multi-scale flow, variational dequantization",
         GREY, "1.02", "bits/dim", f"{UVA} 11", "MultiScaleRealNVP", ("gpu-variational",),
     ),
-    Published("Glow", GREY, "1.05", "bits/dim", FFJORD, "Glow", ("gpu",)),
+    Published("Glow", GREY, "1.05", "bits/dim", FFJORD, "Glow", ("gpu", "cpu")),
 )  # fmt: skip
 
 

@@ -118,6 +118,15 @@ def gradients_of_each_example(product, x, weight, bias):
     return torch.func.vmap(torch.func.grad(loss, (0, 1, 2)), (0, None, None))(x, weight, bias)
 
 
+def jacobian_in_one_pass(product, *arguments):
+    """A batch of gradients, one for each entry of the result, goes backwards together."""
+
+    def reduced(*arguments):
+        return product(*arguments).sin().sum(-1)
+
+    return torch.autograd.functional.jacobian(reduced, arguments, vectorize=True)
+
+
 def directional_derivative(product, *arguments):
     generator = torch.Generator().manual_seed(2)
     tangents = tuple(torch.randn(a.shape, generator=generator, dtype=a.dtype) for a in arguments)
@@ -129,7 +138,13 @@ STAIRCASE = torch.arange(400)[:, None] * 300 > torch.arange(300)[None, :] * 400
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch.func.jvp itself
 @pytest.mark.parametrize(
-    "what", [second_derivatives, gradients_of_each_example, directional_derivative]
+    "what",
+    [
+        second_derivatives,
+        gradients_of_each_example,
+        jacobian_in_one_pass,
+        directional_derivative,
+    ],
 )
 def test_products_in_blocks_can_be_differentiated_in_every_way(what):
     assert STAIRCASE.numel() >= LARGE
