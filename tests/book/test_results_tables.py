@@ -1,0 +1,46 @@
+"""The table of the results on a page: every cell in its place, what runs share written once."""
+
+from xml.etree import ElementTree
+
+import pytest
+from sphinx.cmd.build import build_main
+
+from course_lib.experiments.tables import MNIST
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("book")
+    (folder / "conf.py").write_text('extensions = ["myst_parser", "results_tables"]')
+    (folder / "index.md").write_text(
+        "# Results\n\n```{results-table} mnist\n```\n\n```{results-table} digits\n```\n"
+    )
+    assert build_main(["-q", "-b", "xml", str(folder), str(folder / "xml")]) == 0
+    page = ElementTree.parse(folder / "xml" / "index.xml")
+    return [grid(table) for table in page.iter("table")]
+
+
+def grid(table):
+    """Texts of all places of a table; a cell over several rows stands in each of them."""
+    places = {}
+    for i, row in enumerate(table.iter("row")):
+        for cell in row.iter("entry"):
+            j = next(j for j in range(99) if (i, j) not in places)
+            for below in range(int(cell.get("morerows", 0)) + 1):
+                places[i + below, j] = "".join(cell.itertext()).strip()
+    n_rows, n_columns = (1 + max(index) for index in zip(*places, strict=True))
+    return [[places[i, j] for j in range(n_columns)] for i in range(n_rows)]  # no place is empty
+
+
+def test_a_published_row_spans_its_runs_and_no_others(tables):
+    header, *rows = tables[0]
+    assert header[0] == "model"
+    expected = [(p.name, f"{p.model} --budget {b}") for p in MNIST for b in p.budgets]
+    assert [(row[0], row[-1]) for row in rows] == expected
+
+
+def test_nothing_is_joined_in_a_ranking(tables):
+    header, *rows = tables[1]
+    assert len(rows) >= 2
+    assert all(len(row) == len(header) for row in rows)
+    assert all(row[-1].startswith(row[0]) for row in rows)
