@@ -46,6 +46,7 @@ class ResultsTable(Directive):
         for _, equal in groupby(rows, key=lambda row: row[:shared]):
             first, *others = equal
             row = self.row(first, code=True)
+            row["classes"] += ["published"] * bool(shared)  # the style draws a line above it
             if others:
                 for entry in row[:shared]:
                     entry["morerows"] = len(others)
@@ -58,8 +59,12 @@ class ResultsTable(Directive):
         row = nodes.row()
         for index, cell in enumerate(cells):
             is_code = code and index == len(cells) - 1
-            # A number and its unit stay on one line.
-            text = f"`{cell}`" if is_code else re.sub(r"(\d) (s|min)\b", "\\1\u00a0\\2", cell)
+            # A number, its error and its unit stay on one line.
+            text = (
+                f"`{cell}`"
+                if is_code
+                else re.sub(r"(?<=\d) (?=s\b|min\b|nats|bits|±)|(?<=±) ", "\u00a0", cell)
+            )
             inline, messages = self.state.inline_text(text, self.lineno)
             row += nodes.entry("", nodes.paragraph("", "", *inline), *messages)
         return row

@@ -86,7 +86,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
     Returns:
         Cells as text, in Markdown. A recipe without a record says that it has not been run.
     """
-    rows = [["model", "published", "here", "time and hardware", "settings"]]
+    rows = [["model", "published", "here", "run", "settings"]]
     for published in MNIST:
         for budget in published.budgets:
             matching = [
@@ -99,8 +99,8 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
                 [
                     published.name,
                     f"{published.value} {published.unit}, {published.protocol}; {published.source}",
-                    _metrics(best) if best else NOT_RUN,
-                    _circumstances(best) if best else f"{NOT_RUN}; meant for: {_means(budget)}",
+                    f"{_metrics(best)}, {best.protocol}" if best else NOT_RUN,
+                    _circumstances(best) if best else f"meant for {_means(budget)}",
                     f"{published.model} --budget {budget}",
                 ]
             )
@@ -169,8 +169,8 @@ def _circumstances(r: Record) -> str:
     )
     time = f"{r.seconds / 60:.0f} min"
     if r.cpu_seconds is not None and r.hardware["accelerator"] is None:
-        time += f" ({r.cpu_seconds / 60:.0f} min of processor time)"
-    return f"{time}, {where}, seed {r.seed}, {r.date}, {r.protocol}"
+        time = f"{r.cpu_seconds / 60:.0f} min of processor time"  # others may have used the machine
+    return f"{time}, {where}, seed {r.seed}, {r.date}"
 
 
 def _means(budget: str) -> str:
