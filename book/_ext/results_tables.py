@@ -63,7 +63,9 @@ class ResultsTable(Directive):
             text = (
                 f"`{cell}`"
                 if is_code
-                else re.sub(r"(?<=\d) (?=s\b|min\b|nats|bits|±)|(?<=±) ", "\u00a0", cell)
+                else re.sub(
+                    r"(?<=\d) (?=s\b|min\b|CPU|cores?\b|nats|bits|±)|(?<=±) ", "\u00a0", cell
+                )
             )
             inline, messages = self.state.inline_text(text, self.lineno)
             row += nodes.entry("", nodes.paragraph("", "", *inline), *messages)

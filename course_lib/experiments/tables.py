@@ -164,13 +164,12 @@ def _metrics(r: Record) -> str:
 
 def _circumstances(r: Record) -> str:
     cores = r.hardware["threads"] * r.hardware["processes"]
-    where = r.hardware["accelerator"] or (
-        f"{r.hardware['processor']}, {cores} core{'s' if cores > 1 else ''}"
-    )
-    time = f"{r.seconds / 60:.0f} min"
-    if r.cpu_seconds is not None and r.hardware["accelerator"] is None:
-        time = f"{r.cpu_seconds / 60:.0f} min of processor time"  # others may have used the machine
-    return f"{time}, {where}, seed {r.seed}, {r.date}"
+    processor = r.hardware["processor"].replace("(R)", "").removesuffix(" Processor")
+    where = r.hardware["accelerator"] or f"{cores} core{'s' if cores > 1 else ''}, {processor}"
+    # Other programs may have used the processor too: they cost minutes, but no processor time.
+    shared = r.cpu_seconds is not None and r.hardware["accelerator"] is None
+    time = f"{r.cpu_seconds / 60:.0f} CPU min" if shared else f"{r.seconds / 60:.0f} min"
+    return f"{time}, {where}, seed {r.seed}"
 
 
 def _means(budget: str) -> str:
