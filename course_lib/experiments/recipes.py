@@ -91,7 +91,9 @@ def _cpu(
     )
 
 
-def _cpu_flow(steps: int, learning_rate: float, /, **arguments: object) -> Recipe:
+def _cpu_flow(
+    steps: int, learning_rate: float, /, *, variational: bool = False, **arguments: object
+) -> Recipe:
     """A small flow of MNIST's grey levels, on a CPU with instructions for bfloat16."""
     return Recipe(
         "flow",
@@ -100,6 +102,7 @@ def _cpu_flow(steps: int, learning_rate: float, /, **arguments: object) -> Recip
         learning_rate,
         {"logit": 1e-6, **arguments},
         ema=0.999,
+        variational_dequantization=variational,
         dequantization_samples=10,
         precision="bf16-mixed",
         channels_last=True,
@@ -134,6 +137,16 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("mnist", "VAE", "cpu"): _vae(
         90_000, 128, 40, (500, 500), ema=0.999, warm_up=0.3, precision="bf16-mixed"
     ),
+    ("mnist", "VAE", "cpu-iwae50"): _vae(
+        85_000,
+        64,
+        50,
+        (200, 200),
+        ema=0.999,
+        iwae_samples=50,
+        precision="bf16-mixed",
+        validation_examples=2000,
+    ),
     ("mnist", "GatedPixelCNN", "cpu"): _cpu(4300, 64, 3e-3, channels=32, n_layers=6),
     ("mnist", "MADE", "cpu"): Recipe(
         "autoregressive",
@@ -162,6 +175,9 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         validation_examples=2000,
     ),
     ("mnist", "MultiScaleRealNVP", "cpu"): _cpu_flow(31_000, 1.5e-3, couplings=4, width=32),
+    ("mnist", "MultiScaleRealNVP", "cpu-variational"): _cpu_flow(
+        31_000, 1.5e-3, variational=True, couplings=4, width=32
+    ),
     ("mnist", "Glow", "cpu"): _cpu_flow(38_000, 2e-3, steps=6, width=48),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),

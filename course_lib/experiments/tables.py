@@ -60,7 +60,7 @@ MNIST = (
     ),
     Published(
         "IWAE trained with k = 50",
-        DYNAMIC, "84.8", "nats", IWAE, "VAE", ("gpu-iwae50",),
+        DYNAMIC, "84.8", "nats", IWAE, "VAE", ("gpu-iwae50", "cpu-iwae50"),
     ),
     Published(
         "PixelCNN, 256 levels",
@@ -71,7 +71,8 @@ MNIST = (
     ),
     Published(
         "multi-scale flow, variational dequantization",
-        GREY, "1.02", "bits/dim", f"{UVA} 11", "MultiScaleRealNVP", ("gpu-variational",),
+        GREY, "1.02", "bits/dim", f"{UVA} 11", "MultiScaleRealNVP",
+        ("gpu-variational", "cpu-variational"),
     ),
     Published("Glow", GREY, "1.05", "bits/dim", FFJORD, "Glow", ("gpu", "cpu")),
 )  # fmt: skip
