@@ -138,10 +138,10 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         90_000, 128, 40, (500, 500), ema=0.999, warm_up=0.3, precision="bf16-mixed"
     ),
     ("mnist", "VAE", "cpu-iwae50"): _vae(
-        85_000,
-        64,
+        92_000,
+        32,
         50,
-        (200, 200),
+        (400, 400),
         ema=0.999,
         iwae_samples=50,
         precision="bf16-mixed",
