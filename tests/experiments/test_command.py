@@ -10,7 +10,7 @@ from course_lib.experiments import read_records
     ("arguments", "message"),
     [
         (["Vae"], "there is no recipe for 'Vae' on 'digits'"),
-        (["VAE"], "on 'digits'; recorded are: VAE on mnist (cpu), VAE on mnist (gpu)"),
+        (["VAE"], "on 'digits'; recorded are: VAE on mnist (cpu), VAE on mnist (cpu-iwae50)"),
         (
             ["gatedpixelcnn"],
             "recorded are: GatedPixelCNN on digits (300s), GatedPixelCNN on digits",
