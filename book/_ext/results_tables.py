@@ -13,6 +13,7 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from sphinx import addnodes
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +29,12 @@ class ResultsTable(Directive):
         from course_lib.experiments import read_records
         from course_lib.experiments.tables import digits_rows, mnist_rows
 
-        # The rows, and how many columns at the left say what rows below one another may share.
-        tables = {"mnist": (mnist_rows, 2), "digits": (digits_rows, 0)}
+        # The rows, how many columns at the left rows below one another may share, and on paper the
+        # widths of the columns to one another.
+        tables = {
+            "mnist": (mnist_rows, 2, (3, 4, 5, 3, 5)),
+            "digits": (digits_rows, 0, (5, 6, 4, 2, 4, 2, 5)),
+        }
         if self.arguments[0] not in tables:
             raise self.error(
                 f"results-table {self.arguments[0]}: one of {', '.join(tables)} is expected."
@@ -37,7 +42,7 @@ class ResultsTable(Directive):
         folder = ROOT / "results"
         for path in folder.glob("*.json"):
             self.state.document.settings.record_dependencies.add(str(path))
-        make_rows, shared = tables[self.arguments[0]]
+        make_rows, shared, widths = tables[self.arguments[0]]
         header, *rows = make_rows(read_records(folder))
         group = nodes.tgroup(cols=len(header))
         group += [nodes.colspec(colwidth=1) for _ in header]
@@ -52,7 +57,13 @@ class ResultsTable(Directive):
                     entry["morerows"] = len(others)
             body += [row, *(self.row(other[shared:], code=True) for other in others)]
         group += body
-        return [nodes.table("", group, classes=["results"])]
+        columns = "".join(f"\\X{{{width}}}{{{sum(widths)}}}" for width in widths)
+        return [
+            addnodes.tabular_col_spec(spec=columns),
+            nodes.table(
+                "", group, classes=["results", "longtable"]
+            ),  # on as many pages as it needs
+        ]
 
     def row(self, cells: list[str], *, code: bool) -> nodes.row:
         """One row of cells in Markdown; the last one is code, if that is asked for."""

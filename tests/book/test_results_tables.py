@@ -9,12 +9,17 @@ from course_lib.experiments.tables import MNIST
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     (folder / "conf.py").write_text('extensions = ["myst_parser", "results_tables"]')
     (folder / "index.md").write_text(
         "# Results\n\n```{results-table} mnist\n```\n\n```{results-table} digits\n```\n"
     )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tables(folder):
     assert build_main(["-q", "-b", "xml", str(folder), str(folder / "xml")]) == 0
     page = ElementTree.parse(folder / "xml" / "index.xml")
     return [grid(table) for table in page.iter("table")]
@@ -44,3 +49,10 @@ def test_nothing_is_joined_in_a_ranking(tables):
     assert len(rows) >= 2
     assert all(len(row) == len(header) for row in rows)
     assert all(row[-1].startswith(row[0]) for row in rows)
+
+
+def test_on_paper_a_table_goes_on_over_the_end_of_a_page(folder):
+    assert build_main(["-q", "-b", "latex", str(folder), str(folder / "latex")]) == 0
+    (document,) = (folder / "latex").glob("*.tex")
+    text = document.read_text()
+    assert text.count(r"\begin{longtable}") == 2
