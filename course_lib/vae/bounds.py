@@ -180,7 +180,7 @@ def prior_log_likelihood(model: Latent, x: Tensor, k: int) -> Tensor:
     """
     require_positive_integer(k, "k")
     z = torch.randn(k, model.latent_dim, dtype=x.dtype, device=x.device)
-    return _log_prob_given(model, x, z).logsumexp(0) - math.log(k)
+    return log_mean_exp(_log_prob_given(model, x, z))
 
 
 @torch.no_grad()
