@@ -99,6 +99,9 @@ class VariationalDequantizer(nn.Module):
         layers: number of couplings; the first transforms every entry given the image alone.
         hidden: width of each hidden layer of a coupling's network.
         dropout: probability of dropping a hidden unit while training.
+
+    Raises:
+        ValueError: there is only one entry, and more than one coupling.
     """
 
     def __init__(
@@ -112,6 +115,11 @@ class VariationalDequantizer(nn.Module):
         super().__init__()
         self.event_shape = tuple(event_shape)
         size = math.prod(event_shape)
+        if size == 1 and layers > 1:
+            raise ValueError(
+                f"event_shape is {self.event_shape} and layers is {layers}; with one entry there is "
+                f"nothing that a second coupling could keep. Call it with layers=1."
+            )
         keep_image = torch.ones(size, dtype=torch.bool)
         couplings = []
         for index in range(layers):
@@ -236,6 +244,9 @@ class DequantizedFlow(nn.Module):
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
         """Draw images: the grey levels whose intervals the flow's samples fall into.
+
+        A sample outside [0, 1) falls to a level at the ends, as in `to_levels`, so that each image
+        is drawn with at least the probability that `weight` estimates.
 
         Args:
             n: how many.

@@ -13,8 +13,8 @@ from course_lib.flow.transform import Composition
 class NICE(Flow):
     """Couplings that only shift, z = x + t(kept entries), then a scale for every entry.
 
-    The couplings preserve volume; the scaling at the end is all there is of a log-determinant, and
-    it is the same for every x.
+    The couplings preserve volume. The scaling at the end is all there is of a log-determinant, the
+    same for every x; only a logit before it, if there is one, adds a term that depends on x.
 
     Args:
         event_shape: shape of one x.

@@ -193,3 +193,11 @@ def test_samples_are_grey_levels_and_reproducible():
     assert first.dtype == torch.int64
     assert first.min() >= 0
     assert first.max() < LEVELS
+
+
+def test_one_entry_needs_one_coupling():
+    with pytest.raises(ValueError, match="layers=1"):
+        VariationalDequantizer((1,))
+    y, log_q = VariationalDequantizer((1,), layers=1)(torch.tensor([[0], [3]]), 4)
+    assert ((y * 4).floor().flatten() == torch.tensor([0, 3])).all()
+    assert log_q.isfinite().all()

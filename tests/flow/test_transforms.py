@@ -55,6 +55,21 @@ def test_round_trip(case):
     assert round_trip_error(flow.Inverse(transform), z) < 1e-9
 
 
+def test_checks_do_not_forget_an_error_that_is_no_number():
+    class Broken(flow.Transform):
+        latent_shape = (2,)
+
+        def forward(self, x):
+            return 2 * x, x.new_full((len(x),), math.nan)
+
+        def inverse(self, z):
+            return z / 2, z.new_full((len(z),), math.nan)
+
+    x = torch.randn(3, 2)
+    assert math.isnan(round_trip_error(Broken(), x))
+    assert all(math.isnan(error) for error in jacobian_error(Broken(), x))
+
+
 def test_examples_do_not_see_one_another(case):
     _, transform, x = case
     together = transform(x)
