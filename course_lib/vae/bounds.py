@@ -54,7 +54,7 @@ def elbo(model: Latent, x: Tensor, n_samples: int = 1) -> Tensor:
         n_samples: number of latent samples per example.
 
     Returns:
-        The ELBO in nats, shape ``(N,)``, differentiable by reparameterization.
+        The estimate in nats, shape ``(N,)``, differentiable by reparameterization.
     """
     reconstruction, kl = elbo_terms(model, x, n_samples)
     return reconstruction - kl
