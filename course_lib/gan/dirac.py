@@ -127,7 +127,8 @@ def wasserstein_gp(weight: float) -> DiracMethod:
 
     The gradient of a(x) = ψx is ψ at every point, interpolates included. The penalty pushes
     its size to 1 although the equilibrium needs ψ = 0, where the field jumps: it has no Jacobian there, and
-    training ends on a cycle around the equilibrium.
+    training does not end at the equilibrium: for 0 < λ < 1 it ends on a cycle around it, and for λ ≥ 1
+    and small steps at θ = ±2λ, ψ = 0.
 
     Args:
         weight: λ ≥ 0, as in ``eq-wgan-gp``.
@@ -177,8 +178,9 @@ def predicted_radius(
 ) -> float | None:
     """Distance from the equilibrium that the largest eigenvalue predicts, start · modulusⁿ.
 
-    It describes the linearized update, so it holds near the equilibrium and up to a constant factor
-    (exactly, if the update's Jacobian is a multiple of a rotation).
+    It describes the linearized update, so it holds near the equilibrium and up to a factor: a
+    constant one, or for a double eigenvalue one that grows with n. It
+    is exact if the update's Jacobian is a multiple of a rotation.
 
     Args:
         method: the method.

@@ -78,7 +78,8 @@ def players(
     nothing to the generator. Each player's optimizer holds that player's parameters only. Batches
     are examples, or ``(examples, labels)`` for a class-conditional model.
 
-    Recorded are ``discriminator/loss``, ``discriminator/real`` and ``discriminator/fake`` (the mean
+    Recorded are ``discriminator/loss`` (with the penalty), ``discriminator/real`` and
+    ``discriminator/fake`` (the mean
     output at real and at generated examples: a probability in the logistic games),
     ``discriminator/penalty`` and ``generator/loss``. None of them measures the quality of samples.
 
