@@ -89,6 +89,14 @@ def test_known_radii_after_500_steps():
     assert 1.0 < radius(dirac.wasserstein(clip=1.0)) < 1.4
 
 
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_wgan_gp_with_a_strong_penalty_rests_away_from_the_equilibrium(weight):
+    path = dirac.trajectory(dirac.wasserstein_gp(weight), (1.0, -1.0), 1000, 0.2)
+    theta, psi = path[-1].tolist()
+    assert abs(theta) == pytest.approx(2 * weight)
+    assert psi == pytest.approx(0, abs=1e-9)
+
+
 def test_wgan_gp_cycles_and_has_no_linearization():
     method = dirac.wasserstein_gp(1.0)
     radius = dirac.trajectory(method, (1e-7, 1e-7), 2000, 0.05)[-400:].norm(dim=1)
