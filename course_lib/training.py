@@ -127,8 +127,10 @@ def fit(
     """Train `model` in place by minimizing `loss`, or by letting several players take turns.
 
     With a validation set, `model` ends with the weights of its best evaluation (averaged ones if
-    `ema` is given); without one, with the last. Training leaves the global random state as it
-    found it, and the same call with the same seed gives the same weights on the same machine.
+    `ema` is given); without one, with the last. It ends on the device from which it came: what ran
+    without a GPU goes on running with one, and ``model.to("cuda")`` before the call keeps it there.
+    Training leaves the global random state as it found it, and the same call with the same seed
+    gives the same weights on the same machine.
 
     Args:
         model: the network to train.
@@ -157,7 +159,8 @@ def fit(
             Ctrl-C. If it exists, training goes on from it exactly where it was.
         checkpoint_every: steps between checkpoints.
         callback: called as ``callback(step, model)`` before the first step and at every
-            evaluation with the weights that are evaluated, under ``no_grad`` and in evaluation mode.
+            evaluation with the weights that are evaluated, under ``no_grad`` and in evaluation
+            mode, on the device of the training.
         seed: seeds the order of the data and all noise drawn in training.
         compile: compile the loss with ``torch.compile``.
         precision: as in Lightning Fabric: ``"32-true"``, ``"bf16-mixed"``, ``"64-true"``, …
@@ -441,6 +444,7 @@ class _State:
         compile: bool,
     ) -> None:
         self.fabric, self.model, self.settings = fabric, model, settings
+        self.home = next(model.parameters()).device
         self.precision = fabric.strategy.precision
         self.steps, ema = settings["steps"], settings["ema"]
         learning_rate = settings["learning_rate"]
@@ -604,12 +608,12 @@ class _State:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the model with the weights that are to be used, in evaluation mode."""
+        """Leave the model with the weights that are to be used, in evaluation mode, where it was."""
         if self.best is not None:
             self.model.load_state_dict(self.best)
         elif self.average is not None and self.step:
             self.model.load_state_dict(self.average.module.state_dict())
-        self.model.eval()
+        self.model.eval().to(self.home)
 
     def save(self, path: Path, order: _Order, noise: torch.Generator) -> None:
         """Write everything, then rename: a crash while writing leaves the old file whole."""

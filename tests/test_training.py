@@ -437,6 +437,20 @@ def test_callback_sees_averaged_weights_without_gradients():
     assert seen == [0, 5, 10]
 
 
+@pytest.mark.parametrize("validation", [None, HELD_OUT])
+def test_the_model_ends_on_the_device_from_which_it_came(monkeypatch, validation):
+    """Data that are not on a GPU can be given to it afterwards. Here the call stands for the move."""
+    model, moves, move = linear(), [], nn.Module.to
+
+    def record(module, *target, **options):
+        moves.append((module, target))
+        return move(module, *target, **options)
+
+    monkeypatch.setattr(nn.Module, "to", record)
+    run(model, steps=5, validation=validation)
+    assert moves[-1] == (model, (torch.device("cpu"),))
+
+
 def test_double_precision_is_double_throughout():
     data = tuple(tensor.double() for tensor in DATA)
     model = linear()
