@@ -170,7 +170,11 @@ THREE_PIXELS = Question(
             pixel_table(p_first_given_rest=0.6 * 0.8 * (1 - sigmoid(0.0))),
         ),
     ),
-    equivalents=({name: torch.tensor(value) for name, value in PIXELS.items()},),
+    equivalents=(
+        {name: torch.tensor(value) for name, value in PIXELS.items()},
+        {name: round(value, 5) for name, value in PIXELS.items()},
+        {name: float(f"{value:.5g}") for name, value in PIXELS.items()},
+    ),
 )
 
 
@@ -378,6 +382,11 @@ COLOUR_MASKS = Question(
             "A and B exchanged",
             "The two kinds are exchanged: A, which hides a value from itself, comes first",
             changed_centre(lambda g, h: (g >= h, g > h)),
+        ),
+        Mistake(
+            "centre of A closed",
+            "Kind A hides the whole centre: green may read the red value of its own pixel, and blue both",
+            changed_centre(lambda g, h: (0 * (g + h), g >= h)),
         ),
         Mistake(
             "position only",

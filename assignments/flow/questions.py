@@ -86,6 +86,7 @@ def bits_table(
     jacobian: bool = True,
     slope: bool = True,
     noise: bool = True,
+    sign: int = 1,
     unit: float = math.log(2),
 ) -> dict[str, float]:
     """x = (1, 4, 2) of five levels, u = (¼, ½, ¾), margin 0.15, a standard normal on the logits."""
@@ -94,6 +95,7 @@ def bits_table(
     s = alpha + (1 - 2 * alpha) * y
     log_det = -(s.log() + (1 - s).log()).sum().item()
     log_det += 3 * math.log(1 - 2 * alpha) if slope else 0
+    log_det *= sign
     log_density = -0.5 * (LOG_2PI + s.logit() ** 2).sum().item() + (log_det if jacobian else 0)
     return {
         "logit_log_det": log_det,
@@ -122,6 +124,12 @@ BITS = Question(
             "log(1 − 2α) dropped",
             "The squeeze by 1 − 2α has a derivative too, once for each dimension",
             bits_table(slope=False),
+        ),
+        Mistake(
+            "sign of the logit's Jacobian",
+            "logit_log_det is that of the inverse map: the logit stretches, so its log-determinant grows at "
+            "the ends",
+            bits_table(sign=-1),
         ),
         Mistake(
             "offset dropped",
@@ -154,7 +162,11 @@ BITS = Question(
             bits_table() | {"bits_per_dim": 2 * math.log2(5) - bits_table()["bits_per_dim"]},
         ),
     ),
-    equivalents=({name: torch.tensor(value) for name, value in bits_table().items()},),
+    equivalents=(
+        {name: torch.tensor(value) for name, value in bits_table().items()},
+        {name: round(value, 5) for name, value in bits_table().items()},
+        {name: float(f"{value:.5g}") for name, value in bits_table().items()},
+    ),
 )
 
 
@@ -380,12 +392,18 @@ def sylvester_by_large_matrix(x, u, w, b):
 
 
 def draw_sylvester(g: torch.Generator) -> tuple[Tensor, ...]:
-    # Columns of u and w that point alike, and are not orthogonal: no term is near 0.
-    base = normal(g, 5, 3)
-    base = base / base.norm(dim=0)
-    u = base + 0.25 * normal(g, 5, 3)
-    w = 1.2 * base + 0.25 * normal(g, 5, 3)
-    return 0.5 * normal(g, 4, 5), u, w, uniform(g, 0.2, 0.6, 3)
+    # Columns of u and w that point alike, or one pair opposite ways: the determinant of some examples
+    # is negative, and that of none near 0.
+    while True:
+        base = normal(g, 5, 3)
+        base = base / base.norm(dim=0)
+        u = (base + 0.25 * normal(g, 5, 3)) * torch.tensor([-3.0, 1, 1], dtype=base.dtype)
+        w = 1.2 * base + 0.25 * normal(g, 5, 3)
+        x, b = 0.5 * normal(g, 4, 5), uniform(g, 0.2, 0.6, 3)
+        slope = 1 - torch.tanh(x @ w + b) ** 2
+        det = torch.linalg.det(torch.eye(3).to(x) + slope[:, :, None] * (w.T @ u))
+        if (det < 0).any() and (det.abs() > 0.2).all() and (det.abs().log().abs() > 0.05).all():
+            return x, u, w, b
 
 
 SYLVESTER = Question(
@@ -397,8 +415,8 @@ SYLVESTER = Question(
         Mistake(
             "rank one, k times",
             "The lemma for vectors is used for each column apart, but the columns interact",
-            lambda x, u, w, b: torch.log(1 + (1 - torch.tanh(x @ w + b) ** 2) * (u * w).sum(0)).sum(
-                1
+            lambda x, u, w, b: (
+                (1 + (1 - torch.tanh(x @ w + b) ** 2) * (u * w).sum(0)).abs().log().sum(1)
             ),
         ),
         Mistake(
@@ -500,6 +518,11 @@ ACTNORM = Question(
             "sign",
             "The sign of log_det is flipped: it is that of the inverse",
             lambda x: actnorm(x, sign=-1),
+        ),
+        Mistake(
+            "n − 1",
+            "The standard deviation divides by n − 1, which is PyTorch's default; correction=0 divides by n",
+            lambda x: actnorm(x, unbiased=True),
         ),
         Mistake(
             "one scale per pixel",
@@ -630,8 +653,10 @@ def dequantized_bits_in_bits(log_p, log_q, levels, dimensions):
 
 def draw_noise(g: torch.Generator) -> tuple[Tensor, Tensor, int, int]:
     levels = integer(g, 4, 33)
-    dimensions = integer(g, 6, 20)
-    return 20 + 2 * normal(g, 6, 4), 3 + normal(g, 6, 4), levels, dimensions
+    dimensions = integer(g, 8, 20)
+    # So far below the box's volume K^D that P(x) < 1, as it must be.
+    log_p = 3 + 0.3 * dimensions * math.log(levels) + 2 * normal(g, 6, 4)
+    return log_p, 3 + normal(g, 6, 4), levels, dimensions
 
 
 DEQUANTIZED = Question(
@@ -719,7 +744,10 @@ def logit_inverse_by_forward(logits, alpha):
 
 def draw_logits(g: torch.Generator) -> tuple[Tensor, float]:
     alpha = number(g, 0.03, 0.12)
-    return uniform(g, 0.4, 2, 4, 3), alpha
+    logits = uniform(g, 0.4, 2, 4, 3)
+    # Two values beyond black and white, as a flow draws them: nothing is to be clamped.
+    logits[:2, 0] = torch.tensor([4.5, -4.5], dtype=logits.dtype)
+    return logits, alpha
 
 
 LOGIT_INVERSE = Question(
@@ -745,6 +773,11 @@ LOGIT_INVERSE = Question(
             "margin in the wrong order",
             "The division by 1 − 2α comes before the subtraction of α; what was added last is undone first",
             lambda z, a: (z.sigmoid() / (1 - 2 * a) - a, logit_inverse(z, a)[1]),
+        ),
+        Mistake(
+            "clamped",
+            "y is clamped to [0, 1]: logits beyond the margin lie outside, and clamping has no inverse",
+            lambda z, a: (logit_inverse(z, a)[0].clamp(0, 1), logit_inverse(z, a)[1]),
         ),
         Mistake(
             "squeezed again",

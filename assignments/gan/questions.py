@@ -7,7 +7,12 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
+from torch.nn.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    logsigmoid,
+    softplus,
+)
 
 from course_lib.assignment import Measure, Mistake, Question, Written
 from course_lib.assignment.draws import normal, number, uniform
@@ -237,6 +242,8 @@ GAME = Question(
     equivalents=(
         {name: torch.tensor(value) for name, value in game_table().items()},
         {name: torch.tensor([value]).sum() for name, value in reversed(game_table().items())},
+        {name: round(value, 5) for name, value in game_table().items()},
+        {name: float(f"{value:.5g}") for name, value in game_table().items()},
     ),
 )
 
@@ -342,6 +349,21 @@ def draw_logits(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
     return real, fake, number(g, 0.85, 0.95), number(g, 0.15, 0.25)
 
 
+def clamped_cross_entropy(real_logits, fake_logits, real_label, fake_label):
+    return sum(
+        binary_cross_entropy(torch.sigmoid(logits), torch.full_like(logits, label))
+        for logits, label in ((real_logits, real_label), (fake_logits, fake_label))
+    )
+
+
+def epsilon_cross_entropy(real_logits, fake_logits, real_label, fake_label, *, epsilon):
+    total = 0
+    for logits, label in ((real_logits, real_label), (fake_logits, fake_label)):
+        d = torch.sigmoid(logits)
+        total -= (label * (d + epsilon).log() + (1 - label) * (1 - d + epsilon).log()).mean()
+    return total
+
+
 LOSS = Question(
     name="discriminator_loss",
     points=1.5,
@@ -353,6 +375,17 @@ LOSS = Question(
             "A sigmoid is applied to the logits before a loss that applies it again: the loss of a perfect "
             "discriminator then has a floor near 1",
             lambda r, f, a, b: discriminator_loss(torch.sigmoid(r), torch.sigmoid(f), a, b),
+        ),
+        Mistake(
+            "clamped logarithm",
+            "Sigmoid and logarithm apart: σ(a) rounds to 0 or 1, and the logarithm is then cut off (at −100 "
+            "by PyTorch's binary_cross_entropy); stay with the logits",
+            clamped_cross_entropy,
+        ),
+        Mistake(
+            "ε in the logarithm",
+            "An ε inside the logarithm hides what a confident discriminator gets wrong; stay with the logits",
+            lambda *x: epsilon_cross_entropy(*x, epsilon=1e-8),
         ),
         Mistake(
             "labels not smoothed",

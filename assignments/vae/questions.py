@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import normal, number, uniform
+from course_lib.assignment.draws import integer, normal, number, uniform
 
 TITLE = "Variational autoencoders"
 
@@ -94,7 +94,7 @@ def kl_diagonal_by_cross_entropy(mu, logvar, prior_mu, prior_logvar):
 
 
 def draw_diagonal(g: torch.Generator) -> tuple[Tensor, ...]:
-    n, d = 5, 3
+    n, d = 5, integer(g, 3, 6)
     mean, prior_mean = normal(g, n, d), normal(g, d)
     return mean, uniform(g, -1.5, -0.3, n, d), prior_mean, uniform(g, 0.3, 1.2, d)
 
@@ -123,7 +123,7 @@ KL_DIAGONAL = Question(
         Mistake(
             "mean over dimensions",
             "The latent dimensions are averaged; the KL of a product of laws is the sum over them",
-            lambda *x: kl_diagonal(*x) / 3,
+            lambda *x: kl_diagonal(*x) / x[0].shape[1],
         ),
         Mistake(
             "batch reduced",
@@ -138,7 +138,7 @@ KL_DIAGONAL = Question(
         Mistake(
             "−1 counted once",
             "The −1 stands inside the sum, once for each latent dimension; here it is counted once",
-            lambda *x: kl_diagonal(*x) + 1,
+            lambda *x: kl_diagonal(*x) + (x[0].shape[1] - 1) / 2,
         ),
         Mistake(
             "sign",
@@ -174,6 +174,11 @@ def gap_table(
     }
 
 
+def by_subtraction(table: dict[str, float]) -> dict[str, float]:
+    return table | {"kl_to_posterior": table["log_marginal"] - table["elbo"]}
+
+
+KL_TO_PRIOR = 0.5 * (0.5**2 + 0.4**2 - 1 - math.log(0.5**2))
 GAP = Question(
     name="gap",
     points=2,
@@ -198,16 +203,38 @@ GAP = Question(
         Mistake(
             "KL to the prior added",
             "The KL to the prior is added in the ELBO; it is subtracted",
-            gap_table()
-            | {"elbo": gap_table()["elbo"] + 0.5 * (0.25 + 0.16 - 1 - math.log(0.25)) * 2},
+            gap_table() | {"elbo": gap_table()["elbo"] + 2 * KL_TO_PRIOR},
         ),
         Mistake(
             "decoder's variance under q forgotten",
             "E_q[(x − 2z)²] is not (x − 2m)²: the variance 4s² of 2z under q is missing",
             gap_table() | {"elbo": gap_table()["elbo"] + 0.5},
         ),
+        # The same slips by those who take the gap from the other two numbers.
+        Mistake(
+            "noise forgotten in the marginal, gap by subtraction",
+            "The variance of x is that of 2z plus that of the noise: 5, not 4; the gap, taken from it, is "
+            "wrong with it",
+            by_subtraction(gap_table(marginal_variance=4.0)),
+        ),
+        Mistake(
+            "KL to the prior added, gap by subtraction",
+            "The KL to the prior is added in the ELBO; it is subtracted. The gap, taken from it, is wrong "
+            "with it",
+            by_subtraction(gap_table() | {"elbo": gap_table()["elbo"] + 2 * KL_TO_PRIOR}),
+        ),
+        Mistake(
+            "decoder's variance under q forgotten, gap by subtraction",
+            "E_q[(x − 2z)²] is not (x − 2m)²: the variance 4s² of 2z under q is missing. The gap, taken "
+            "from it, is wrong with it",
+            by_subtraction(gap_table() | {"elbo": gap_table()["elbo"] + 0.5}),
+        ),
     ),
-    equivalents=({name: torch.tensor(value) for name, value in gap_table().items()},),
+    equivalents=(
+        {name: torch.tensor(value) for name, value in gap_table().items()},
+        {name: round(value, 5) for name, value in gap_table().items()},
+        {name: float(f"{value:.5g}") for name, value in gap_table().items()},
+    ),
 )
 
 
@@ -226,7 +253,7 @@ def gaussian_nll_by_distribution(x, mean, logvar):
 
 
 def draw_decoder(g: torch.Generator) -> tuple[Tensor, ...]:
-    shape = (4, 1, 3, 2)
+    shape = (4, 2, 3, 2)  # more than one channel: all of them count as pixels
     return uniform(g, 0, 1, *shape), uniform(g, 0, 1, *shape), uniform(g, -2.5, -0.5, 4)
 
 
@@ -239,12 +266,12 @@ GAUSSIAN_NLL = Question(
         Mistake(
             "constant dropped",
             "The (D/2)·log 2π is missing: the value is no likelihood and cannot be compared with others",
-            lambda x, m, v: gaussian_nll(x, m, v) - 3 * math.log(2 * math.pi),
+            lambda x, m, v: gaussian_nll(x, m, v) - x[0].numel() / 2 * math.log(2 * math.pi),
         ),
         Mistake(
             "mean over pixels",
             "The pixels are averaged; a log-likelihood of an image is the sum over its pixels",
-            lambda x, m, v: gaussian_nll(x, m, v) / 6,
+            lambda x, m, v: gaussian_nll(x, m, v) / x[0].numel(),
         ),
         Mistake(
             "log σ for log σ²",
@@ -254,7 +281,15 @@ GAUSSIAN_NLL = Question(
         Mistake(
             "log-determinant counted once",
             "½ logvar is counted once per image; it belongs to every one of its D pixels",
-            lambda x, m, v: gaussian_nll(x, m, v) - 2.5 * v,
+            lambda x, m, v: gaussian_nll(x, m, v) - (x[0].numel() - 1) / 2 * v,
+        ),
+        Mistake(
+            "channels not counted",
+            "D counts the pixels of one channel; the law is one of all C·H·W numbers of an image",
+            lambda x, m, v: (
+                gaussian_nll(x, m, v)
+                - (x[0].numel() - x[0, 0].numel()) / 2 * (v + math.log(2 * math.pi))
+            ),
         ),
         Mistake(
             "squared error only",
@@ -325,7 +360,8 @@ def renyi_bound(log_w, alpha):
 
 
 def draw_weights(g: torch.Generator) -> tuple[Tensor, float]:
-    log_w = -80 + 3 * normal(g, 6, 4)
+    # Not even the power 1 − α of such weights is a number of float32.
+    log_w = -400 + 3 * normal(g, integer(g, 5, 9), 4)
     return log_w, number(g, 0.15, 0.4)
 
 
@@ -383,7 +419,7 @@ def negative_elbo(log_likelihood, kl):
 
 
 def draw_terms(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    return -uniform(g, 0.1, 2, 5, 1, 3, 4), uniform(g, 0.05, 1.5, 5, 2)
+    return -uniform(g, 0.1, 2, 5, 2, 3, 4), uniform(g, 0.05, 1.5, 5, 2)
 
 
 LOSS = Question(
@@ -406,6 +442,11 @@ LOSS = Question(
             "latents averaged",
             "The latent dimensions are averaged while the pixels are summed: β is 1/d without saying so",
             lambda x, kl: kl.mean() - x.flatten(1).sum(1).mean(),
+        ),
+        Mistake(
+            "channels averaged",
+            "The channels are averaged; the log-likelihood of an image is the sum over all of its numbers",
+            lambda x, kl: kl.sum(1).mean() - x.mean(1).sum((1, 2)).mean(),
         ),
         Mistake(
             "sum over the batch",

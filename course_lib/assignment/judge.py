@@ -23,7 +23,7 @@ from course_lib.assignment.question import (
 from course_lib.assignment.release import written_answer
 from course_lib.grading import measures, wire
 from course_lib.grading.answers import Arrays
-from course_lib.grading.checking import diagnosis
+from course_lib.grading.checking import diagnosis, shows
 from course_lib.grading.compare import agree
 from course_lib.grading.public import Case
 
@@ -353,10 +353,7 @@ def _compared(
 def _mistake(question: Question, cases: list[Case], answers: list[Arrays | str]) -> Any:
     for mistake in question.mistakes:
         expected = question.results(mistake.answer, cases)
-        if all(
-            not isinstance(given, str) and agree(given, wrong, case.tolerance)
-            for given, wrong, case in zip(answers, expected, cases, strict=True)
-        ):
+        if shows(answers, expected, cases):
             return mistake
     return None
 

@@ -23,6 +23,8 @@ from course_lib.grading.public import Case, KnownMistake, PublicQuestion
 PUBLIC_SEED = "public"
 FLOAT64 = Tolerance()
 FLOAT32 = Tolerance(rtol=3e-5, atol=3e-6)
+# Numbers are asked for "to five digits": decimals, or significant ones.
+FIVE_DIGITS = Tolerance(rtol=6e-5, atol=6e-6)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Question:
         equivalents: right answers in other forms, which must be accepted.
         kind: ``"function"``, ``"expression"`` or ``"value"``.
         symbols: names of an expression's variables, in the order in which `draw` returns them.
-        tolerance: for float64 inputs; float32 inputs have a wider one.
+        tolerance: for float64 inputs; float32 inputs have a wider one, and so have values, which
+            may be rounded to five digits.
         dtypes: types of the probes, in turn.
         draws: number of probes, public ones and hidden ones alike.
         seconds: time limit for all probes together, in the isolated process.
@@ -85,7 +88,7 @@ class Question:
         The same key gives the same probes on every machine.
         """
         if self.kind == "value":
-            return [self._case("the value", (), self.tolerance)]
+            return [self._case("the value", (), FIVE_DIGITS)]
         generator = torch.Generator().manual_seed(seed(self.name, *key))
         drawn = []
         for k in range(self.draws):

@@ -50,6 +50,11 @@ def _returning(function: Callable[..., Any]) -> Callable[..., Any]:
         result = function(*inputs)
         if result is None:
             raise TypeError("the function returned None (is its `return` missing?)")
+        if isinstance(result, (tuple, list)) and any(part is None for part in result):
+            raise TypeError(
+                "the function returned None as one of its results (the .grad of a tensor that is no "
+                "leaf is None)"
+            )
         return result
 
     return answer
@@ -86,7 +91,7 @@ def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
 
 
 def as_arrays(result: Any, label: str = "") -> Arrays:
-    """Reduce a result to arrays: one, also for a list of numbers; several for a tuple or a mapping.
+    """Reduce a result to arrays: one, also for a list or tuple of numbers; else several.
 
     Raises:
         NotAnswered: the result is ``None``.
@@ -104,7 +109,7 @@ def as_arrays(result: Any, label: str = "") -> Arrays:
         labels = [_join(label, str(index)) for index in range(len(result))]
         parts = map(as_arrays, result, labels)
         several = {name: value for part in parts for name, value in part.items()}
-        if isinstance(result, list) and list(several) == labels:
+        if list(several) == labels:
             numbers = list(several.values())
             if all(number.shape == () for number in numbers):
                 return {label: np.array(numbers)}

@@ -8,7 +8,7 @@ import torch
 
 from course_lib.grading import measures
 from course_lib.grading.answers import Arrays, NotAnswered, as_arrays, as_function
-from course_lib.grading.compare import agree, difference
+from course_lib.grading.compare import Tolerance, agree, difference, wrong_results
 from course_lib.grading.public import Case, PublicMeasure, PublicQuestion, load
 
 
@@ -86,9 +86,32 @@ def diagnosis(public: PublicQuestion, results: Sequence[Arrays | str]) -> str | 
     if all(map(agree, results, expected, tolerances)):
         return None
     for mistake in public.mistakes:
-        if all(map(agree, results, mistake.results, tolerances)):
+        if shows(results, mistake.results, public.cases):
             return mistake.hint.rstrip(".")
+    if public.kind == "value":  # it has no other inputs: what is expected here is the answer
+        return wrong_results(results[0], expected[0], tolerances[0])
     return difference(results, expected, tolerances, [case.name for case in public.cases])
+
+
+def shows(
+    results: Sequence[Arrays | str], mistaken: Sequence[Arrays], cases: Sequence[Case]
+) -> bool:
+    """Whether results are those of a known mistake, which were computed in float64.
+
+    In float32 a mistake may cancel or overflow where the right answer does not: there it need only
+    come near, or leave the finite numbers.
+    """
+    for result, wrong, case in zip(results, mistaken, cases, strict=True):
+        if isinstance(result, str):
+            return False
+        if any(isinstance(x, np.ndarray) and x.dtype == np.float32 for x in case.inputs):
+            near = Tolerance(100 * case.tolerance.rtol, 100 * case.tolerance.atol)
+            finite = all(np.isfinite(value.astype(np.float64)).all() for value in result.values())
+            if finite and not agree(result, wrong, near):
+                return False
+        elif not agree(result, wrong, case.tolerance):
+            return False
+    return True
 
 
 def _result(function: Callable[..., Any], case: Case) -> Arrays | str:
@@ -107,7 +130,8 @@ def _measured(public: PublicMeasure, answers: Sequence[Any]) -> tuple[str | None
     functions = dict(zip(public.functions, answers, strict=True))
 
     def ask(name: str, *inputs: Any) -> Arrays:
-        tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        # Copies: a function may change its input in place, and the next question holds it again.
+        tensors = [torch.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
         return as_arrays(as_function(functions[name], "function")(*tensors))
 
     try:

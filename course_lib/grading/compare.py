@@ -10,7 +10,11 @@ from course_lib.grading.answers import Arrays
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an answer may be from the expected value: ``atol + rtol · |expected|``."""
+    """How far an answer may be from the expected value: ``atol + rtol · max |expected|``.
+
+    The largest entry of a result counts for all of it, since the rounding of a sum or a product of
+    matrices is as large in an entry that happens to be near zero.
+    """
 
     rtol: float = 1e-5
     atol: float = 1e-7
@@ -44,6 +48,20 @@ def structure_fault(answer: Arrays, expected: Arrays) -> str | None:
     return None
 
 
+def wrong_results(answer: Arrays, expected: Arrays, tolerance: Tolerance) -> str:
+    """Say which results of a wrong answer are wrong, and not what they should be."""
+    fault = structure_fault(answer, expected)
+    if fault is not None:
+        return fault
+    wrong = [
+        f"{name} is {answer[name]:.6g}" if answer[name].shape == () else name
+        for name in expected
+        if not np.all(_close(answer[name], expected[name], tolerance))
+    ]
+    right = len(expected) - len(wrong)
+    return f"{', '.join(wrong)}: not right" + (f"; {right} of {len(expected)} are" if right else "")
+
+
 def difference(
     answers: Sequence[Arrays],
     expected: Sequence[Arrays],
@@ -68,9 +86,9 @@ def difference(
             return f"{fault} (in {cases[k]})"
     given = _flat(answers)
     right = _flat(expected)
-    margin = np.concatenate(
+    margin = _flat(
         [
-            np.full(_flat([e]).shape, t.atol) + t.rtol * np.abs(_flat([e]))
+            {name: np.full(value.shape, _margin(value, t)) for name, value in e.items()}
             for e, t in zip(expected, tolerances, strict=True)
         ]
     )
@@ -96,7 +114,9 @@ def _explanation(given: np.ndarray, right: np.ndarray, margin: np.ndarray) -> st
     large = np.argmax(np.abs(right))
     if right[large] != 0:
         factor = given[large] / right[large]
-        if factor != 0 and np.all(np.abs(given - factor * right) <= (1 + abs(factor)) * margin):
+        # A factor near 1 explains nothing: what differs is then an entry, or the rounding.
+        explains = np.abs(given - factor * right) <= (1 + abs(factor)) * margin
+        if abs(factor - 1) > 1e-3 and factor != 0 and explains.all():
             return f"every value is {factor:.6g} times the expected one"
     offset = np.median(given - right)
     if np.ptp(right) > 0 and np.all(np.abs(given - right - offset) <= 2 * margin):
@@ -117,7 +137,11 @@ def _worst(answer: Arrays, expected: Arrays) -> tuple[str, tuple[int, ...]]:
 
 def _close(answer: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> np.ndarray:
     answer, expected = answer.astype(np.float64), expected.astype(np.float64)
-    return np.abs(answer - expected) <= tolerance.atol + tolerance.rtol * np.abs(expected)
+    return np.abs(answer - expected) <= _margin(expected, tolerance)
+
+
+def _margin(expected: np.ndarray, tolerance: Tolerance) -> float:
+    return tolerance.atol + tolerance.rtol * np.abs(expected).max(initial=0.0)
 
 
 def _flat(arrays: Sequence[Arrays]) -> np.ndarray:

@@ -8,16 +8,17 @@ import torch
 from course_lib.assignment.question import load_assignment
 from course_lib.grading import check, checking
 from course_lib.grading.answers import NotAnswered, as_arrays, as_function
-from course_lib.grading.checking import WrongAnswer
+from course_lib.grading.checking import WrongAnswer, diagnosis, evaluate, shows
 from course_lib.grading.compare import Tolerance, agree, difference
 from course_lib.grading.measures import Measurement
-from course_lib.grading.public import PublicMeasure
+from course_lib.grading.public import Case, PublicMeasure, PublicQuestion
 
 from .test_classroom import COURSE
 
 TOLERANCE = Tolerance(rtol=1e-3, atol=1e-6)
 EXPECTED = {"": np.array([[1.0, -2.0, 0.0, 400.0]])}
-MARGIN = 1e-6 + 1e-3 * np.abs(EXPECTED[""])
+# The largest entry counts for all: rounding is as large in the entry that happens to be zero.
+MARGIN = np.full((1, 4), 1e-6 + 1e-3 * 400)
 
 
 @pytest.mark.parametrize("share", [-0.99, 0.0, 0.99])
@@ -54,6 +55,36 @@ def test_the_results_must_be_those_that_are_asked_for():
 def test_the_type_does_not_matter_where_the_value_is_right():
     assert agree({"": np.array([1, -2])}, {"": np.array([1.0, -2.0])}, TOLERANCE)
     assert agree({"": np.array(True)}, {"": np.array(1.0)}, TOLERANCE)
+
+
+def test_a_mistake_in_float32_may_cancel_or_overflow_and_is_known_all_the_same():
+    inputs = (np.zeros(2), np.zeros(2, dtype=np.float32))
+    cases = [Case(f"case {k}", (x,), {"": np.ones(2)}, TOLERANCE) for k, x in enumerate(inputs)]
+    huge = {"": np.full(2, 1e49)}
+    assert shows([huge, {"": np.full(2, np.inf)}], [huge, huge], cases)
+    two, nearly, right = ({"": np.full(2, x)} for x in (2.0, 2.05, 1.0))
+    assert shows([two, nearly], [two, two], cases)
+    assert not shows([nearly, two], [two, two], cases)
+    assert not shows([two, right], [two, two], cases)
+    assert not shows([two, "it raised"], [two, two], cases)
+
+
+def test_a_wrong_number_is_named_and_the_right_one_is_not_told():
+    """A value has no other inputs: what is expected is what earns the points."""
+    expected = {name: np.array(value) for name, value in (("a", 1.25), ("b", 2.5))}
+    public = PublicQuestion("pair", "value", (), (Case("the value", (), expected, TOLERANCE),), ())
+    assert (
+        diagnosis(public, evaluate(public, {"a": 1.25, "b": 0})) == "b is 0: not right; 1 of 2 are"
+    )
+    twice = diagnosis(public, evaluate(public, {"a": 2.5, "b": 5.0}))
+    assert twice == "a is 2.5, b is 5: not right"
+    assert "2 results" in diagnosis(public, evaluate(public, {"a": 1.25, "c": 0}))
+
+
+def test_a_result_among_several_that_is_none_is_a_mistake_and_no_placeholder():
+    function = as_function(lambda x: (x, None), "function")
+    with pytest.raises(TypeError, match="None as one of its results"):
+        function(torch.ones(2))
 
 
 @pytest.mark.parametrize("bad", [(-1e-9, 0.0), (0.0, -1e-9), (float("nan"), 0.0)])
@@ -103,7 +134,9 @@ def test_answers_are_reduced_to_arrays():
     assert numbers[""].tolist() == [1, 2, 0.5, 1]
     assert as_arrays([])[""].shape == (0,)
     assert list(as_arrays([torch.ones(1), 2.0])) == ["0", "1"]
-    assert list(as_arrays((1.0, 2.0))) == ["0", "1"]
+    # So is a tuple of numbers, which `return a, b` makes; a pair of other things stays a pair.
+    assert as_arrays((1.0, torch.tensor(2.0)))[""].tolist() == [1, 2]
+    assert list(as_arrays((1.0, torch.ones(2)))) == ["0", "1"]
     assert as_arrays(torch.ones(2, dtype=torch.bfloat16, requires_grad=True))[""].tolist() == [1, 1]
     for nothing in (None, ..., (1, None)):
         with pytest.raises(NotAnswered):
