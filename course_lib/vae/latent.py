@@ -71,6 +71,7 @@ def interpolate(start: Tensor, end: Tensor, n: int, *, spherical: bool = False) 
         return (1 - share) * start + share * end
     cosine = torch.dot(start, end) / (start.norm() * end.norm())
     angle = torch.arccos(cosine.clamp(-1, 1))
-    if angle.sin().abs() < 1e-6:  # parallel: the circle is not determined, the line is
+    # Parallel, or the origin, whose angle is NaN: the circle is not determined, the line is.
+    if not angle.sin().abs() >= 1e-6:
         return interpolate(start, end, n)
     return (((1 - share) * angle).sin() * start + (share * angle).sin() * end) / angle.sin()

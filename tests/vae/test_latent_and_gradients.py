@@ -38,6 +38,8 @@ def test_interpolation_reaches_both_ends_and_the_spherical_one_keeps_the_radius(
         torch.testing.assert_close(path[[0, -1]], torch.stack([start, end]))
     torch.testing.assert_close(path.norm(dim=1), torch.full((7,), 2.0))
     assert interpolate(start, 3 * start, 3, spherical=True)[1].tolist() == [4.0, 0.0]
+    # The origin has no angle.
+    assert interpolate(0 * start, start, 3, spherical=True)[1].tolist() == [1.0, 0.0]
     with pytest.raises(ValueError, match="two ends"):
         interpolate(start, end, 1)
 

@@ -8,6 +8,7 @@ from course_lib.vae import (
     Gaussian,
     NegativeELBO,
     NegativeIWAEBound,
+    disentanglement,
     iwae_bound,
     kl_decomposition,
 )
@@ -96,6 +97,24 @@ def test_decomposition_adds_up_and_each_part_is_what_it_says():
     assert correlation.item() == pytest.approx(0.0, abs=0.01)
     exact = 0.5 * (logvar.exp() + mu**2 - 1 - logvar).sum(1).mean()
     assert (information + correlation + dimension_wise - exact).abs() < 0.5
+
+
+def test_the_decomposition_in_pieces_is_that_of_all_pairs(monkeypatch):
+    """So that the memory stays bounded; the last piece is smaller than the others."""
+    generator = torch.Generator().manual_seed(0)
+    mu, logvar, noise = torch.randn(3, 50, 4, generator=generator, dtype=torch.float64)
+    z = mu + (0.5 * logvar).exp() * noise
+    whole = kl_decomposition(mu, logvar, z)
+    sizes, logsumexp = set(), torch.Tensor.logsumexp
+
+    def recorded(pairs, dim):
+        sizes.add(pairs.numel())
+        return logsumexp(pairs, dim)
+
+    monkeypatch.setattr(disentanglement, "CHUNK", 12 * 50 * 4)
+    monkeypatch.setattr(torch.Tensor, "logsumexp", recorded)
+    torch.testing.assert_close(kl_decomposition(mu, logvar, z), whole)
+    assert max(sizes) == 12 * 50 * 4
 
 
 def test_total_correlation_sees_dependence():
