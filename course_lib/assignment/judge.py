@@ -32,6 +32,9 @@ RESTARTS = 12
 BOOT_SECONDS = 60
 GRACE = 5
 
+# Stands for an answer in words whose cell lost its metadata; students read it, too.
+NOT_FOUND = "(The cell of this answer was not found by its metadata: a person looks for it in the notebook.)"
+
 
 @dataclass
 class Verdict:
@@ -397,7 +400,7 @@ def _written(notebook: dict[str, Any], question: Written, record: Record) -> Ver
     with contextlib.suppress(Exception):  # metadata may hold anything
         text = written_answer(notebook["cells"], question)
     if text is None:
-        text = "(The cell of this question was not found by its metadata: look into the notebook.)"
+        text = NOT_FOUND
     if not text:
         return Verdict(question.name, 0, question.points, "not answered")
     record.answers[question.name] = text

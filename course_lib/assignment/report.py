@@ -1,6 +1,7 @@
 """What an instructor and a student get to read: a table, a page each, and a summary of the class."""
 
 import csv
+import hashlib
 import html
 import io
 import json
@@ -8,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from course_lib.assignment.judge import Record, Verdict
+from course_lib.assignment.judge import NOT_FOUND, Record, Verdict
 from course_lib.assignment.question import Assignment, Written
 
 STYLE = """
@@ -34,12 +35,13 @@ def write_reports(records: list[Record], assignment: Assignment, output: Path) -
     """Write ``grades.csv``, ``manual.csv``, ``feedback/<student>.html`` and ``summary.html``.
 
     Points for written questions are read from ``manual.csv``, which a person fills in; what stands
-    there is kept.
+    there is kept. Points belong to the answer that was read: if the student has handed in another
+    one since, they do not count until the person has cleared the row's last cell.
 
     Returns:
         The paths, by name.
     """
-    given = _manual(records, assignment, output / "manual.csv")
+    given, changed = _manual(records, assignment, output / "manual.csv")
     feedback = output / "feedback"
     feedback.mkdir(exist_ok=True)
     for record in records:
@@ -52,6 +54,10 @@ def write_reports(records: list[Record], assignment: Assignment, output: Path) -
         (feedback / f"{record.student}.html").write_text(page, encoding="utf-8")
     _grades(records, assignment, output / "grades.csv")
     summary = summarize(records, assignment)
+    summary["look at"] += [
+        {"student": student, "why": f"{name}: another answer than the one that was given points"}
+        for student, name in changed
+    ]
     (output / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     (output / "summary.html").write_text(summary_page(summary, assignment), encoding="utf-8")
     return {
@@ -183,6 +189,7 @@ def summary_page(summary: dict, assignment: Assignment) -> str:
 def _concerns(record: Record) -> list[str]:
     found = [record.fault] if record.fault else []
     found += [f"{v.name}: {v.comment}" for v in record.verdicts if v.suspicious]
+    found += [f"{name}: {text}" for name, text in record.answers.items() if text == NOT_FOUND]
     found += [f"cell {number + 1}: {text}" for number, text in record.errors if "left out" in text]
     return found
 
@@ -209,8 +216,12 @@ def _grades(records: list[Record], assignment: Assignment, path: Path) -> None:
 
 def _manual(
     records: list[Record], assignment: Assignment, path: Path
-) -> dict[tuple[str, str], tuple[float, str]]:
+) -> tuple[dict[tuple[str, str], tuple[float, str]], list[tuple[str, str]]]:
     """Read what a person gave for written questions, and write rows for what is still missing.
+
+    Returns:
+        Points and comment by student and question; and the students and questions whose points were
+        given to another answer than the present one.
 
     Raises:
         ValueError: a row is not understood; its points are no number, or more than the question is worth.
@@ -237,15 +248,29 @@ def _manual(
                     f"possible and comment are expected, with a question among {', '.join(written)}"
                 )
             kept[row[0], row[1]] = row
+    changed = []
     for record in records:
         for name, question in written.items():
-            if record.answers.get(name):
-                new = [_cell(record.student), name, "", f"{question.points:g}", "", question.rubric]
-                kept.setdefault((_cell(record.student), name), new)
+            student, answer = _cell(record.student), record.answers.get(name, "")
+            if answer:
+                look = (
+                    "LOOK INTO THE NOTEBOOK, the cell was not found. "
+                    if answer == NOT_FOUND
+                    else ""
+                )
+                new = [student, name, "", f"{question.points:g}", "", look + question.rubric]
+                kept.setdefault((student, name), new)
+            if (student, name) in kept:
+                row = kept[student, name]
+                row += [""] * (7 - len(row))  # as a file without the last column has it
+                if not row[2].strip() or not row[6].strip():
+                    row[6] = _digest(answer)
+                elif row[6] != _digest(answer):
+                    changed.append((student, name))
     # With the mark by which spreadsheets know UTF-8: this table is edited in one.
     with path.open("w", newline="", encoding="utf-8-sig") as file:
         table = csv.writer(file)
-        table.writerow(["student", "question", "points", "possible", "comment", "rubric"])
+        table.writerow(["student", "question", "points", "possible", "comment", "rubric", "answer"])
         table.writerows(kept.values())
     given = {}
     for (student, name), row in kept.items():
@@ -267,7 +292,19 @@ def _manual(
             f"name; nobody gets them. A spreadsheet that takes names for numbers drops leading zeros.",
             file=sys.stderr,
         )
-    return given
+    for student, name in changed:
+        del given[student, name]
+        print(
+            f"{path}: the answer of {student} to {name} is another one than that which was given points. "
+            f"Read it, correct the points, clear the cell “answer” of the row and call the command again.",
+            file=sys.stderr,
+        )
+    return given, changed
+
+
+def _digest(answer: str) -> str:
+    """Of an answer in words; the letter in front keeps a spreadsheet from taking it for a number."""
+    return "a" + hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()[:10]
 
 
 def _cell(text: str) -> str:

@@ -471,7 +471,7 @@ def test_strange_metadata_harms_nothing(shared, metadata):
     record, points = graded(shared, json.dumps(made).encode())
     assert points["target"] == 1
     assert points["words"] is None  # a person is told to look into the notebook
-    assert "look into the notebook" in record.answers["words"]
+    assert "a person looks for it in the notebook" in record.answers["words"]
 
 
 def test_what_a_submission_leaves_behind_is_not_there_for_the_next(shared):

@@ -357,6 +357,56 @@ def test_points_of_a_person_are_checked_and_kept(tmp_path):
     assert "0.75" in manual.read_text(encoding="utf-8")
 
 
+def test_points_belong_to_the_answer_that_was_read(tmp_path, capsys):
+    """Another answer is read again; the points wait until the person has said that it was."""
+    report.write_reports([example(), example("bob")], MINI, tmp_path)
+    manual = tmp_path / "manual.csv"
+    text = manual.read_text(encoding="utf-8-sig")
+    manual.write_text(text.replace("words,,", "words,1,"), encoding="utf-8")
+    other = example(answers={"words": "I do not know."})
+
+    def written(*records):
+        paths = report.write_reports([*records], MINI, tmp_path)
+        return table(paths["grades"])
+
+    for _ in range(2):  # nothing is forgotten by calling again
+        grades = written(other, example("bob"))
+        assert [row["words"] for row in grades.values()] == ["", "1"]
+        assert [row["status"] for row in grades.values()] == ["to be graded", "graded"]
+        said = capsys.readouterr().err
+        assert "the answer of ada to words is another one" in said
+        assert "clear the cell “answer”" in said
+        concerns = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["look at"]
+        assert [c["student"] for c in concerns if "another answer" in c["why"]] == ["ada"]
+    kept = manual.read_text(encoding="utf-8-sig")
+    first, _, rest = kept.partition("\nada,words,1,")
+    line, _, rest = rest.partition("\n")
+    manual.write_text(
+        f"{first}\nada,words,0,{line.rpartition(',')[0]},\n{rest}", encoding="utf-8-sig"
+    )
+    again = example(answers={"words": "I do not know."})
+    assert [row["words"] for row in written(again, example("bob")).values()] == ["0", "1"]
+    assert "another one" not in capsys.readouterr().err
+    # A table that was written without the last column.
+    old = "student,question,points,possible,comment,rubric\nada,words,1,1,,One point.\n"
+    manual.write_text(old, encoding="utf-8")
+    assert written(example())["ada"]["words"] == "1"
+    other = example(answers={"words": "I do not know."})
+    assert written(other)["ada"]["words"] == ""
+
+
+def test_an_answer_whose_cell_was_not_found_is_named_where_a_person_looks(tmp_path):
+    record = example(answers={"words": judge.NOT_FOUND})
+    report.write_reports([record, example("bob")], MINI, tmp_path)
+    rows = (tmp_path / "manual.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert ["LOOK INTO THE NOTEBOOK" in row for row in rows if row[:3] in ("ada", "bob")] == [
+        True,
+        False,
+    ]
+    concerns = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["look at"]
+    assert ("ada", f"words: {judge.NOT_FOUND}") in [(c["student"], c["why"]) for c in concerns]
+
+
 def test_points_of_a_person_go_to_the_student_of_the_row(tmp_path):
     report.write_reports([example(), example("bob"), example("=eve")], MINI, tmp_path)
     manual = tmp_path / "manual.csv"
