@@ -24,3 +24,16 @@ def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
 def processes(text: str) -> int | str:
     """A number of processes, or ``auto``."""
     return text if text == "auto" else positive(int)(text)
+
+
+def seed(text: str) -> int:
+    """A seed: what torch takes, also after the number of a process has been added."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**62:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is given; a whole number from 0 to 2**62 - 1 is expected"
+        )
+    return value

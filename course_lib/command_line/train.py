@@ -1,10 +1,11 @@
 """``course-lib train``: train a model by its recorded settings, and write the record."""
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
-from course_lib.command_line.options import positive, processes
+from course_lib.command_line.options import positive, processes, seed
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -15,16 +16,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Train a model by its recorded settings, measure it once on the test split, and "
         "write one JSON file. A run that was stopped, or killed, goes on where its last checkpoint "
         "is when the same command is called again; on a CPU the result is the same to the last bit. "
+        "A run that is finished is not trained or measured again. "
         "A better record is never overwritten without --replace.",
     )
     parser.add_argument("model", nargs="?", help="such as MADE or GatedPixelCNN; --list shows all")
     parser.add_argument("--list", action="store_true", help="list the recorded settings")
     parser.add_argument(
-        "--recorded", action="store_true", help="repeat every run that the folder has a record of"
+        "--recorded",
+        action="store_true",
+        help="train every run that the folder has a record of once more, with its number of processes",
     )
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--budget", help="which settings; the first of the model by default")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
     parser.add_argument(
         "--checkpoints", type=Path, default=Path("checkpoints"), help="folder of checkpoints"
@@ -56,21 +60,31 @@ def run(options: argparse.Namespace) -> int:
         for data, model, budget in RECIPES:
             print(f"course-lib train {model} --data {data} --budget {budget}")
         return 0
+    if options.recorded and (options.model or options.budget or options.steps):
+        print(
+            "course-lib train: --recorded repeats every record of the folder; leave out the model, "
+            "--budget and --steps, or --recorded.",
+            file=sys.stderr,
+        )
+        return 1
     if options.threads:
         torch.set_num_threads(options.threads)
-    wanted = [(options.model, options.data, options.budget, options.seed)]
+    wanted = [(options.model, options.data, options.budget, options.seed, options.devices)]
     try:
         if options.recorded:
             records = read_records(options.results)
-            wanted = [(r.model, r.data, r.budget, r.seed) for r in records]
+            wanted = [(r.model, r.data, r.budget, r.seed, r.hardware["processes"]) for r in records]
             if not wanted:
                 raise ValueError(
                     f"{options.results} holds no record; name its folder by --results."
                 )
         # Now, and not when the first run has been trained.
         require_writable(options.results, "the record")
-        for model, data, budget, seed in wanted:
-            _train(model, data, budget, seed, options)
+        for model, data, budget, seed, devices in wanted:
+            if options.recorded and devices != 1:
+                _train_apart(model, data, budget, seed, devices, options)
+            else:
+                _train(model, data, budget, seed, options)
     except (TrainingError, OSError, ValueError) as error:
         print(f"course-lib train: {error}", file=sys.stderr)
         return 1
@@ -82,7 +96,20 @@ def _train(
 ) -> None:
     """One run: train, measure, write the record, say what was found."""
     from course_lib.experiments import run, write_record
+    from course_lib.experiments.records import TRIAL, record_name
 
+    trial = options.steps is not None
+    name, checkpoint = _finished(model, data, budget, seed, options)
+    file = options.results / f"{record_name(data, model, name, seed)}{TRIAL if trial else '.json'}"
+    if checkpoint is not None:
+        if options.recorded:  # it is to be trained once more
+            checkpoint.unlink()
+        elif file.exists():
+            print(
+                f"{checkpoint} holds this run, finished, and {file} its record. Remove the first to "
+                f"train again, the second to measure again."
+            )
+            return
     record = run(
         model,
         data,
@@ -96,7 +123,6 @@ def _train(
     )
     if record is None:  # the first of several processes writes for all
         return
-    trial = options.steps is not None
     path = write_record(record, options.results, replace=options.replace, trial=trial)
     print(record.name)
     for name, metric in record.metrics.items():
@@ -112,3 +138,32 @@ def _train(
             f"  {options.results / record.name}.json holds a better record and was kept; "
             f"--replace overwrites it."
         )
+
+
+def _train_apart(
+    model: str, data: str, budget: str, seed: int, devices: int, options: argparse.Namespace
+) -> None:
+    """One run of several processes, which start this command again: not among other runs."""
+    _, checkpoint = _finished(model, data, budget, seed, options)
+    if checkpoint is not None:
+        checkpoint.unlink()
+    command = [
+        sys.executable, "-m", "course_lib.command_line", "train", model, "--data", data,
+        "--budget", budget, "--seed", str(seed), "--devices", str(devices),
+        "--results", str(options.results), "--checkpoints", str(options.checkpoints),
+    ]  # fmt: skip
+    command += ["--threads", str(options.threads)] if options.threads else []
+    command += [f"--{flag}" for flag in ("quiet", "replace") if getattr(options, flag)]
+    if subprocess.run(command).returncode:
+        raise ValueError(f"{model} on {data} with {devices} processes failed; see above.")
+
+
+def _finished(
+    model: str, data: str, budget: str | None, seed: int, options: argparse.Namespace
+) -> tuple[str, Path | None]:
+    """The name of the run's budget, and its checkpoint if that holds the finished run."""
+    from course_lib.experiments import checkpoint_path, is_finished, plan
+
+    name, recipe = plan(model, data, budget, options.steps)
+    checkpoint = checkpoint_path(options.checkpoints, model, data, name, seed, recipe)
+    return name, checkpoint if is_finished(checkpoint, recipe) else None

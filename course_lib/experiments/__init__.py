@@ -6,14 +6,17 @@ came out. The command ``course-lib train`` is a thin layer over these.
 
 from course_lib.experiments.recipes import RECIPES, Recipe, find_recipe
 from course_lib.experiments.records import Metric, Record, read_records, write_record
-from course_lib.experiments.running import run
+from course_lib.experiments.running import checkpoint_path, is_finished, plan, run
 
 __all__ = [
     "RECIPES",
     "Metric",
     "Recipe",
     "Record",
+    "checkpoint_path",
     "find_recipe",
+    "is_finished",
+    "plan",
     "read_records",
     "run",
     "write_record",

@@ -79,12 +79,17 @@ class Record:
     @property
     def name(self) -> str:
         """Name of its file, without the ending."""
-        return f"{self.data}-{self.model}-{self.budget}-seed{self.seed}"
+        return record_name(self.data, self.model, self.budget, self.seed)
 
     @property
     def score(self) -> float:
         """The value by which records are compared; lower is better."""
         return next(iter(self.metrics.values())).value
+
+
+def record_name(data: str, model: str, budget: str, seed: int) -> str:
+    """Name of a record's file, without the ending."""
+    return f"{data}-{model}-{budget}-seed{seed}"
 
 
 def write_record(

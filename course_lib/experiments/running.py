@@ -1,11 +1,12 @@
 """Train one model by its recipe, and measure it once on the test split."""
 
+import contextlib
 import hashlib
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -57,22 +58,19 @@ def run(
         ValueError: there is no such recipe.
         course_lib.training.TrainingError: training failed; see there.
     """
-    budget, recipe = find_recipe(data_name, model_name, budget)
-    command = f"course-lib train {model_name} --data {data_name} --budget {budget} --seed {seed}"
+    recorded, _ = find_recipe(data_name, model_name, budget)
+    command = f"course-lib train {model_name} --data {data_name} --budget {recorded} --seed {seed}"
     if devices != 1:
         command += f" --devices {devices}"
     if steps is not None:
         command += f" --steps {steps}"
-        recipe, budget = Recipe(**{**asdict(recipe), "steps": steps}), f"{budget}-{steps}steps"
+    budget, recipe = plan(model_name, data_name, budget, steps)
     data = load(data_name)
     torch.manual_seed(seed)
     model = build(model_name, data, recipe)
-    settings = asdict(recipe)
     checkpoint = None
     if checkpoints is not None:
-        # Other settings are another run: they must not go on from this one's checkpoint.
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-        checkpoint = checkpoints / f"{data_name}-{model_name}-{budget}-seed{seed}-{digest}.pt"
+        checkpoint = checkpoint_path(checkpoints, model_name, data_name, budget, seed, recipe)
     resumes = checkpoint is not None and checkpoint.exists()
     started = time.process_time()
     every = max(1, recipe.steps // recipe.evaluations)
@@ -103,6 +101,8 @@ def run(
         torch.distributed.all_reduce(cpu_seconds)
         if torch.distributed.get_rank() > 0:
             return None
+    if torch.accelerator.is_available():  # training has brought the model back from there
+        model.to(torch.accelerator.current_accelerator())
     return Record(
         model=model_name,
         data=data_name,
@@ -114,10 +114,40 @@ def run(
         best_step=history.best_step,
         seed=seed,
         seconds=history.train[-1]["seconds"],
-        settings=settings,
+        settings=asdict(recipe),
         command=command,
         cpu_seconds=None if resumes else round(cpu_seconds.item(), 1),
     )
+
+
+def plan(
+    model_name: str, data_name: str, budget: str | None, steps: int | None = None
+) -> tuple[str, Recipe]:
+    """The name of the budget and the recipe of a run; those of a trial if `steps` is given.
+
+    Raises:
+        ValueError: there is no such recipe.
+    """
+    budget, recipe = find_recipe(data_name, model_name, budget)
+    if steps is None:
+        return budget, recipe
+    return f"{budget}-{steps}steps", replace(recipe, steps=steps)
+
+
+def checkpoint_path(
+    folder: Path, model_name: str, data_name: str, budget: str, seed: int, recipe: Recipe
+) -> Path:
+    """The file of a run's checkpoint: other settings are another run, and must not go on from it."""
+    settings = json.dumps(asdict(recipe), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    return folder / f"{data_name}-{model_name}-{budget}-seed{seed}-{digest}.pt"
+
+
+def is_finished(checkpoint: Path, recipe: Recipe) -> bool:
+    """Whether a checkpoint holds the last step; one that cannot be read is left to `fit` to name."""
+    with contextlib.suppress(Exception):
+        return torch.load(checkpoint, map_location="cpu")["step"] == recipe.steps
+    return False
 
 
 def build(name: str, data: Dataset, recipe: Recipe) -> nn.Module:

@@ -102,7 +102,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
                     f"{published.value} {published.unit}, {published.protocol}; {published.source}",
                     f"{_metrics(best)}, {best.protocol}" if best else NOT_RUN,
                     _circumstances(best) if best else f"meant for {_means(budget)}",
-                    f"{published.model} --budget {budget}",
+                    f"{published.model} --budget {budget}{_devices(best)}",
                 ]
             )
     return rows
@@ -161,6 +161,12 @@ def _metrics(r: Record) -> str:
         value, error = f"{m.value:.{digits}f}", f"{m.standard_error:.{digits}f}"
         texts.append(f"{value} ± {error} {m.unit} ({name.replace('_', ' ')})")
     return "; ".join(texts)
+
+
+def _devices(r: Record | None) -> str:
+    """Another number of processes is another run."""
+    processes = r.hardware["processes"] if r else 1
+    return f" --devices {processes}" if processes > 1 else ""
 
 
 def _circumstances(r: Record) -> str:

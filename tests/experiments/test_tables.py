@@ -35,6 +35,13 @@ def test_a_row_with_records_shows_the_best_with_its_error_and_command():
     assert row[4] == "VAE --budget cpu"
 
 
+def test_a_run_of_several_processes_says_how_it_is_repeated():
+    run = record("VAE", "mnist", "cpu", 92.1)
+    run.hardware["processes"] = 2
+    settings = [row[4] for row in mnist_rows([run]) if row[2] != NOT_RUN]
+    assert settings[1:] == ["VAE --budget cpu --devices 2"]
+
+
 def test_bits_per_dimension_keep_the_digits_of_their_error():
     run = record("GatedPixelCNN", "mnist", "gpu-256", 0.0)
     run.metrics["negative_log_likelihood"] = Metric(1.0921, 0.0026, "bits/dim", 10_000)
