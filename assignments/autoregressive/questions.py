@@ -45,6 +45,11 @@ CHAIN_ENTROPY = Question(
             f"(n - 1)*(b*{H_A} + a*{H_B})/(a + b)",
         ),
         Mistake(
+            "entropy rate",
+            "This is n times the entropy rate, right for long rows only: the first pixel has none before it",
+            f"n*(b*{H_A} + a*{H_B})/(a + b)",
+        ),
+        Mistake(
             "states exchanged",
             "The two states' probabilities are exchanged: mostly it is in the one that it leaves rarely",
             f"{H_START} + (n - 1)*(a*{H_A} + b*{H_B})/(a + b)",

@@ -266,6 +266,13 @@ def generator_gradient_by_tanh(logits, mix):
     return -(1 + (2 * mix - 1) * torch.tanh(logits / 2)) / 2 / logits.numel()
 
 
+def generator_gradient_with_epsilon(logits, mix):
+    logits = logits.clone().requires_grad_()
+    d = torch.sigmoid(logits)
+    loss = mix * (1 - d + 1e-8).log() - (1 - mix) * (d + 1e-8).log()
+    return torch.autograd.grad(loss.mean(), logits)[0]
+
+
 def draw_fake_logits(g: torch.Generator) -> tuple[Tensor, float]:
     logits = torch.cat([-uniform(g, 1, 4, 3), uniform(g, 0.3, 1.5, 2), -uniform(g, 100, 120, 1)])
     return logits, number(g, 0.6, 0.8)
@@ -306,6 +313,17 @@ GENERATOR_GRADIENT = Question(
             "saturating term ascended",
             "The saturating term has the wrong sign: log(1 − D) falls as the logit rises",
             lambda a, m: (m * torch.sigmoid(a) - (1 - m) * torch.sigmoid(-a)) / len(a),
+        ),
+        Mistake(
+            "non-saturating term ascended",
+            "The non-saturating term has the wrong sign: −log D falls as the logit rises",
+            lambda a, m: (-m * torch.sigmoid(a) + (1 - m) * torch.sigmoid(-a)) / len(a),
+        ),
+        Mistake(
+            "ε in the logarithm",
+            "An ε inside the logarithm, or a bound on it, takes the gradient away where D is nearly 0, and "
+            "there it is needed most; stay with the logits",
+            generator_gradient_with_epsilon,
         ),
         Mistake(
             "gradient for the probability",
