@@ -115,6 +115,5 @@ def train_classifier(data: Dataset, *, steps: int = 600, seed: int = 0) -> Class
         seed=seed,
         progress=False,
     )
-    device = classifier.scale.device
-    classifier.scale.copy_(classifier.features(images.to(device)).std(0))
+    classifier.scale.copy_(classifier.features(images).std(0))
     return classifier

@@ -374,11 +374,11 @@ def clamped_cross_entropy(real_logits, fake_logits, real_label, fake_label):
     )
 
 
-def epsilon_cross_entropy(real_logits, fake_logits, real_label, fake_label, *, epsilon):
+def epsilon_cross_entropy(real_logits, fake_logits, real_label, fake_label):
     total = 0
     for logits, label in ((real_logits, real_label), (fake_logits, fake_label)):
         d = torch.sigmoid(logits)
-        total -= (label * (d + epsilon).log() + (1 - label) * (1 - d + epsilon).log()).mean()
+        total -= (label * (d + 1e-8).log() + (1 - label) * (1 - d + 1e-8).log()).mean()
     return total
 
 
@@ -403,7 +403,7 @@ LOSS = Question(
         Mistake(
             "ε in the logarithm",
             "An ε inside the logarithm hides what a confident discriminator gets wrong; stay with the logits",
-            lambda *x: epsilon_cross_entropy(*x, epsilon=1e-8),
+            epsilon_cross_entropy,
         ),
         Mistake(
             "labels not smoothed",

@@ -96,11 +96,11 @@ def _train(
 ) -> None:
     """One run: train, measure, write the record, say what was found."""
     from course_lib.experiments import run, write_record
-    from course_lib.experiments.records import TRIAL, record_name
+    from course_lib.experiments.records import record_name, record_path
 
     trial = options.steps is not None
     name, checkpoint = _finished(model, data, budget, seed, options)
-    file = options.results / f"{record_name(data, model, name, seed)}{TRIAL if trial else '.json'}"
+    file = record_path(options.results, record_name(data, model, name, seed), trial=trial)
     if checkpoint is not None:
         if options.recorded:  # it is to be trained once more
             checkpoint.unlink()

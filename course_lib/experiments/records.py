@@ -92,6 +92,11 @@ def record_name(data: str, model: str, budget: str, seed: int) -> str:
     return f"{data}-{model}-{budget}-seed{seed}"
 
 
+def record_path(folder: Path, name: str, *, trial: bool) -> Path:
+    """Where a record of that name is written; those of trials are read by nothing."""
+    return folder / f"{name}{TRIAL if trial else '.json'}"
+
+
 def write_record(
     record: Record, folder: Path, *, replace: bool = False, trial: bool = False
 ) -> Path:
@@ -110,7 +115,7 @@ def write_record(
         `read_records`, hence by any table.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record.name}{TRIAL if trial else '.json'}"
+    path = record_path(folder, record.name, trial=trial)
     # `not <=` also keeps a record from a new value that is NaN.
     if path.exists() and not trial and not replace and not record.score <= _read(path).score:
         path = folder / f"{record.name}{SET_ASIDE}"

@@ -146,7 +146,8 @@ def checkpoint_path(
 def is_finished(checkpoint: Path, recipe: Recipe) -> bool:
     """Whether a checkpoint holds the last step; one that cannot be read is left to `fit` to name."""
     with contextlib.suppress(Exception):
-        return torch.load(checkpoint, map_location="cpu")["step"] == recipe.steps
+        # Mapped: of a large file only what is asked for is read.
+        return torch.load(checkpoint, map_location="cpu", mmap=True)["step"] == recipe.steps
     return False
 
 

@@ -115,13 +115,17 @@ def shows(
 
 
 def _result(function: Callable[..., Any], case: Case) -> Arrays | str:
-    inputs = [torch.tensor(x) if isinstance(x, np.ndarray) else x for x in case.inputs]
     try:
-        return as_arrays(function(*inputs))
+        return as_arrays(function(*_tensors(case.inputs)))
     except (NotAnswered, NotImplementedError):
         raise
     except Exception as error:
         return f"it raised {type(error).__name__}: {error}"
+
+
+def _tensors(inputs: Sequence[Any]) -> list[Any]:
+    # Copies: a function may change its input in place, and the next question holds it again.
+    return [torch.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
 
 
 def _measured(public: PublicMeasure, answers: Sequence[Any]) -> tuple[str | None, str]:
@@ -130,9 +134,7 @@ def _measured(public: PublicMeasure, answers: Sequence[Any]) -> tuple[str | None
     functions = dict(zip(public.functions, answers, strict=True))
 
     def ask(name: str, *inputs: Any) -> Arrays:
-        # Copies: a function may change its input in place, and the next question holds it again.
-        tensors = [torch.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
-        return as_arrays(as_function(functions[name], "function")(*tensors))
+        return as_arrays(as_function(functions[name], "function")(*_tensors(inputs)))
 
     try:
         found = getattr(measures, public.measure)(ask, split="validation", seed=0)

@@ -54,7 +54,7 @@ def wrong_results(answer: Arrays, expected: Arrays, tolerance: Tolerance) -> str
     if fault is not None:
         return fault
     wrong = [
-        f"{name} is {answer[name]:.6g}" if answer[name].shape == () else name
+        (name or "the result") + (f" is {answer[name]:.6g}" if answer[name].shape == () else "")
         for name in expected
         if not np.all(_close(answer[name], expected[name], tolerance))
     ]

@@ -79,6 +79,9 @@ def test_a_wrong_number_is_named_and_the_right_one_is_not_told():
     twice = diagnosis(public, evaluate(public, {"a": 2.5, "b": 5.0}))
     assert twice == "a is 2.5, b is 5: not right"
     assert "2 results" in diagnosis(public, evaluate(public, {"a": 1.25, "c": 0}))
+    alone = (Case("the value", (), {"": np.array(1.25)}, TOLERANCE),)
+    public = PublicQuestion("number", "value", (), alone, ())
+    assert diagnosis(public, evaluate(public, 0.5)) == "the result is 0.5: not right"
 
 
 def test_a_result_among_several_that_is_none_is_a_mistake_and_no_placeholder():
