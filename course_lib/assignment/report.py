@@ -263,9 +263,11 @@ def _manual(
             if (student, name) in kept:
                 row = kept[student, name]
                 row += [""] * (7 - len(row))  # as a file without the last column has it
+                # What a person found in a notebook whose cell was lost belongs to that notebook.
+                digest = _digest(record.key if answer == NOT_FOUND else answer)
                 if not row[2].strip() or not row[6].strip():
-                    row[6] = _digest(answer)
-                elif row[6] != _digest(answer):
+                    row[6] = digest
+                elif row[6] != digest:
                     changed.append((student, name))
     # With the mark by which spreadsheets know UTF-8: this table is edited in one.
     with path.open("w", newline="", encoding="utf-8-sig") as file:

@@ -24,7 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--recorded",
         action="store_true",
-        help="train every run that the folder has a record of once more, with its number of processes",
+        help="train every run that the folder has a record of once more, with its number of "
+        "processes; called again after a stop, it goes on where it was",
     )
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--budget", help="which settings; the first of the model by default")
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     # Imported late: `course-lib --help` should not wait for torch.
     import torch
 
-    from course_lib.experiments import RECIPES, read_records
+    from course_lib.experiments import RECIPES
     from course_lib.inputs import require_writable
     from course_lib.training import TrainingError
 
@@ -69,45 +70,61 @@ def run(options: argparse.Namespace) -> int:
         return 1
     if options.threads:
         torch.set_num_threads(options.threads)
-    wanted = [(options.model, options.data, options.budget, options.seed, options.devices)]
     try:
-        if options.recorded:
-            records = read_records(options.results)
-            wanted = [(r.model, r.data, r.budget, r.seed, r.hardware["processes"]) for r in records]
-            if not wanted:
-                raise ValueError(
-                    f"{options.results} holds no record; name its folder by --results."
-                )
         # Now, and not when the first run has been trained.
         require_writable(options.results, "the record")
-        for model, data, budget, seed, devices in wanted:
-            if options.recorded and devices != 1:
-                _train_apart(model, data, budget, seed, devices, options)
-            else:
-                _train(model, data, budget, seed, options)
+        if options.recorded:
+            _repeat(options)
+        else:
+            _train(options.model, options.data, options.budget, options.seed, options)
     except (TrainingError, OSError, ValueError) as error:
         print(f"course-lib train: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+def _repeat(options: argparse.Namespace) -> None:
+    """Train every recorded run once more; a repetition that was stopped goes on where it was."""
+    from course_lib.experiments import checkpoint_path, is_finished, plan, read_records
+
+    records = read_records(options.results)
+    if not records:
+        raise ValueError(f"{options.results} holds no record; name its folder by --results.")
+    begun = options.checkpoints / "repetition-begun"
+    if begun.exists():
+        print(f"A repetition was stopped and goes on. To begin another, remove {begun}.")
+    else:
+        for r in records:
+            budget, recipe = plan(r.model, r.data, r.budget)
+            path = checkpoint_path(options.checkpoints, r.model, r.data, budget, r.seed, recipe)
+            if is_finished(path, recipe):
+                path.unlink()
+        options.checkpoints.mkdir(parents=True, exist_ok=True)
+        begun.touch()
+    for r in records:
+        if r.hardware["processes"] == 1:
+            _train(r.model, r.data, r.budget, r.seed, options)
+        else:
+            _train_apart(r.model, r.data, r.budget, r.seed, r.hardware["processes"], options)
+    begun.unlink()
+
+
 def _train(
     model: str, data: str, budget: str | None, seed: int, options: argparse.Namespace
 ) -> None:
     """One run: train, measure, write the record, say what was found."""
-    from course_lib.experiments import run, write_record
-    from course_lib.experiments.records import record_name, record_path
+    from course_lib.experiments import checkpoint_path, is_finished, plan, run, write_record
+    from course_lib.experiments.records import is_recorded, record_name
 
     trial = options.steps is not None
-    name, checkpoint = _finished(model, data, budget, seed, options)
-    file = record_path(options.results, record_name(data, model, name, seed), trial=trial)
-    if checkpoint is not None:
-        if options.recorded:  # it is to be trained once more
-            checkpoint.unlink()
-        elif file.exists():
+    name, recipe = plan(model, data, budget, options.steps)
+    checkpoint = checkpoint_path(options.checkpoints, model, data, name, seed, recipe)
+    if is_finished(checkpoint, recipe):
+        file = record_name(data, model, name, seed)
+        if is_recorded(options.results, file, trial=trial, since=checkpoint.stat().st_mtime):
             print(
-                f"{checkpoint} holds this run, finished, and {file} its record. Remove the first to "
-                f"train again, the second to measure again."
+                f"{checkpoint} holds this run, finished and recorded. Remove it to train again; "
+                f"remove the record in {options.results} to measure again."
             )
             return
     record = run(
@@ -144,9 +161,6 @@ def _train_apart(
     model: str, data: str, budget: str, seed: int, devices: int, options: argparse.Namespace
 ) -> None:
     """One run of several processes, which start this command again: not among other runs."""
-    _, checkpoint = _finished(model, data, budget, seed, options)
-    if checkpoint is not None:
-        checkpoint.unlink()
     command = [
         sys.executable, "-m", "course_lib.command_line", "train", model, "--data", data,
         "--budget", budget, "--seed", str(seed), "--devices", str(devices),
@@ -156,14 +170,3 @@ def _train_apart(
     command += [f"--{flag}" for flag in ("quiet", "replace") if getattr(options, flag)]
     if subprocess.run(command).returncode:
         raise ValueError(f"{model} on {data} with {devices} processes failed; see above.")
-
-
-def _finished(
-    model: str, data: str, budget: str | None, seed: int, options: argparse.Namespace
-) -> tuple[str, Path | None]:
-    """The name of the run's budget, and its checkpoint if that holds the finished run."""
-    from course_lib.experiments import checkpoint_path, is_finished, plan
-
-    name, recipe = plan(model, data, budget, options.steps)
-    checkpoint = checkpoint_path(options.checkpoints, model, data, name, seed, recipe)
-    return name, checkpoint if is_finished(checkpoint, recipe) else None

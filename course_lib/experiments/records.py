@@ -97,6 +97,12 @@ def record_path(folder: Path, name: str, *, trial: bool) -> Path:
     return folder / f"{name}{TRIAL if trial else '.json'}"
 
 
+def is_recorded(folder: Path, name: str, *, trial: bool, since: float) -> bool:
+    """Whether a record of that name, better or set aside, was written after `since`, as in `stat`."""
+    paths = (record_path(folder, name, trial=trial), folder / f"{name}{SET_ASIDE}")
+    return any(path.exists() and path.stat().st_mtime >= since for path in paths)
+
+
 def write_record(
     record: Record, folder: Path, *, replace: bool = False, trial: bool = False
 ) -> Path:

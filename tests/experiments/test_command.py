@@ -1,13 +1,16 @@
 """``course-lib train``: what it says before hours are lost."""
 
+import contextlib
 import json
+import os
 import subprocess
 from dataclasses import replace
 
 import pytest
 
 from course_lib.command_line import main
-from course_lib.experiments import RECIPES, read_records
+from course_lib.experiments import RECIPES, read_records, running
+from course_lib.experiments.running import measure
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_a_finished_run_keeps_its_record_and_is_trained_again_only_by_recorded(
     written, saved = record.read_text(), checkpoint.stat().st_mtime_ns
     assert main(train) == 0
     said = capsys.readouterr().out
-    assert f"{checkpoint} holds this run, finished, and {record} its record" in said
+    assert f"{checkpoint} holds this run, finished and recorded" in said
     assert record.read_text() == written
     assert checkpoint.stat().st_mtime_ns == saved
     # Without its record the run is measured, and not trained.
@@ -106,12 +109,48 @@ def test_a_finished_run_keeps_its_record_and_is_trained_again_only_by_recorded(
     assert first["metrics"] == second["metrics"]
     assert first["cpu_seconds"] is not None
     assert second["cpu_seconds"] is None
+    # A record that is older than the run is another run's, as after a stop while it was measured.
+    os.utime(record, ns=(0, 0))
+    assert main(train) == 0
+    assert record.stat().st_mtime_ns > saved
     # "Repeated" is trained once more.
     assert main(["train", "--recorded", "--quiet", *folders]) == 0
     assert checkpoint.stat().st_mtime_ns > saved
     third = json.loads(record.read_text())
     assert third["metrics"] == first["metrics"]
     assert third["cpu_seconds"] is not None
+
+
+def test_a_repetition_that_was_stopped_goes_on_where_it_was(tmp_path, short, monkeypatch, capsys):
+    folders = ["--results", str(tmp_path), "--checkpoints", str(tmp_path / "checkpoints")]
+    for seed in "01":
+        assert main(["train", "FVSBN", "--quiet", "--seed", seed, *folders]) == 0
+    measured = []
+
+    def stop_at_the_second(*arguments, **options):
+        measured.append(arguments)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(running, "measure", stop_at_the_second)
+    repeat = ["train", "--recorded", "--quiet", *folders]
+    with contextlib.suppress(KeyboardInterrupt):
+        main(repeat)
+    first, second = sorted(tmp_path.glob("checkpoints/*.pt"))
+    saved = [path.stat().st_mtime_ns for path in (first, second)]
+    capsys.readouterr()
+    assert main(repeat) == 0
+    said = capsys.readouterr().out
+    assert "A repetition was stopped and goes on" in said
+    assert f"{first} holds this run, finished and recorded" in said
+    assert str(second) not in said
+    assert len(measured) == 3
+    assert [path.stat().st_mtime_ns for path in (first, second)] == saved
+    # The next is another repetition.
+    assert main(repeat) == 0
+    assert len(measured) == 5
+    assert "goes on" not in capsys.readouterr().out
 
 
 def test_a_run_of_several_processes_is_repeated_with_as_many(tmp_path, short, monkeypatch):

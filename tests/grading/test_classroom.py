@@ -405,6 +405,14 @@ def test_an_answer_whose_cell_was_not_found_is_named_where_a_person_looks(tmp_pa
     ]
     concerns = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["look at"]
     assert ("ada", f"words: {judge.NOT_FOUND}") in [(c["student"], c["why"]) for c in concerns]
+    # The points are those of this notebook: another one, whose cell is lost as well, is read again.
+    manual = tmp_path / "manual.csv"
+    text = manual.read_text(encoding="utf-8").replace("ada,words,,", "ada,words,1,")
+    manual.write_text(text, encoding="utf-8")
+    for key, points in ((record.key, "1"), ("another", "")):
+        again = example(answers={"words": judge.NOT_FOUND}, key=key)
+        report.write_reports([again, example("bob")], MINI, tmp_path)
+        assert table(tmp_path / "grades.csv")["ada"]["words"] == points
 
 
 def test_points_of_a_person_go_to_the_student_of_the_row(tmp_path):
