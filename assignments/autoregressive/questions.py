@@ -207,7 +207,7 @@ def made_masks_by_loop(order, hidden):
 
 
 def draw_degrees(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    d = 5
+    d = integer(g, 4, 7)
     order = torch.randperm(d, generator=g)
     # Neither the natural order nor its own inverse.
     while torch.equal(order[order], torch.arange(d)):
@@ -362,9 +362,9 @@ def colours_everywhere(mask, c, reading, read):
 
 def draw_colours(g: torch.Generator) -> tuple[int, Tensor, Tensor]:
     # Every colour on both sides, so that each comparison meets a tie.
-    read = torch.cat([torch.arange(3), torch.randint(3, (1,), generator=g)])
+    read = torch.cat([torch.arange(3), torch.randint(3, (integer(g, 1, 4),), generator=g)])
     size = 3 + 2 * integer(g, 0, 2)
-    return size, torch.randperm(3, generator=g), read[torch.randperm(4, generator=g)]
+    return size, torch.randperm(3, generator=g), read[torch.randperm(len(read), generator=g)]
 
 
 COLOUR_MASKS = Question(
@@ -436,8 +436,12 @@ COLOUR_MASKS = Question(
 # 5. A conditional gated unit. -------------------------------------------------------------------
 
 
+def gated_halves(features, labels, embedding):
+    return (features + embedding[labels][:, :, None, None]).chunk(2, 1)
+
+
 def gated_unit(features, labels, embedding):
-    a, b = (features + embedding[labels][:, :, None, None]).chunk(2, 1)
+    a, b = gated_halves(features, labels, embedding)
     return torch.tanh(a) * torch.sigmoid(b)
 
 
@@ -458,10 +462,16 @@ def gated_unit_by_loop(features, labels, embedding):
     return torch.stack(results)
 
 
+def even_first(x):
+    return torch.cat([x[:, ::2], x[:, 1::2]], 1)
+
+
 def draw_features(g: torch.Generator) -> tuple[Tensor, ...]:
-    labels = torch.tensor([2, 0, 1])[torch.randperm(3, generator=g)]
-    embedding = uniform(g, 0.4, 1.2, 3, 4) * torch.tensor([1.0, -1.0, 1.0, -1.0])
-    return normal(g, 3, 4, 2, 2), labels, embedding
+    n, half = integer(g, 3, 6), integer(g, 2, 4)
+    labels = torch.randperm(n, generator=g)
+    sign = torch.tensor([1.0, -1.0]).repeat(half)
+    embedding = uniform(g, 0.4, 1.2, n, 2 * half) * sign
+    return normal(g, n, 2 * half, 2, integer(g, 2, 4)), labels, embedding
 
 
 GATED = Question(
@@ -473,7 +483,7 @@ GATED = Question(
         Mistake(
             "halves exchanged",
             "The halves are exchanged: the first goes through tanh, the second through the sigmoid",
-            lambda x, y, e: gated_unit(x.roll(2, 1), y, e.roll(2, 1)),
+            lambda x, y, e: gated_unit(x.roll(x.shape[1] // 2, 1), y, e.roll(e.shape[1] // 2, 1)),
         ),
         Mistake(
             "labels ignored",
@@ -483,33 +493,27 @@ GATED = Question(
         Mistake(
             "no embedding of the gate",
             "The label moves the proposal alone; it is added to both halves, before the non-linearities",
-            lambda x, y, e: gated_unit(x, y, e * torch.tensor([1, 1, 0, 0])),
+            lambda x, y, e: gated_unit(x, y, e * (torch.arange(e.shape[1]) < e.shape[1] // 2)),
         ),
         Mistake(
             "even and odd channels",
             "The halves are the even and the odd channels; a is the first half of the channels, b the second",
-            lambda x, y, e: gated_unit(x[:, [0, 2, 1, 3]], y, e[:, [0, 2, 1, 3]]),
+            lambda x, y, e: gated_unit(even_first(x), y, even_first(e)),
         ),
         Mistake(
             "sum for product",
             "The two factors are added; the gate multiplies",
-            lambda x, y, e: (
-                torch.tanh((x + e[y][:, :, None, None])[:, :2])
-                + torch.sigmoid((x + e[y][:, :, None, None])[:, 2:])
-            ),
+            lambda x, y, e: gated_halves(x, y, e)[0].tanh() + gated_halves(x, y, e)[1].sigmoid(),
         ),
         Mistake(
             "sigmoid twice",
             "Both factors are sigmoids: the proposal goes through tanh, so that it can be negative",
-            lambda x, y, e: (
-                torch.sigmoid(x + e[y][:, :, None, None])[:, :2]
-                * torch.sigmoid(x + e[y][:, :, None, None])[:, 2:]
-            ),
+            lambda x, y, e: gated_halves(x, y, e)[0].sigmoid() * gated_halves(x, y, e)[1].sigmoid(),
         ),
         Mistake(
             "no tanh",
             "The proposal enters without tanh: this is a gated linear unit",
-            lambda x, y, e: F.glu(x + e[y][:, :, None, None], 1),
+            lambda x, y, e: F.glu(torch.cat(gated_halves(x, y, e), 1), 1),
         ),
     ),
     equivalents=(gated_unit_by_glu, gated_unit_by_loop),
@@ -563,9 +567,10 @@ def logistic_density(x, logits, mean, log_scale, levels):
 def draw_mixture(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     levels = integer(g, 5, 9)
     # Both edges and the inside, in every image.
-    inner = torch.randint(1, levels - 1, (3, 2), generator=g)
-    x = torch.cat([torch.zeros(3, 1), torch.full((3, 1), levels - 1), inner], 1).long()
-    shape = (3, 4, 2)
+    n, components = integer(g, 2, 5), integer(g, 2, 4)
+    inner = torch.randint(1, levels - 1, (n, integer(g, 2, 4)), generator=g)
+    x = torch.cat([torch.zeros(n, 1), torch.full((n, 1), levels - 1), inner], 1).long()
+    shape = (*x.shape, components)
     mean = uniform(g, 0.5, levels - 1.5, *shape)
     return x, normal(g, *shape), mean, uniform(g, 0.2, 0.7, *shape), levels
 
@@ -616,7 +621,7 @@ MIXTURE = Question(
         Mistake(
             "mean over pixels",
             "The pixels are averaged: the log-likelihood of an image is the sum over them",
-            lambda *a: logistic_mixture(*a) / 4,
+            lambda *a: logistic_mixture(*a) / a[0].shape[1],
         ),
         Mistake(
             "sign",
@@ -643,9 +648,10 @@ def receptive_field_by_sets(kernels, dilations):
 
 
 def draw_stack(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    kernels = torch.randint(2, 6, (5,), generator=g)
+    layers = integer(g, 4, 7)
+    kernels = torch.randint(2, 6, (layers,), generator=g)
     kernels[:3] = torch.tensor([2, 3, 4])[torch.randperm(3, generator=g)]
-    return kernels, torch.randint(2, 9, (5,), generator=g).cumsum(0)
+    return kernels, torch.randint(2, 9, (layers,), generator=g).cumsum(0)
 
 
 RECEPTIVE_FIELD = Question(
@@ -716,8 +722,15 @@ def skew_left_by_index(x):
     return flat.unflatten(2, (height, height + width - 1))
 
 
+def wrapped_around(x):
+    height, width = x.shape[2:]
+    twice = torch.cat([x, x], 3)[..., : height + width - 1]
+    rows = [twice[:, :, r].roll(height - 1 - r, -1) for r in range(height)]
+    return torch.stack(rows, 2)
+
+
 def draw_image(g: torch.Generator) -> tuple[Tensor]:
-    return (uniform(g, 0.5, 2, 1, 2, 3, 4),)
+    return (uniform(g, 0.5, 2, integer(g, 1, 3), 2, integer(g, 3, 5), integer(g, 3, 6)),)
 
 
 SKEW = Question(
@@ -744,14 +757,12 @@ SKEW = Question(
         Mistake(
             "wrapped around",
             "What leaves the image comes in again on the other side: the free places hold zeros",
-            lambda x: torch.stack(
-                [torch.cat([x, x], 3)[:, :, r].roll(2 - r, -1)[..., :6] for r in range(3)], 2
-            ),
+            wrapped_around,
         ),
         Mistake(
             "too narrow",
             "The result has the width of the image, so that entries are lost",
-            lambda x: skew_left(x)[..., :4],
+            lambda x: skew_left(x)[..., : x.shape[3]],
         ),
         Mistake(
             "one too far",
@@ -811,10 +822,11 @@ def complete_wrong(draw=None, *, feed=True, all_levels=False, shifted=0, from_st
 
 
 def draw_sequences(g: torch.Generator) -> tuple[Tensor, int, Tensor, Tensor, Tensor]:
-    n, d, k = 8, 6, 4
+    n, known, k = integer(g, 7, 10), integer(g, 2, 4), 4
+    d = known + integer(g, 4, 6)
     x = torch.randint(k, (n, d), generator=g)
     weight = 0.7 * normal(g, d, d, k)
-    return x, 2, uniform(g, 0, 1, n, d), 0.5 * normal(g, d, k), weight
+    return x, known, uniform(g, 0, 1, n, d), 0.5 * normal(g, d, k), weight
 
 
 COMPLETE = Question(
@@ -922,8 +934,10 @@ def free_running(x, embedding, recurrent, readout):
 
 
 def draw_recurrent(g: torch.Generator) -> tuple[Tensor, ...]:
-    x = torch.randint(3, (4, 6), generator=g)
-    return x, normal(g, 4, 3), 0.6 * normal(g, 3, 3), 1.5 * normal(g, 3, 3)
+    levels, hidden = integer(g, 3, 6), integer(g, 3, 5)
+    x = torch.randint(levels, (integer(g, 3, 6), integer(g, 5, 8)), generator=g)
+    recurrent = 0.6 * normal(g, hidden, hidden)
+    return x, normal(g, levels + 1, hidden), recurrent, 1.5 * normal(g, hidden, levels)
 
 
 TEACHER = Question(
@@ -965,7 +979,7 @@ TEACHER = Question(
         Mistake(
             "mean over time",
             "The values are averaged: the log-likelihood of a sequence is the sum over them",
-            lambda x, *w: teacher_forcing(x, *w) / 6,
+            lambda x, *w: teacher_forcing(x, *w) / x.shape[1],
         ),
         Mistake(
             "batch reduced",
@@ -992,7 +1006,7 @@ def order_ensemble(log_p):
 
 
 def draw_orders(g: torch.Generator) -> tuple[Tensor]:
-    return (-uniform(g, 0.2, 2.5, 4, 5, 6),)
+    return (-uniform(g, 0.2, 2.5, integer(g, 3, 6), 5, integer(g, 5, 8)),)
 
 
 ENSEMBLE = Question(

@@ -214,7 +214,8 @@ def log_slope(x, log_tail, skew):
 
 
 def draw_skewed(g: torch.Generator) -> tuple[Tensor, ...]:
-    return uniform(g, 0.3, 1.5, 3, 3), uniform(g, 0.2, 0.6, 3), uniform(g, 0.2, 0.8, 3)
+    n, d = integer(g, 2, 6), integer(g, 3, 5)
+    return uniform(g, 0.3, 1.5, n, d), uniform(g, 0.2, 0.6, d), uniform(g, 0.2, 0.8, d)
 
 
 SINH_ARCSINH = Question(
@@ -236,7 +237,7 @@ SINH_ARCSINH = Question(
         Mistake(
             "mean over dimensions",
             "The log-slopes are averaged over the dimensions; the log-determinant is their sum",
-            with_log_det(lambda x, a, b, log_det: log_det / 3),
+            with_log_det(lambda x, a, b, log_det: log_det / x.shape[1]),
         ),
         Mistake(
             "sign",
@@ -320,7 +321,7 @@ def draw_coupling(g: torch.Generator) -> tuple[Tensor, ...]:
     cycle = torch.empty(5, dtype=torch.int64)
     cycle[permutation] = permutation.roll(-1)
     kept = kept[torch.randperm(5, generator=g)]
-    return 1 + normal(g, 3, 5), kept, cycle, 0.6 * normal(g, 5, 5), normal(g, 5, 5)
+    return 1 + normal(g, integer(g, 2, 5), 5), kept, cycle, 0.6 * normal(g, 5, 5), normal(g, 5, 5)
 
 
 COUPLING = Question(
@@ -394,12 +395,13 @@ def sylvester_by_large_matrix(x, u, w, b):
 def draw_sylvester(g: torch.Generator) -> tuple[Tensor, ...]:
     # Columns of u and w that point alike, or one pair opposite ways: the determinant of some examples
     # is negative, and that of none near 0.
+    n = integer(g, 3, 6)
     while True:
         base = normal(g, 5, 3)
         base = base / base.norm(dim=0)
         u = (base + 0.25 * normal(g, 5, 3)) * torch.tensor([-3.0, 1, 1], dtype=base.dtype)
         w = 1.2 * base + 0.25 * normal(g, 5, 3)
-        x, b = 0.5 * normal(g, 4, 5), uniform(g, 0.2, 0.6, 3)
+        x, b = 0.5 * normal(g, n, 5), uniform(g, 0.2, 0.6, 3)
         slope = 1 - torch.tanh(x @ w + b) ** 2
         det = torch.linalg.det(torch.eye(3).to(x) + slope[:, :, None] * (w.T @ u))
         if (det < 0).any() and (det.abs() > 0.2).all() and (det.abs().log().abs() > 0.05).all():
@@ -495,7 +497,7 @@ def actnorm_by_slopes(x):
 
 def draw_activations(g: torch.Generator) -> tuple[Tensor]:
     scale, shift = uniform(g, 2, 4, 1, 2, 1, 1), uniform(g, 0.5, 2, 1, 2, 1, 1)
-    return (shift + scale * normal(g, 3, 2, 2, 3),)
+    return (shift + scale * normal(g, integer(g, 3, 6), 2, integer(g, 2, 4), 3),)
 
 
 ACTNORM = Question(
@@ -581,7 +583,9 @@ def multiscale_by_norm(early, late, log_dets):
 
 
 def draw_scales(g: torch.Generator) -> tuple[Tensor, ...]:
-    return 1 + normal(g, 4, 2, 2, 2), 1 + normal(g, 4, 3, 1, 1), uniform(g, 0.5, 3, 5, 4)
+    n, height, layers = integer(g, 3, 6), integer(g, 2, 4), integer(g, 4, 7)
+    early, last = 1 + normal(g, n, 2, height, 2), 1 + normal(g, n, 3, 1, 1)
+    return early, last, uniform(g, 0.5, 3, layers, n)
 
 
 MULTISCALE = Question(
@@ -618,17 +622,21 @@ MULTISCALE = Question(
         Mistake(
             "averaged over layers",
             "The log-determinants are averaged over the layers; they add",
-            lambda e, z, d: multiscale_log_prob(e, z, d / 5),
+            lambda e, z, d: multiscale_log_prob(e, z, d / len(d)),
         ),
         Mistake(
             "constant dropped",
             "The ½ log 2π of every dimension is missing",
-            lambda e, z, d: multiscale_log_prob(e, z, d) + 5.5 * LOG_2PI,
+            lambda e, z, d: (
+                multiscale_log_prob(e, z, d) + 0.5 * (e[0].numel() + z[0].numel()) * LOG_2PI
+            ),
         ),
         Mistake(
             "mean over dimensions",
             "The latents' log-densities are averaged over dimensions; independent ones add",
-            lambda e, z, d: multiscale_log_prob(e, z, 0 * d) / 11 + d.sum(0),
+            lambda e, z, d: (
+                multiscale_log_prob(e, z, 0 * d) / (e[0].numel() + z[0].numel()) + d.sum(0)
+            ),
         ),
     ),
     equivalents=(multiscale_by_distribution, multiscale_by_norm),
@@ -654,9 +662,10 @@ def dequantized_bits_in_bits(log_p, log_q, levels, dimensions):
 def draw_noise(g: torch.Generator) -> tuple[Tensor, Tensor, int, int]:
     levels = integer(g, 4, 33)
     dimensions = integer(g, 8, 20)
+    k = integer(g, 5, 9)
     # So far below the box's volume K^D that P(x) < 1, as it must be.
-    log_p = 3 + 0.3 * dimensions * math.log(levels) + 2 * normal(g, 6, 4)
-    return log_p, 3 + normal(g, 6, 4), levels, dimensions
+    log_p = 3 + 0.3 * dimensions * math.log(levels) + 2 * normal(g, k, 4)
+    return log_p, 3 + normal(g, k, 4), levels, dimensions
 
 
 DEQUANTIZED = Question(
@@ -744,7 +753,7 @@ def logit_inverse_by_forward(logits, alpha):
 
 def draw_logits(g: torch.Generator) -> tuple[Tensor, float]:
     alpha = number(g, 0.03, 0.12)
-    logits = uniform(g, 0.4, 2, 4, 3)
+    logits = uniform(g, 0.4, 2, integer(g, 3, 6), integer(g, 2, 5))
     # Two values beyond black and white, as a flow draws them: nothing is to be clamped.
     logits[:2, 0] = torch.tensor([4.5, -4.5], dtype=logits.dtype)
     return logits, alpha
@@ -839,7 +848,7 @@ def autoregressive_inverse_by_iteration(z, to_mean, to_log_scale):
     return x, (x @ to_log_scale.T).tanh().sum(1)
 
 
-def autoregressive_wrong(*, reads="x", passes=None, sign=1, subtract=False, backward=False):
+def autoregressive_wrong(*, reads="x", short=False, sign=1, subtract=False, backward=False):
     """`autoregressive_inverse` with one thing wrong."""
 
     def answer(z, to_mean, to_log_scale):
@@ -848,18 +857,19 @@ def autoregressive_wrong(*, reads="x", passes=None, sign=1, subtract=False, back
         else:
             to_mean, to_log_scale = to_mean.tril(-1), to_log_scale.tril(-1)
         x = z if reads == "z" else torch.zeros_like(z)
-        for _ in range(1 if reads == "z" else passes or z.shape[1]):
+        for _ in range(1 if reads == "z" else z.shape[1] - short):
             read, mean = x, x @ to_mean.T
             scale = (sign * (x @ to_log_scale.T).tanh()).exp()
             x = (z - mean) * scale if subtract else mean + scale * z
-        log_scale = ((read if reads == "z" or passes else x) @ to_log_scale.T).tanh()
+        log_scale = ((read if reads == "z" or short else x) @ to_log_scale.T).tanh()
         return x, sign * log_scale.sum(1)
 
     return answer
 
 
 def draw_autoregressive(g: torch.Generator) -> tuple[Tensor, ...]:
-    return 1 + normal(g, 3, 4), 0.7 * normal(g, 4, 4), 0.4 * normal(g, 4, 4)
+    d = integer(g, 3, 6)
+    return 1 + normal(g, 3, d), 0.7 * normal(g, d, d), 0.4 * normal(g, d, d)
 
 
 AUTOREGRESSIVE = Question(
@@ -876,7 +886,7 @@ AUTOREGRESSIVE = Question(
         Mistake(
             "too few passes",
             "There is one pass too few over the entries: the last one still reads values that are not final",
-            autoregressive_wrong(passes=3),
+            autoregressive_wrong(short=True),
         ),
         Mistake(
             "forward map",

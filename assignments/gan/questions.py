@@ -15,7 +15,7 @@ from torch.nn.functional import (
 )
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import normal, number, uniform
+from course_lib.assignment.draws import integer, normal, number, uniform
 
 TITLE = "Generative adversarial networks"
 
@@ -100,10 +100,11 @@ def smoothed_by_softmax(log_p, log_q, real_label, fake_label):
 
 
 def draw_log_densities(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
-    log_p = uniform(g, -126, -112, 5)
+    n = integer(g, 4, 8)
+    log_p = uniform(g, -126, -112, n)
     labels = number(g, 0.8, 0.9), number(g, 0.25, 0.35)
     # Every example somewhere between: the labels matter at each.
-    return log_p, log_p + uniform(g, 0.5, 1.5, 5), *labels
+    return log_p, log_p + uniform(g, 0.5, 1.5, n), *labels
 
 
 SMOOTHED = Question(
@@ -274,7 +275,9 @@ def generator_gradient_with_epsilon(logits, mix):
 
 
 def draw_fake_logits(g: torch.Generator) -> tuple[Tensor, float]:
-    logits = torch.cat([-uniform(g, 1, 4, 3), uniform(g, 0.3, 1.5, 2), -uniform(g, 100, 120, 1)])
+    logits = torch.cat(
+        [-uniform(g, 1, 4, integer(g, 2, 6)), uniform(g, 0.3, 1.5, 2), -uniform(g, 100, 120, 1)]
+    )
     return logits, number(g, 0.6, 0.8)
 
 
@@ -362,7 +365,7 @@ def discriminator_loss_by_loop(real_logits, fake_logits, real_label, fake_label)
 
 
 def draw_logits(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
-    real = torch.cat([uniform(g, 0.5, 3, 4), uniform(g, 120, 150, 1)])
+    real = torch.cat([uniform(g, 0.5, 3, integer(g, 4, 7)), uniform(g, 120, 150, 1)])
     fake = torch.cat([-uniform(g, 0.5, 3, 2), -uniform(g, 120, 150, 1)])
     return real, fake, number(g, 0.85, 0.95), number(g, 0.15, 0.25)
 
@@ -504,14 +507,15 @@ def penalty_by_loop(real, fake, mix, weight, target):
 def draw_penalty(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     # Every pair stands twice, with u and 1 − u: which of the two is multiplied by u does not matter.
     # The last pair meets at 0, where the critic's gradient is 0.
-    real, fake = normal(g, 4, 2, 2, 2), 1 + 0.5 * normal(g, 4, 2, 2, 2)
-    u = uniform(g, 0.1, 0.3, 4)
-    last = normal(g, 1, 2, 2, 2)
+    n, shape = integer(g, 3, 6), (2, 2, integer(g, 2, 4))
+    real, fake = normal(g, n, *shape), 1 + 0.5 * normal(g, n, *shape)
+    u = uniform(g, 0.1, 0.3, n)
+    last = normal(g, 1, *shape)
     return (
         torch.cat([real, real, last]),
         torch.cat([fake, fake, -last]),
         torch.cat([u, 1 - u, torch.full((1,), 0.5, dtype=u.dtype)]),
-        normal(g, 8, 3),
+        normal(g, math.prod(shape), 3),
         number(g, 0.5, 0.8),
     )
 
@@ -654,8 +658,10 @@ def wgan_rounds_low_for_real(real, fake, step, bound):
 
 def draw_rounds(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
     shift = torch.tensor([2.0, -1.5, 0.3], dtype=torch.float64)
-    real = shift + 0.3 * normal(g, 5, 3)
-    fake = 0.5 * normal(g, 4, 3) + torch.tensor([-0.5, 1.0, 0.8], dtype=torch.float64)
+    real = shift + 0.3 * normal(g, integer(g, 5, 8), 3)
+    fake = 0.5 * normal(g, integer(g, 3, 5), 3) + torch.tensor(
+        [-0.5, 1.0, 0.8], dtype=torch.float64
+    )
     return (
         real,
         fake,
@@ -742,11 +748,12 @@ def both_sided_by_norms(r, gr, f, gf, gamma_p, gamma_q):
 
 
 def draw_both(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float, float]:
+    n, m, shape = integer(g, 4, 7), 3, (1, integer(g, 2, 5), 2)
     return (
-        uniform(g, -0.5, 1.0, 4),
-        normal(g, 4, 1, 3, 2),
-        uniform(g, -1.8, -0.3, 3),
-        1.5 * normal(g, 3, 1, 3, 2),
+        uniform(g, -0.5, 1.0, n),
+        normal(g, n, *shape),
+        uniform(g, -1.8, -0.3, m),
+        1.5 * normal(g, m, *shape),
         number(g, 0.5, 0.9),
         number(g, 1.5, 2.5),
     )
@@ -850,12 +857,13 @@ def w1_by_sign(x, a, y, b):
 
 
 def draw_weighted(g: torch.Generator) -> tuple[Tensor, ...]:
-    a, b = uniform(g, 0.5, 2, 4), uniform(g, 0.5, 2, 5)
     # Crossing cumulative functions: the difference of the means is not the distance. Not sorted, and
     # with weights that grow, so that losing their order shows.
     x = torch.tensor([2.0, 0.4, -0.4, 1.2], dtype=torch.float64) + uniform(g, -0.2, 0.2, 4)
     y = torch.tensor([3.4, -2.0, 0.1, 0.9, -1.2], dtype=torch.float64) + uniform(g, -0.2, 0.2, 5)
-    a, b = a * torch.tensor([1.0, 4, 2, 1]), b * torch.tensor([3.0, 1, 1, 2, 4])
+    x = torch.cat([x, uniform(g, -1, 2, integer(g, 0, 3))])
+    a = uniform(g, 0.5, 2, len(x)) * torch.tensor([1.0, 4, 2, 1, 1, 1])[: len(x)]
+    b = uniform(g, 0.5, 2, 5) * torch.tensor([3.0, 1, 1, 2, 4])
     return x, a / a.sum(), y, b / b.sum()
 
 

@@ -253,8 +253,9 @@ def gaussian_nll_by_distribution(x, mean, logvar):
 
 
 def draw_decoder(g: torch.Generator) -> tuple[Tensor, ...]:
-    shape = (4, 2, 3, 2)  # more than one channel: all of them count as pixels
-    return uniform(g, 0, 1, *shape), uniform(g, 0, 1, *shape), uniform(g, -2.5, -0.5, 4)
+    # More than one channel: all of them count as pixels.
+    n, *shape = integer(g, 3, 6), 2, integer(g, 2, 5), 2
+    return uniform(g, 0, 1, n, *shape), uniform(g, 0, 1, n, *shape), uniform(g, -2.5, -0.5, n)
 
 
 GAUSSIAN_NLL = Question(
@@ -314,7 +315,8 @@ def lognormal_sample(mu, logvar, noise):
 
 
 def draw_lognormal(g: torch.Generator) -> tuple[Tensor, ...]:
-    return normal(g, 4, 2), uniform(g, -2, -0.5, 4, 2), normal(g, 3, 4, 2)
+    n, d = integer(g, 3, 6), 2
+    return normal(g, n, d), uniform(g, -2, -0.5, n, d), normal(g, integer(g, 2, 5), n, d)
 
 
 LOGNORMAL = Question(
@@ -419,7 +421,10 @@ def negative_elbo(log_likelihood, kl):
 
 
 def draw_terms(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    return -uniform(g, 0.1, 2, 5, 2, 3, 4), uniform(g, 0.05, 1.5, 5, 2)
+    n = integer(g, 4, 7)
+    return -uniform(g, 0.1, 2, n, 2, integer(g, 2, 5), 3), uniform(
+        g, 0.05, 1.5, n, integer(g, 2, 4)
+    )
 
 
 LOSS = Question(
@@ -451,7 +456,7 @@ LOSS = Question(
         Mistake(
             "sum over the batch",
             "The examples are summed up; the loss is their mean, so that it does not depend on the batch",
-            lambda x, kl: 5 * negative_elbo(x, kl),
+            lambda x, kl: len(x) * negative_elbo(x, kl),
         ),
         Mistake(
             "sign of the KL",
@@ -486,9 +491,10 @@ def score_gradient_by_autograd(values, z, mu, logvar):
 
 
 def draw_score(g: torch.Generator) -> tuple[Tensor, ...]:
-    mu, logvar = normal(g, 3), uniform(g, 0.4, 1.5, 3)
-    z = mu + (0.5 * logvar).exp() * normal(g, 7, 3)
-    return 1 + normal(g, 7), z, mu, logvar
+    n, d = integer(g, 6, 10), integer(g, 2, 5)
+    mu, logvar = normal(g, d), uniform(g, 0.4, 1.5, d)
+    z = mu + (0.5 * logvar).exp() * normal(g, n, d)
+    return 1 + normal(g, n), z, mu, logvar
 
 
 SCORE = Question(
@@ -515,7 +521,7 @@ SCORE = Question(
         Mistake(
             "sum over samples",
             "The samples are summed up; an expectation is estimated by their mean",
-            lambda *x: 7 * score_gradient(*x),
+            lambda *x: len(x[0]) * score_gradient(*x),
         ),
         Mistake(
             "sign",
@@ -546,7 +552,7 @@ def mmd_unbiased(k_xx, k_yy, k_xy):
 
 
 def draw_kernels(g: torch.Generator) -> tuple[Tensor, ...]:
-    x, y = normal(g, 5, 2), 1 + 0.7 * normal(g, 3, 2)
+    x, y = normal(g, integer(g, 5, 8), 2), 1 + 0.7 * normal(g, integer(g, 3, 5), 2)
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         # Not 1 on the diagonal, so that dropping it differs from any constant.

@@ -90,6 +90,12 @@ def test_inputs_are_drawn_per_submission(assignment, question):
         for case in cases:
             seen.add(tuple(repr(x.tolist()) if hasattr(x, "tolist") else x for x in case.inputs))
     assert len(seen) == sum(map(len, draws))
+    # A function that was written for one size alone is found out.
+    public = load(assignment.name)[question.name].cases
+    for cases in draws:
+        shapes = {tuple(getattr(x, "shape", ()) for x in case.inputs) for case in (*public, *cases)}
+        numbers = not any(map(any, shapes))
+        assert len(shapes) > 1 or numbers or question.kind == "expression"
     again = question.cases(assignment.name, *SUBMISSIONS[0])
     for case, same in zip(draws[0], again, strict=True):
         assert agree(case.expected, same.expected, case.tolerance)
