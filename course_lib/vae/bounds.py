@@ -220,7 +220,12 @@ def quadrature_log_likelihood(
 def _log_prob_given(model: Latent, x: Tensor, z: Tensor) -> Tensor:
     """log p(x_n|z_k) for all pairs, shape ``(K, N)``, decoded in pieces."""
     size = max(1, CHUNK // len(x))
-    return torch.cat([model.decode(part.unsqueeze(1)).log_prob(x) for part in z.split(size)])
+    # One tensor for all results: small ones, kept between large ones that are freed, would break
+    # up the memory of the CPU, so that it grows with every piece.
+    result = x.new_empty(len(z), len(x))
+    for part, z_part in zip(result.split(size), z.split(size), strict=True):
+        part.copy_(model.decode(z_part.unsqueeze(1)).log_prob(x))
+    return result
 
 
 def _log_prior(z: Tensor) -> Tensor:

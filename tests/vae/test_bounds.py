@@ -1,6 +1,8 @@
 """ELBO ≤ importance-weighted bound ≤ log p(x), on models whose log p(x) is known."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -56,6 +58,21 @@ def test_the_bound_holds_also_for_very_little_noise():
     x = model.sample(5)
     log_weights = importance_log_weights(model, x, 3)  # constant, as the posterior is exact
     torch.testing.assert_close(log_weights, model.log_prob(x).expand(3, 5), rtol=1e-6, atol=1e-6)
+
+
+def test_the_memory_of_quadrature_does_not_grow_with_the_grid():
+    """Results kept between large tensors that are freed once took 12.5 MB for each of 110 pieces."""
+    code = """
+import resource, torch
+from course_lib.vae import VAE, quadrature_log_likelihood
+model, x = VAE((1, 28, 28), 2), torch.zeros(1000, 1, 28, 28)
+quadrature_log_likelihood(model, x, n_points=3)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+quadrature_log_likelihood(model, x, n_points=21)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / before)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) < 2
 
 
 def test_the_yardstick_makes_nothing_beside_its_own_device():
