@@ -17,6 +17,7 @@ from course_lib.data import Dataset, binarize, intensities, load
 from course_lib.evaluation import bits_per_dim, estimate
 from course_lib.experiments.recipes import Recipe, find_recipe
 from course_lib.experiments.records import Metric, Record
+from course_lib.precision import float32_products
 from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
 from course_lib.training import cosine_decay, fit
@@ -76,14 +77,14 @@ def run(
     every = max(1, recipe.steps // recipe.evaluations)
     history = fit(
         model,
-        _loss(recipe),
+        loss_of(recipe),
         data.train,
         validation=data.validation[: recipe.validation_examples],
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         schedule=cosine_decay,
-        transform=_transform(data, recipe),
+        transform=transform_of(data, recipe),
         ema=recipe.ema,
         evaluate_every=every,
         checkpoint=checkpoint,
@@ -174,7 +175,8 @@ def build(name: str, data: Dataset, recipe: Recipe) -> nn.Module:
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 
 
-def _loss(recipe: Recipe) -> Callable:
+def loss_of(recipe: Recipe) -> Callable:
+    """The loss of a recipe, for `course_lib.training.fit`."""
     if recipe.family == "vae":
         if recipe.iwae_samples > 1:
             return vae.NegativeIWAEBound(recipe.iwae_samples)
@@ -190,7 +192,10 @@ def _negative_dequantization_bound(model: nn.Module, x: Tensor, progress: Tensor
     return -model.elbo(x).mean()
 
 
-def _transform(data: Dataset, recipe: Recipe) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+def transform_of(
+    data: Dataset, recipe: Recipe
+) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+    """What is done to each batch of a recipe, for `course_lib.training.fit`."""
     if not recipe.binary:
         return None
     dtype = torch.float32 if recipe.family == "vae" else torch.int64
@@ -218,10 +223,10 @@ def measure(
     """
     test = data.test
     if recipe.binary:
-        test = _transform(data, recipe)(test, torch.Generator().manual_seed(TEST_SEED))
+        test = transform_of(data, recipe)(test, torch.Generator().manual_seed(TEST_SEED))
     device = next(model.parameters()).device
     test, shape = test.to(device), data.event_shape
-    with seeded(TEST_SEED, device):
+    with seeded(TEST_SEED, device), float32_products("ieee"):
         if recipe.family == "vae":
             log_p = vae.log_likelihood(model, test, IWAE_SAMPLES, progress=progress)
             elbo = torch.cat([model.elbo(part, 10) for part in test.split(500)])
