@@ -127,7 +127,7 @@ def one_model(key: tuple[str, str, str], options: argparse.Namespace, best: dict
     operations = flops(objective)
     rows = {}
     for precision in PRECISIONS:
-        for compiled in (False, True):
+        for compiled in (False,) if options.eager else (False, True):
             rate = tried(
                 lambda p=precision, c=compiled: steps_per_second(
                     made(), data, recipe, p, options.steps, compiled=c
@@ -173,6 +173,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", help="one model, such as RowLSTM")
+    parser.add_argument(
+        "--eager", action="store_true", help="compile nothing, which takes longer than all the rest"
+    )
     parser.add_argument("--steps", type=int, default=100, help="steps that are timed")
     parser.add_argument("--samples", type=int, default=64, help="images that are drawn at once")
     parser.add_argument("--batch", type=int, help="instead of the recipe's (for a trial)")

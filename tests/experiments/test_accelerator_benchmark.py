@@ -30,6 +30,10 @@ def test_every_number_of_a_model_is_measured_and_written(tmp_path, monkeypatch, 
     assert errors["TF32"] == 0 or torch.cuda.is_available()
     assert errors["bfloat16"] > 0
     assert "VAE, gpu" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["accelerator", *small, "--eager"])
+    accelerator.main()
+    model = json.loads(out.read_text())["models"]["VAE, gpu"]
+    assert list(model["training"]) == list(accelerator.PRECISIONS)
 
 
 def refuse(*arguments, **options):
