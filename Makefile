@@ -56,9 +56,9 @@ test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutan
 	$(BIN)/python -m pytest -q --numprocesses 2 \
 	  -m "not browser and not mutants and not isolation and not hosted and not live"
 
+# nbval without bars: it reads a cell's messages when the cell is done, and above about 2000 some are lost.
 test: test-fast book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
 	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants or isolation"
-	# Without bars: nbval reads a cell's messages when the cell is done, and above about 2000 some are lost.
 	TQDM_DISABLE=1 $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
 	  book $(wildcard assignments/*/*.ipynb)
 

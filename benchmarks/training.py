@@ -21,15 +21,26 @@ from course_lib import autoregressive as ar
 from course_lib.vae import VAE, NegativeELBO
 
 PLAIN = "plain PyTorch"
+CPU = torch.device("cpu")
 
 
-def peak(size: int = 1024, repeats: int = 15) -> float:
-    """The best FLOP/s of a square float32 matrix product."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+def wait(device: torch.device) -> None:
+    """Until an accelerator has done all that it was told; a CPU has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def peak(
+    size: int = 1024, *, device: torch.device = CPU, dtype: torch.dtype = torch.float32
+) -> float:
+    """The best FLOP/s of a square matrix product."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     times = []
-    for _ in range(repeats):
+    for _ in range(15):
+        wait(device)
         start = time.perf_counter()
         a @ b
+        wait(device)
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times)
 

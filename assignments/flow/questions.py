@@ -576,10 +576,13 @@ def multiscale_by_distribution(early, late, log_dets):
     return log_prob
 
 
+def n_dims(early, late):
+    return early[0].numel() + late[0].numel()
+
+
 def multiscale_by_norm(early, late, log_dets):
-    d = early[0].numel() + late[0].numel()
     squares = early.square().flatten(1).sum(1) + late.square().flatten(1).sum(1)
-    return log_dets.T.sum(1) - (d * LOG_2PI + squares) / 2
+    return log_dets.T.sum(1) - (n_dims(early, late) * LOG_2PI + squares) / 2
 
 
 def draw_scales(g: torch.Generator) -> tuple[Tensor, ...]:
@@ -627,16 +630,12 @@ MULTISCALE = Question(
         Mistake(
             "constant dropped",
             "The ½ log 2π of every dimension is missing",
-            lambda e, z, d: (
-                multiscale_log_prob(e, z, d) + 0.5 * (e[0].numel() + z[0].numel()) * LOG_2PI
-            ),
+            lambda e, z, d: multiscale_log_prob(e, z, d) + n_dims(e, z) / 2 * LOG_2PI,
         ),
         Mistake(
             "mean over dimensions",
             "The latents' log-densities are averaged over dimensions; independent ones add",
-            lambda e, z, d: (
-                multiscale_log_prob(e, z, 0 * d) / (e[0].numel() + z[0].numel()) + d.sum(0)
-            ),
+            lambda e, z, d: multiscale_log_prob(e, z, 0 * d) / n_dims(e, z) + d.sum(0),
         ),
     ),
     equivalents=(multiscale_by_distribution, multiscale_by_norm),

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _repeat(options: argparse.Namespace) -> None:
     """Train every recorded run once more; a repetition that was stopped goes on where it was."""
-    from course_lib.experiments import checkpoint_path, is_finished, plan, read_records
+    from course_lib.experiments import read_records
 
     records = read_records(options.results)
     if not records:
@@ -95,10 +95,9 @@ def _repeat(options: argparse.Namespace) -> None:
         print(f"A repetition was stopped and goes on. To begin another, remove {begun}.")
     else:
         for r in records:
-            budget, recipe = plan(r.model, r.data, r.budget)
-            path = checkpoint_path(options.checkpoints, r.model, r.data, budget, r.seed, recipe)
-            if is_finished(path, recipe):
-                path.unlink()
+            _, checkpoint = _finished(r.model, r.data, r.budget, r.seed, options)
+            if checkpoint is not None:
+                checkpoint.unlink()
         options.checkpoints.mkdir(parents=True, exist_ok=True)
         begun.touch()
     for r in records:
@@ -113,13 +112,12 @@ def _train(
     model: str, data: str, budget: str | None, seed: int, options: argparse.Namespace
 ) -> None:
     """One run: train, measure, write the record, say what was found."""
-    from course_lib.experiments import checkpoint_path, is_finished, plan, run, write_record
+    from course_lib.experiments import run, write_record
     from course_lib.experiments.records import is_recorded, record_name
 
     trial = options.steps is not None
-    name, recipe = plan(model, data, budget, options.steps)
-    checkpoint = checkpoint_path(options.checkpoints, model, data, name, seed, recipe)
-    if is_finished(checkpoint, recipe):
+    name, checkpoint = _finished(model, data, budget, seed, options)
+    if checkpoint is not None:
         file = record_name(data, model, name, seed)
         if is_recorded(options.results, file, trial=trial, since=checkpoint.stat().st_mtime):
             print(
@@ -170,3 +168,14 @@ def _train_apart(
     command += [f"--{flag}" for flag in ("quiet", "replace") if getattr(options, flag)]
     if subprocess.run(command).returncode:
         raise ValueError(f"{model} on {data} with {devices} processes failed; see above.")
+
+
+def _finished(
+    model: str, data: str, budget: str | None, seed: int, options: argparse.Namespace
+) -> tuple[str, Path | None]:
+    """The name of the run's budget, and its checkpoint if that holds the finished run."""
+    from course_lib.experiments import checkpoint_path, is_finished, plan
+
+    name, recipe = plan(model, data, budget, options.steps)
+    checkpoint = checkpoint_path(options.checkpoints, model, data, name, seed, recipe)
+    return name, checkpoint if is_finished(checkpoint, recipe) else None

@@ -91,6 +91,15 @@ def test_measures_are_in_their_unit():
     assert list(metrics) == ["dequantization_bound", "importance_100"]
 
 
+def test_measures_are_in_full_precision_on_a_gpu_too():
+    data = replace(digits(), test=digits().test[:4])
+    _, recipe = find_recipe("digits", "MADE", "60s")
+    model, seen = build("MADE", data, recipe).eval(), []
+    model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    measure(model, data, recipe)
+    assert set(seen) == {"ieee"}
+
+
 def test_a_killed_run_goes_on_to_the_same_bit(tmp_path):
     def command(folder):
         return [

@@ -57,6 +57,12 @@ def source() -> torch.Generator:
     return torch.Generator().manual_seed(1)
 
 
+def with_gradients(model: nn.Module, log_prob: Tensor) -> Iterator[Tensor]:
+    yield log_prob
+    log_prob.sum().backward()
+    yield from (p.grad for p in model.parameters() if p.grad is not None)
+
+
 # Autoregressive models. --------------------------------------------------------------------------
 
 
@@ -67,10 +73,7 @@ def autoregressive(name: str) -> Check:
         model = place(properties.build(name, (1, 3, 3), 4, **conditional))
         labels = {"labels": place(torch.tensor([2, 0, 1]))} if conditional else {}
         x = place(torch.randint(4, (3, *model.event_shape), generator=source()))
-        log_prob = model.log_prob(x, **labels)
-        yield log_prob
-        log_prob.sum().backward()
-        yield from (p.grad for p in model.parameters() if p.grad is not None)
+        yield from with_gradients(model, model.log_prob(x, **labels))
         known = place(torch.arange(9).view(model.event_shape) < 4)
         for cached in (True, False):
             yield model.sample(3, generator=place(source()), cached=cached, **labels)
@@ -98,10 +101,7 @@ def normalizing_flow(name: str) -> Check:
     def run(place: Place) -> Iterator[Tensor]:
         model = flow_checks.build(flow_checks.MODELS[name])
         x, model = place(flow_checks.probe(model)), place(model)
-        log_prob = model.log_prob(x)
-        yield log_prob
-        log_prob.sum().backward()
-        yield from (p.grad for p in model.parameters() if p.grad is not None)
+        yield from with_gradients(model, model.log_prob(x))
         yield from model.inverse(model(x)[0])
         yield model.sample(4, generator=place(source()))
         yield model.interpolate(x[:2], x[2:4], 3)
@@ -302,23 +302,19 @@ def recipe(key: tuple[str, str, str]) -> Check:
 
     def run(place: Place) -> Iterator[Tensor]:
         if place is stay:
-            return  # `running.run` takes the accelerator; there is nothing to compare it with
+            return  # `running.run` takes the accelerator: there is nothing to compare it with
         record = running.run(model, data, budget=budget, steps=2, progress=False)
         yield place(torch.tensor([metric.value for metric in record.metrics.values()]))
 
     return run
 
 
-def few(load: Callable[[str], Dataset]) -> Callable[[str], Dataset]:
-    def loaded(name: str) -> Dataset:
-        data = load("digits")
-        parts = {part: getattr(data, part)[:10] for part in ("validation", "test")}
-        return replace(data, **parts)
-
-    return loaded
+def few_digits(name: str) -> Dataset:
+    data = digits()
+    return replace(data, validation=data.validation[:10], test=data.test[:10])
 
 
-running.load = few(running.load)
+running.load = few_digits
 for key, settings in RECIPES.items():
     if key[0] == "digits":
         changes = {"batch_size": 4, "dequantization_samples": 2, "evaluations": 1}

@@ -89,7 +89,7 @@ def _run(operation, args, kwargs):
     if ours and operation not in COPIES:
         _require_one_device(operation, args, leaves)
     for x in leaves:
-        if isinstance(x, _CPUGenerator) and to_ours != (x._cdata in _GENERATORS):
+        if isinstance(x, _CPUGenerator) and to_ours != _is_generator(x):
             raise MixedDevicesError(f"{operation}: the generator is of another device")
     results = operation(*tree_map(_twin, args), **tree_map(_twin, kwargs))
     if not to_ours:
@@ -127,11 +127,8 @@ class _Everywhere(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         for x in tree_leaves((args, kwargs)):
-            if (
-                isinstance(x, SecondTensor)
-                or (isinstance(x, torch.device) and x.type == SECOND.type)
-                or (isinstance(x, _CPUGenerator) and x._cdata in _GENERATORS)
-            ):
+            is_device = isinstance(x, torch.device) and x.type == SECOND.type
+            if isinstance(x, SecondTensor) or is_device or _is_generator(x):
                 return _run(operation, args, kwargs)
         return operation(*args, **kwargs)
 
@@ -162,6 +159,10 @@ _library.impl("empty_strided", _empty_strided, "PrivateUse1")
 
 _CPUGenerator = torch.Generator
 _GENERATORS: dict[int, torch.Generator] = {}  # those of the second device
+
+
+def _is_generator(x: object) -> bool:
+    return isinstance(x, _CPUGenerator) and x._cdata in _GENERATORS
 
 
 class _AnyGenerator(type):
