@@ -31,7 +31,7 @@ from reproducible_build import cache_folder, prepare_kernels  # noqa: E402
 
 COMPARED = "nbval-check-output"
 SETUP = """\
-# Set-up: nothing happens on your own machine; on Colab the course's library is installed.
+# Set-up: nothing happens on your own machine; Colab installs the course's library.
 import importlib.util
 import subprocess
 import sys
@@ -39,15 +39,13 @@ import sys
 REPOSITORY = "{address}"
 if "google.colab" in sys.modules:
     if importlib.util.find_spec("course_lib") is None:
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "-q", f"course-lib @ git+{{REPOSITORY}}"],
-            check=True,
-        )
+        pip = [sys.executable, "-m", "pip", "install", "-q"]
+        subprocess.run([*pip, f"course-lib @ git+{{REPOSITORY}}"], check=True)
     import torch
 
     print(sys.version.split()[0], "torch", torch.__version__)
     if not torch.cuda.is_available():
-        print("No GPU: choose one with Runtime > Change runtime type for the MNIST settings.")"""
+        print("No GPU: the MNIST settings need one (Runtime > Change runtime type).")"""
 
 
 def address() -> str:

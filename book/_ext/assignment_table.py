@@ -10,9 +10,10 @@ Everything in it is read from ``assignments/`` and from the repository's address
 
 from docutils import nodes
 from docutils.statemachine import StringList
-from equation_labels import ROOT
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from equation_labels import ROOT
 
 COLAB = "https://colab.research.google.com/github"
 

@@ -11,11 +11,12 @@ import re
 from pathlib import Path
 
 from docutils import nodes
-from equation_labels import ROOT, book_labels, equation_tests
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from torch import nn
+
+from equation_labels import ROOT, book_labels, equation_tests
 
 ELEMENTS = (
     "dirac_orbit",

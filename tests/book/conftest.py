@@ -8,6 +8,7 @@ import notebooks as tool
 import pytest
 
 from tests.book.environments import call, prepare
+from tests.programs import missing
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
 WIDE = {"width": 1280, "height": 900}
@@ -42,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def browser():
     if not CHROMIUM:
-        pytest.skip("no Chromium: install it (Debian: apt-get install chromium)")
+        missing("no Chromium: install it (Debian: apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

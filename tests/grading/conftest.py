@@ -5,12 +5,13 @@ import shutil
 import pytest
 
 from course_lib.assignment.box import INSTALL, room
+from tests.programs import missing
 
 
 @pytest.fixture(scope="session")
 def shared():
     # Only this: a sandbox that is there and does not work must not look like one that is missing.
     if shutil.which("bwrap") is None:
-        pytest.skip(INSTALL)
+        missing(INSTALL)
     with room() as made:
         yield made
