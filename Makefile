@@ -9,6 +9,8 @@ PORT ?= 8000
 # One thread per process: with two busy processes, spinning workers cost far more than they bring.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
+# Processes of the tests: one for each processor; beyond eight the memory of a laptop would not do.
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count()))")
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -53,13 +55,13 @@ lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff format --check .
 
 test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutants, sandbox, hosted, live)
-	$(BIN)/python -m pytest -q --numprocesses 2 \
+	$(BIN)/python -m pytest -q --numprocesses $(JOBS) \
 	  -m "not browser and not mutants and not isolation and not hosted and not live"
 
 # nbval without bars: it reads a cell's messages when the cell is done, and above about 2000 some are lost.
 test: test-fast book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
-	$(BIN)/python -m pytest -q -rs --numprocesses 2 -m "browser or mutants or isolation"
-	TQDM_DISABLE=1 $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
+	$(BIN)/python -m pytest -q -rs --numprocesses $(JOBS) -m "browser or mutants or isolation"
+	TQDM_DISABLE=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
 	  book $(wildcard assignments/*/*.ipynb)
 
 test-hosted: $(STAMP) ## Run notebooks as on Colab: file alone, old widgets, library from the first cell (ONLY=latent-space)

@@ -51,6 +51,14 @@ def test_a_parameter_cell_trains_longer_where_there_is_a_gpu(notebook):
     assert "torch.cuda.is_available()" in parameters[0].source
 
 
+def test_open_code_fits_the_page(notebook):
+    """As wide as `book/ruff.toml` says; ruff breaks neither strings nor comments."""
+    for cell in code(notebook):
+        if not any("hide" in tag for tag in cell.metadata.get("tags", [])):
+            wide = [line for line in cell.source.splitlines() if len(line) > 88]
+            assert not wide, f"wider than 88 columns:\n{wide[0]}"
+
+
 def draws_a_figure(cell):
     calls = ("plt.subplots(", "image_grid(", "curves(", "posterior_ellipses(", "density_1d(")
     return any(call in cell.source for call in (*calls, "density_2d(")) and not any(
