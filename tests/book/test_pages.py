@@ -53,6 +53,17 @@ def test_page_works_without_a_network(opened, page):
     assert abs(moved) <= 2, "the page moves when its figures come"
 
 
+def test_code_and_outputs_fit_a_laptop(page):
+    """No line that is open from the start must be scrolled sideways beside the contents."""
+    wide = page.evaluate(
+        """() => Array.from(document.querySelectorAll("article pre"))
+             .filter(node => node.clientWidth > 0 && node.innerText.trim())
+             .filter(node => node.scrollWidth > node.clientWidth + 1)
+             .map(node => node.innerText.slice(0, 100))"""
+    )
+    assert not wide
+
+
 def decode_as_torch(data, z):
     """The image of a latent plane at z, from the page's own weights."""
     value = torch.tensor(z, dtype=torch.float32)
