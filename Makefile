@@ -80,6 +80,8 @@ pdf: $(STAMP) ## Build one PDF of the whole book (needs a TeX installation)
 	$(BIN)/python -m pip install --quiet --editable ".[pdf]"  # turns drawings into what LaTeX reads
 	$(BIN)/python tools/notebooks.py execute
 	$(BIN)/jupyter-book build . --builder pdflatex
+	@! grep -a "undefined on input line" _build/latex/deep-generative-models.log || \
+	  { echo "These links of the PDF lead nowhere."; exit 1; }
 	@echo "The PDF: $(CURDIR)/_build/latex/deep-generative-models.pdf"
 
 linkcheck: $(STAMP) ## Ask every address that the book links to (needs a network)

@@ -1,9 +1,11 @@
-"""What only the printed book needs: macros of its formulas, and pictures in a form that LaTeX reads."""
+"""What only the printed book needs: its formulas' macros, targets, and pictures that LaTeX reads."""
 
 import importlib.util
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx_exercise.nodes import is_exercise_node
 
 CONVERTER = "sphinxcontrib.cairosvgconverter"
 
@@ -28,9 +30,19 @@ def configure(app: Sphinx, config: Config) -> None:
     }
 
 
+def add_targets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Give exercises the target that other pages refer to; sphinx-exercise writes another name."""
+    if app.builder.format == "latex":
+        for exercise in list(doctree.findall(is_exercise_node)):
+            # Within its text: before a numbered node or a section a target is left out.
+            text = next(exercise.findall(nodes.paragraph))
+            text.insert(0, nodes.target("", "", ids=[exercise["label"]]))
+
+
 def setup(app: Sphinx) -> dict[str, bool | str]:
     # Only `make pdf` installs it.
     if importlib.util.find_spec("cairosvg"):
         app.setup_extension(CONVERTER)
     app.connect("config-inited", configure)
+    app.connect("doctree-resolved", add_targets)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -124,7 +124,8 @@ class TestedEquations(SphinxDirective):
         name = f"tested-{label}"
         lines = (ROOT / test.file).read_text(encoding="utf-8").splitlines()
         source = "\n".join(lines[test.first - 1 : test.last])
-        title = nodes.paragraph(classes=["tested-title"], ids=[name])
+        title = nodes.paragraph(classes=["tested-title"])
+        title += nodes.target("", "", ids=[name])  # in print a paragraph itself cannot be one
         title += nodes.Text("Equation ")
         title += addnodes.pending_xref(
             "",
