@@ -1,4 +1,4 @@
-"""What only the printed book needs: its formulas' macros, targets, and pictures that LaTeX reads."""
+"""What only the printed book needs: macros of formulas, targets, ends of proofs, pictures for LaTeX."""
 
 import importlib.util
 
@@ -30,13 +30,27 @@ def configure(app: Sphinx, config: Config) -> None:
     }
 
 
-def add_targets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Give exercises the target that other pages refer to; sphinx-exercise writes another name."""
+def prepare(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     if app.builder.format == "latex":
-        for exercise in list(doctree.findall(is_exercise_node)):
-            # Within its text: before a numbered node or a section a target is left out.
-            text = next(exercise.findall(nodes.paragraph))
-            text.insert(0, nodes.target("", "", ids=[exercise["label"]]))
+        add_targets(doctree)
+        unbox_proofs(doctree)
+
+
+def add_targets(doctree: nodes.document) -> None:
+    """Give exercises the target that other pages refer to; sphinx-exercise writes another name."""
+    for exercise in doctree.findall(is_exercise_node):
+        # Within its text: before a numbered node or a section a target is left out.
+        text = next(exercise.findall(nodes.paragraph))
+        text.insert(0, nodes.target("", "", ids=[exercise["label"]]))
+
+
+def unbox_proofs(doctree: nodes.document) -> None:
+    """Print proofs as text that ends with a square, and not in a box with an empty title."""
+    for box in list(doctree.findall(nodes.admonition)):
+        if "proof" in box["classes"]:
+            last = box[-1] if isinstance(box[-1], nodes.paragraph) else nodes.paragraph()
+            last += nodes.raw("", r"\hfill$\square$", format="latex")
+            box.replace_self([*box.children, *([] if last is box[-1] else [last])])
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
@@ -44,5 +58,5 @@ def setup(app: Sphinx) -> dict[str, bool | str]:
     if importlib.util.find_spec("cairosvg"):
         app.setup_extension(CONVERTER)
     app.connect("config-inited", configure)
-    app.connect("doctree-resolved", add_targets)
+    app.connect("doctree-resolved", prepare)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
