@@ -37,7 +37,7 @@ setup: $(STAMP) ## Create .venv and install everything
 BOOK := $(SITE)/.buildinfo
 .DELETE_ON_ERROR:
 BOOK_INPUTS := _config.yml _toc.yml $(shell find book/ course_lib/ tests/ tools/ results/ assignments/ -mindepth 1 \
-  -not -path '*__pycache__*' -not -path '*/solution*' -not -name '.*')
+  -not -path '*__pycache__*' -not -path '*/solution*' -not -path '*/.*')
 
 $(BOOK): $(STAMP) $(BOOK_INPUTS)
 	$(BIN)/python tools/notebooks.py execute
