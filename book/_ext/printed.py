@@ -48,9 +48,10 @@ def unbox_proofs(doctree: nodes.document) -> None:
     """Print proofs as text that ends with a square, and not in a box with an empty title."""
     for box in list(doctree.findall(nodes.admonition)):
         if "proof" in box["classes"]:
-            last = box[-1] if isinstance(box[-1], nodes.paragraph) else nodes.paragraph()
-            last += nodes.raw("", r"\hfill$\square$", format="latex")
-            box.replace_self([*box.children, *([] if last is box[-1] else [last])])
+            if not isinstance(box[-1], nodes.paragraph):
+                box += nodes.paragraph()
+            box[-1] += nodes.raw("", r"\hfill$\square$", format="latex")
+            box.replace_self(box.children)
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:

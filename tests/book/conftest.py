@@ -11,6 +11,7 @@ from tests.book.environments import call, prepare
 from tests.programs import missing
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
+NO_BOOK = f"no built book in {SITE}: call make book"
 WIDE = {"width": 1280, "height": 900}
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -31,7 +32,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `path` runs for every page of the built book."""
     if "path" in metafunc.fixturenames:
         found = pages()
-        missing = pytest.mark.skip(reason=f"no built book in {SITE}: call make book")
+        missing = pytest.mark.skip(reason=NO_BOOK)
         metafunc.parametrize(
             "path",
             found or [pytest.param(None, marks=missing)],
@@ -104,6 +105,8 @@ def visit(browser):
 @pytest.fixture
 def site() -> Path:
     """Where the built book stands."""
+    if not (SITE / "book.zip").exists():
+        missing(NO_BOOK)
     return SITE
 
 

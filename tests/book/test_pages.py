@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.programs import missing
-
 pytestmark = pytest.mark.browser
 
 MEGABYTE = 1_000_000
@@ -136,8 +134,6 @@ def test_elements_of_the_page_move(opened, page):
 
 
 def test_search_works_without_a_network(visit, site):
-    if not (site / "search.html").exists():
-        missing(f"no built book in {site}: call make book")
     visit = visit(site / "search.html", query="?q=importance")
     visit.page.wait_for_selector("#search-results li", timeout=10_000)
     assert visit.page.locator("#search-results li").count() >= 1
@@ -146,8 +142,6 @@ def test_search_works_without_a_network(visit, site):
 
 
 def test_the_site_can_be_published_and_downloaded(site):
-    if not (site / "search.html").exists():
-        missing(f"no built book in {site}: call make book")
     addresses = re.findall("<loc>(.*?)</loc>", (site / "sitemap.xml").read_text())
     intro = next(a for a in addresses if a.endswith("/book/intro.html"))
     base = intro.removesuffix("book/intro.html")
@@ -163,8 +157,6 @@ def test_the_site_can_be_published_and_downloaded(site):
 
 
 def test_the_download_is_whole_and_works_from_its_folder(visit, site, tmp_path):
-    if not (site / "book.zip").exists():
-        missing(f"no built book in {site}: call make book")
     assert 'href="../book.zip"' in (site / "book" / "intro.html").read_text(encoding="utf-8")
     with zipfile.ZipFile(site / "book.zip") as packed:
         packed.extractall(tmp_path)
