@@ -93,7 +93,7 @@ MUTANTS = [
     ),
     Mutant(
         "validation batches weighted alike whatever their size",
-        "course_lib/training.py",
+        "course_lib/training/state.py",
         "len(index) / n * value",
         "value / -(-n // size)",
         "tests/test_training.py::test_validation_weighs_every_example_alike",

@@ -12,7 +12,6 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
-from course_lib import training
 from course_lib.data import digits
 from course_lib.training import (
     History,
@@ -21,6 +20,7 @@ from course_lib.training import (
     cosine_decay,
     fit,
     linear_decay,
+    loop,
 )
 from course_lib.vae import NegativeELBO
 
@@ -135,7 +135,7 @@ def float16_on_cpu(monkeypatch):
     def fabric(precision, **settings):
         return Fabric(plugins=MixedPrecision(precision, "cpu"), **settings)
 
-    monkeypatch.setattr(training, "Fabric", fabric)
+    monkeypatch.setattr(loop, "Fabric", fabric)
 
 
 @pytest.mark.parametrize("gradient_clip", [None, 1.0])
