@@ -24,9 +24,10 @@ from course_lib import divergences, evaluation, flow, gan, training, vae
 from course_lib.data import Dataset, binarize, digits, intensities
 from course_lib.experiments import RECIPES, running
 from course_lib.flow import checks as flow_checks
+from course_lib.training import loop
 from tests.autoregressive import properties
 
-training.Fabric = second_fabric
+loop.Fabric = second_fabric
 
 Place = Callable[[object], object]
 Check = Callable[[Place], Iterator[Tensor]]
