@@ -19,17 +19,23 @@ from pathlib import Path
 
 import nbformat
 import yaml
+import zmq
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from nbclient import NotebookClient
 from tqdm import tqdm
+from traitlets.config import Config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from reproducible_build import cache_folder, prepare_kernels  # noqa: E402
 
 COMPARED = "nbval-check-output"
+# A kernel whose messages are not encrypted starts with a warning, though they never leave the machine.
+ENCRYPTED = Config(
+    KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
+)
 SETUP = """\
 # Set-up: nothing happens on your own machine; Colab installs the course's library.
 import importlib.util
@@ -91,7 +97,11 @@ def refresh(path: Path) -> None:
     prepare_kernels()
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        notebook,
+        config=ENCRYPTED,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": path.parent}},
     ).execute()
     clean(notebook)
     write(notebook, path)
@@ -118,7 +128,7 @@ def execute(jobs: int) -> None:
     def run(path: Path) -> tuple[Path, ExecutionResult]:
         notebook = nbformat.read(path, as_version=4)
         return path, single_nb_execution(
-            notebook, str(path.parent), timeout=600, allow_errors=False
+            notebook, str(path.parent), timeout=600, allow_errors=False, config=ENCRYPTED
         )
 
     missing = [path for path in notebooks() if not is_cached(path)]
