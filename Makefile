@@ -9,7 +9,7 @@ PORT ?= 8000
 # One thread per process: with two busy processes, spinning workers cost far more than they bring.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
-# Processes of the tests: one for each processor; beyond eight the memory of a laptop would not do.
+# Tests or notebooks at once: one for each processor; beyond eight the memory of a laptop would not do.
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count()))")
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -40,7 +40,7 @@ BOOK_INPUTS := _config.yml _toc.yml $(shell find book/ course_lib/ tests/ tools/
   -not -path '*__pycache__*' -not -path '*/solution*' -not -path '*/.*')
 
 $(BOOK): $(STAMP) $(BOOK_INPUTS)
-	$(BIN)/python tools/notebooks.py execute
+	$(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
 	$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@touch $@
 
@@ -78,14 +78,14 @@ pdf: $(STAMP) ## Build one PDF of the whole book (needs a TeX installation)
 	  { echo "No TeX installation found (latexmk and xelatex are needed)."; \
 	    echo "Debian: apt-get install latexmk texlive-xetex texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra fonts-freefont-otf libcairo2"; exit 1; }
 	$(BIN)/python -m pip install --quiet --editable ".[pdf]"  # turns drawings into what LaTeX reads
-	$(BIN)/python tools/notebooks.py execute
+	$(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
 	$(BIN)/jupyter-book build . --builder pdflatex
 	@! grep -a "undefined on input line" _build/latex/deep-generative-models.log || \
 	  { echo "These links of the PDF lead nowhere."; exit 1; }
 	@echo "The PDF: $(CURDIR)/_build/latex/deep-generative-models.pdf"
 
 linkcheck: $(STAMP) ## Ask every address that the book links to (needs a network)
-	$(BIN)/python tools/notebooks.py execute
+	$(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
 	$(BIN)/jupyter-book build . --builder linkcheck --keep-going
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
