@@ -1,10 +1,11 @@
-"""How exactly a GPU multiplies float32 numbers."""
+"""How exactly numbers are multiplied: TF32 on a GPU, bfloat16 under autocast."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -30,3 +31,17 @@ def float32_products(kind: Literal["ieee", "tf32"]) -> Iterator[None]:
     finally:
         for place, old in zip(places, before, strict=True):
             setattr(place, setting, old)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """While entered, operations on `x` and its like compute in their own type.
+
+    Networks may round to bfloat16. What must not is a map whose determinant is counted: a rounded
+    map is another one, and no bijection.
+
+    Args:
+        x: a tensor on the device in question.
+    """
+    kind = x.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()

@@ -23,6 +23,7 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.networks import evaluation_mode
+from course_lib.precision import without_autocast
 
 # Ancestral sampling as a coroutine: yields (dimension, its parameters), is sent its values.
 Steps = Generator[tuple[int, Tensor], Tensor, None]
@@ -215,8 +216,7 @@ class Autoregressive(nn.Module):
         is_given = None if known is None else known.flatten(1).T.contiguous()
         drawn: list[Tensor | None] = [None] * self.n_dims
         # Samplers write into memory of the parameters' type, which autocast would not give.
-        autocast = torch.autocast(noise.device.type, enabled=False)
-        with evaluation_mode(self), torch.inference_mode(), autocast:
+        with evaluation_mode(self), torch.inference_mode(), without_autocast(noise):
             value = None
             while True:
                 try:

@@ -72,9 +72,11 @@ class MaskedAutoregressive(Transform):
         Returns:
             μ and α, both of shape ``(N, D)``; column i depends on columns before i only.
         """
+        hidden = x
         for layer in self.layers[:-1]:
-            x = self.dropout(layer(x).relu_())
-        mean, raw = self.layers[-1](x).chunk(2, 1)
+            hidden = self.dropout(layer(hidden).relu_())
+        # Under autocast the network has rounded; the map and its determinant must not.
+        mean, raw = self.layers[-1](hidden).to(x.dtype).chunk(2, 1)
         return mean, bounded(raw, self.bound)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

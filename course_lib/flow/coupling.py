@@ -66,7 +66,9 @@ class Coupling(Transform):
         self, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor
     ) -> tuple[Tensor, Tensor]:
         kept, changing = self._split(x.flatten(1))
-        changed, log_slope = change(changing, self.conditioner(kept))
+        # Under autocast the network has rounded; the map and its determinant must not.
+        parameters = self.conditioner(kept).to(x.dtype)
+        changed, log_slope = change(changing, parameters)
         return self._merge(kept, changed), log_slope.sum(1)
 
     def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:

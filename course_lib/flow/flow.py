@@ -48,7 +48,7 @@ class Flow(Transform):
             ValueError: `x` has another shape, or holds NaN or infinity.
         """
         require_batch(x, self.event_shape, model=self)
-        return self.transform(x)
+        return self.transform(self._in_own_type(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map latents to data.
@@ -64,7 +64,11 @@ class Flow(Transform):
             ValueError: `z` has another shape, or holds NaN or infinity.
         """
         require_batch(z, self.latent_shape, "z", model=self)
-        return self.transform.inverse(z)
+        return self.transform.inverse(self._in_own_type(z))
+
+    def _in_own_type(self, x: Tensor) -> Tensor:
+        """Under autocast a batch may come in half precision; the map is not computed in it."""
+        return x.to(next(self.parameters(), x).dtype)
 
     def initialize(self, x: Tensor) -> Tensor:
         """Set what is to be set from a first batch of data, and return z for it.

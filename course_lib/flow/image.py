@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.transform import Composition, Transform
 from course_lib.inputs import require_positive_integer
+from course_lib.precision import without_autocast
 
 
 class Squeeze(Transform):
@@ -114,12 +115,14 @@ class Invertible1x1Convolution(Transform):
         return self.permutation @ lower @ upper
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.weight() @ x.flatten(2)  # (C, C) @ (N, C, H·W)
+        with without_autocast(x):
+            z = self.weight() @ x.flatten(2)  # (C, C) @ (N, C, H·W)
         return z.reshape(x.shape), self._log_det(x)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.factors()
-        x = self.permutation.T @ z.flatten(2)
+        with without_autocast(z):
+            x = self.permutation.T @ z.flatten(2)
         x = torch.linalg.solve_triangular(lower, x, upper=False, unitriangular=True)
         x = torch.linalg.solve_triangular(upper, x, upper=True)
         return x.reshape(z.shape), -self._log_det(z)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
+from course_lib.precision import without_autocast
 
 
 class Planar(Transform):
@@ -45,16 +46,21 @@ class Planar(Transform):
         return self.free_direction + (F.softplus(inner) - 1 - inner) * self.weight / norm
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        direction = self.direction()
-        bend = torch.tanh(x @ self.weight + self.bias)  # (N,)
-        z = x + bend[:, None] * direction
-        return z, self._log_det(bend, direction)
+        with without_autocast(x):
+            direction = self.direction()
+            bend = torch.tanh(x @ self.weight + self.bias)  # (N,)
+            z = x + bend[:, None] * direction
+            return z, self._log_det(bend, direction)
 
     def _log_det(self, bend: Tensor, direction: Tensor) -> Tensor:
         # 1 + wᵀu (1 − tanh²) > 0 because wᵀu > −1 and 0 < 1 − tanh² ≤ 1.
         return torch.log1p((self.weight @ direction) * (1 - bend.square()))
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        with without_autocast(z):
+            return self._invert(z)
+
+    def _invert(self, z: Tensor) -> tuple[Tensor, Tensor]:
         direction = self.direction()
         slope = self.weight @ direction
         target = z @ self.weight  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
