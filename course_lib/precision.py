@@ -1,7 +1,7 @@
 """How exactly numbers are multiplied: TF32 on a GPU, bfloat16 under autocast."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -33,8 +33,9 @@ def float32_products(kind: Literal["ieee", "tf32"]) -> Iterator[None]:
             setattr(place, setting, old)
 
 
-def without_autocast(x: Tensor) -> AbstractContextManager:
-    """While entered, operations on `x` and its like compute in their own type.
+@contextmanager
+def without_autocast(x: Tensor) -> Iterator[None]:
+    """Let operations on `x` and its like compute in their own type for a block.
 
     Networks may round to bfloat16. What must not is a map whose determinant is counted: a rounded
     map is another one, and no bijection.
@@ -44,4 +45,5 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
     """
     kind = x.device.type
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
+    with torch.autocast(kind, enabled=False) if on else nullcontext():
+        yield
