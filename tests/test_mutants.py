@@ -106,6 +106,13 @@ MUTANTS = [
         "tests/flow/test_transforms.py::test_log_determinant_is_that_of_the_autograd_jacobian",
     ),
     Mutant(
+        "the map of a coupling rounded under autocast, and not its network alone",
+        "course_lib/flow/coupling.py",
+        "parameters = self.conditioner(kept).to(x.dtype)",
+        "parameters = self.conditioner(kept)",
+        "tests/flow/test_models.py::test_autocast_rounds_networks_and_nothing_else",
+    ),
+    Mutant(
         "the gradient of a masked block left unmasked",
         "course_lib/masked.py",
         "rows[:, block.mixed] *= mask[block.rows, block.mixed]",
