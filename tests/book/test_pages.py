@@ -5,6 +5,8 @@ builds the book first.
 """
 
 import base64
+import importlib
+import inspect
 import json
 import re
 import zipfile
@@ -14,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
+from sphinx.util.inventory import InventoryFile
 
 pytestmark = pytest.mark.browser
 
@@ -139,6 +142,24 @@ def test_search_works_without_a_network(visit, site):
     assert visit.page.locator("#search-results li").count() >= 1
     assert not visit.foreign
     visit.page.close()
+
+
+def test_the_reference_holds_every_public_name(site):
+    with (site / "objects.inv").open("rb") as file:
+        inventory = InventoryFile.load(file, "", lambda base, name: name)
+    described = {
+        name for kind, names in inventory.items() if kind.startswith("py:") for name in names
+    }
+    missing = set()
+    for package in ("autoregressive", "experiments", "flow", "gan", "grading", "training", "vae"):
+        module = importlib.import_module(f"course_lib.{package}")
+        for name in module.__all__:
+            it = getattr(module, name)
+            places = {f"{module.__name__}.{name}", f"{getattr(it, '__module__', '')}.{name}"}
+            # Constants and names of types are described where they are used.
+            if (inspect.isclass(it) or inspect.isfunction(it)) and not places & described:
+                missing.add(f"{package}.{name}")
+    assert not missing
 
 
 def test_the_site_can_be_published_and_downloaded(site):
