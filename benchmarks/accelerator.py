@@ -36,6 +36,13 @@ def products_in(precision: str) -> AbstractContextManager[None]:
     return float32_products("tf32" if precision == "TF32" else "ieee")
 
 
+def accelerator_or_cpu() -> torch.device:
+    """Where there is a GPU, it. A PyTorch that was built for one names it on any machine."""
+    if torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator()
+    return torch.device("cpu")
+
+
 def random_images(n: int) -> Dataset:
     """As large and as many-valued as MNIST's."""
     generator = torch.Generator().manual_seed(0)
@@ -81,7 +88,7 @@ def one_model(key: tuple[str, str, str], options: argparse.Namespace, best: dict
     if options.batch:
         recipe = replace(recipe, batch_size=options.batch)
     data = random_images(4 * recipe.batch_size)
-    device = torch.device(torch.accelerator.current_accelerator() or "cpu")
+    device = accelerator_or_cpu()
 
     def made() -> nn.Module:
         torch.manual_seed(0)
@@ -161,7 +168,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192, help="of the matrices of the peak")
     parser.add_argument("--out", type=Path, help="a JSON file for all numbers")
     options = parser.parse_args()
-    device = torch.device(torch.accelerator.current_accelerator() or "cpu")
+    device = accelerator_or_cpu()
     best = {}
     for precision in PRECISIONS:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32

@@ -180,8 +180,9 @@ def hardware() -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """The versions that may change a number."""
-    found = {"python": platform.python_version()}
-    for package in ("torch", "numpy", "course-lib"):
+    # Torch itself says for which accelerator it was built, its package does not.
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for package in ("numpy", "course-lib"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # used from its source folder

@@ -9,6 +9,12 @@ from benchmarks import accelerator
 from course_lib.experiments import RECIPES
 
 
+def test_a_build_for_a_gpu_measures_on_the_cpu_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    assert accelerator.accelerator_or_cpu() == torch.device("cpu")
+
+
 def test_every_number_of_a_model_is_measured_and_written(tmp_path, monkeypatch, capsys):
     recipe = RECIPES["mnist", "VAE", "gpu"]
     monkeypatch.setattr(accelerator, "RECIPES", {("mnist", "VAE", "gpu"): recipe})
