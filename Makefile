@@ -23,7 +23,7 @@ help: ## Print the targets
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than Python 3.11; call: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Installing into $(VENV) (once; a few minutes, about 2 GB)"
+	@echo "Installing into $(VENV) (once; a few minutes, about 2 GB, or 6 GB with PyTorch for GPUs)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep "^torch==" constraints.txt)"
 	$(BIN)/python -m pip install --quiet --editable ".[book,test]"
