@@ -24,7 +24,7 @@ from benchmarks.training import flops, peak, wait
 from course_lib.data import Dataset
 from course_lib.experiments import RECIPES, Recipe
 from course_lib.experiments.records import hardware, versions
-from course_lib.experiments.running import build, loss_of, transform_of
+from course_lib.experiments.running import accelerator_or_cpu, build, loss_of, transform_of
 from course_lib.precision import float32_products
 from course_lib.training import fit
 
@@ -34,13 +34,6 @@ PRECISIONS = {"float32": "32-true", "TF32": "32-true", "bfloat16": "bf16-mixed"}
 def products_in(precision: str) -> AbstractContextManager[None]:
     """Let float32's matrix products and convolutions be what `precision` says."""
     return float32_products("tf32" if precision == "TF32" else "ieee")
-
-
-def accelerator_or_cpu() -> torch.device:
-    """Where there is a GPU, it. A PyTorch that was built for one names it on any machine."""
-    if torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator()
-    return torch.device("cpu")
 
 
 def random_images(n: int) -> Dataset:

@@ -102,8 +102,7 @@ def run(
         torch.distributed.all_reduce(cpu_seconds)
         if torch.distributed.get_rank() > 0:
             return None
-    if torch.accelerator.is_available():  # training has brought the model back from there
-        model.to(torch.accelerator.current_accelerator())
+    model.to(accelerator_or_cpu())  # training has brought the model back from there
     return Record(
         model=model_name,
         data=data_name,
@@ -119,6 +118,13 @@ def run(
         command=command,
         cpu_seconds=None if resumes else round(cpu_seconds.item(), 1),
     )
+
+
+def accelerator_or_cpu() -> torch.device:
+    """Where there is a GPU, it. A PyTorch that was built for one names it on any machine."""
+    if torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator()
+    return torch.device("cpu")
 
 
 def plan(

@@ -6,13 +6,13 @@ import sys
 import torch
 
 from benchmarks import accelerator
-from course_lib.experiments import RECIPES
+from course_lib.experiments import RECIPES, running
 
 
 def test_a_build_for_a_gpu_measures_on_the_cpu_where_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    assert accelerator.accelerator_or_cpu() == torch.device("cpu")
+    assert running.accelerator_or_cpu() == torch.device("cpu")
 
 
 def test_every_number_of_a_model_is_measured_and_written(tmp_path, monkeypatch, capsys):
