@@ -10,13 +10,16 @@ AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 # Thousands of equal nodes only cost time: the outlines of a formula's glyphs are hidden from
 # assistive technology, which reads the MathML beside them; and of each kind of word in
-# highlighted code, one stands for all.
+# highlighted code and in the signatures of the reference, one stands for all.
 THIN_OUT = """() => {
   for (const drawing of document.querySelectorAll("mjx-container > svg")) drawing.replaceChildren();
   const seen = new Set();
-  for (const word of document.querySelectorAll("pre span[class]")) {
-    if (seen.has(word.className)) word.replaceWith(word.textContent);
-    seen.add(word.className);
+  for (const word of document.querySelectorAll(":is(pre, dt.sig) span[class]")) {
+    const place = word.closest("pre, dt");
+    if (!place) continue;  // it went with a word around it
+    const kind = `${place.tagName} ${word.className}`;
+    if (seen.has(kind)) word.replaceWith(word.textContent);
+    seen.add(kind);
   }
 }"""
 # Without preloading: it asks for the style sheets again, which a browser refuses for local files.
