@@ -62,13 +62,14 @@ class MaskedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in, H, W)`` to ``(N, out, H, W)``."""
-        height, width = x.shape[2:]
         weight = self.masked_weight()
-        if self.rows_above == 0:  # nothing right of the centre is left either
-            weight = weight[..., : self.radius + 1]
-        # Padded alike on both sides, as convolutions do fastest; what is too much is cut off.
-        padded = F.conv2d(x, weight, self.bias, padding=(self.rows_above, self.radius))
-        return padded[:, :, :height, :width]
+        # Padded where the past is, so that nothing has to be cut off afterwards.
+        if self.rows_above:
+            x = F.pad(x, (0, 0, self.rows_above, 0))
+            return F.conv2d(x, weight, self.bias, padding=(0, self.radius))
+        if self.radius:  # without rows above, nothing right of the centre is left either
+            x, weight = F.pad(x, (self.radius, 0)), weight[..., : self.radius + 1]
+        return F.conv2d(x, weight, self.bias)
 
 
 class PixelwiseConv:
