@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from course_lib.networks import mlp
@@ -67,6 +68,8 @@ class ImageConditioner(nn.Module):
             nn.Conv2d(width, n_parameters * int(written.sum()), 3, padding=1),
         )
         _start_as_identity(self.network[-1])
+        # Convolutions take up to a fifth less time where the channels are last in memory.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, kept: Tensor) -> Tensor:
         """Map kept entries ``(N, D_kept)`` to parameters ``(N, P, D_transformed)``."""
