@@ -11,7 +11,10 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 # Tests or notebooks at once: one for each processor; beyond eight the memory of a laptop would not do.
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count()))")
-export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+# Named at each call: pip would split a variable at a space, which the folder's path may have.
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Two makes at once take turns where they would write the same files.
+ALONE = $(PYTHON) tools/alone.py _build/$(1).lock --
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -24,9 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than Python 3.11; call: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV) (once; a few minutes, about 2 GB, or 6 GB with PyTorch for GPUs)"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$$(grep "^torch==" constraints.txt)"
-	$(BIN)/python -m pip install --quiet --editable ".[book,test]"
+	$(call ALONE,environment) sh -c 'test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)'
+	$(call ALONE,environment) $(INSTALL) "$$(grep "^torch==" constraints.txt)"
+	$(call ALONE,environment) $(INSTALL) --editable ".[book,test]"
 	@touch $@
 
 setup: $(STAMP) ## Create .venv and install everything
@@ -40,8 +43,8 @@ BOOK_INPUTS := _config.yml _toc.yml $(shell find book/ course_lib/ tests/ tools/
   -not -path '*__pycache__*' -not -path '*/solution*' -not -path '*/.*')
 
 $(BOOK): $(STAMP) $(BOOK_INPUTS)
-	$(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
-	$(BIN)/jupyter-book build . --all -W -n --keep-going
+	$(call ALONE,book) $(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
+	$(call ALONE,book) $(BIN)/jupyter-book build . --all -W -n --keep-going
 	@touch $@
 
 book: $(BOOK) ## Execute the notebooks and build the site; nothing is done where nothing has changed
@@ -77,16 +80,16 @@ pdf: $(STAMP) ## Build one PDF of the whole book (needs a TeX installation)
 	@command -v latexmk >/dev/null && command -v xelatex >/dev/null || \
 	  { echo "No TeX installation found (latexmk and xelatex are needed)."; \
 	    echo "Debian: apt-get install latexmk texlive-xetex texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra fonts-freefont-otf libcairo2"; exit 1; }
-	$(BIN)/python -m pip install --quiet --editable ".[pdf]"  # turns drawings into what LaTeX reads
-	$(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
-	$(BIN)/jupyter-book build . --builder pdflatex
+	$(call ALONE,environment) $(INSTALL) --editable ".[pdf]"  # turns drawings into what LaTeX reads
+	$(call ALONE,book) $(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
+	$(call ALONE,book) $(BIN)/jupyter-book build . --builder pdflatex
 	@! grep -a "undefined on input line" _build/latex/deep-generative-models.log || \
 	  { echo "These links of the PDF lead nowhere."; exit 1; }
 	@echo "The PDF: $(CURDIR)/_build/latex/deep-generative-models.pdf"
 
 linkcheck: $(STAMP) ## Ask every address that the book links to (needs a network)
-	$(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
-	$(BIN)/jupyter-book build . --builder linkcheck --keep-going
+	$(call ALONE,book) $(BIN)/python tools/notebooks.py execute --jobs $(JOBS)
+	$(call ALONE,book) $(BIN)/jupyter-book build . --builder linkcheck --keep-going
 
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
 	$(BIN)/python tools/notebooks.py refresh
@@ -98,7 +101,7 @@ results: $(STAMP) ## Repeat every run of which results/ holds a record (hours; a
 # Peers stay out of .venv, and come without dependencies: they are measured on the same torch.
 PEERS := _build/peers
 $(PEERS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-deps --target $(PEERS) \
+	$(call ALONE,peers) $(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(PEERS) \
 	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3
 
 bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, growth, grading and the book

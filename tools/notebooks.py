@@ -6,19 +6,19 @@ set-up cell, which names the repository's address of ``_config.yml``.
 
     python tools/notebooks.py execute              execute for the book what its cache lacks
     python tools/notebooks.py refresh [FILE ...]   execute, keep only the compared outputs
-    python tools/notebooks.py sync                 write address and set-up cell everywhere
-                                                   (then: course-lib assignment release …)
+    python tools/notebooks.py sync [ADDRESS]       set the repository's address, and write it and the
+                                                   set-up cell everywhere
 """
 
 import argparse
 import os
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
-import yaml
 import zmq
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -29,6 +29,7 @@ from traitlets.config import Config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
+from repository import COLAB, HOW_TO_SET, Repository, parse, read  # noqa: E402
 from reproducible_build import cache_folder, prepare_kernels  # noqa: E402
 
 COMPARED = "nbval-check-output"
@@ -36,31 +37,51 @@ COMPARED = "nbval-check-output"
 ENCRYPTED = Config(
     KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
 )
+CONFIGURATION = ROOT / "_config.yml"
+BADGE = f"[![Colab]({COLAB}assets/colab-badge.svg)]"
+# A notebook that a table links to, and the badge behind it where there is one.
+OPENED = re.compile(
+    r"(?P<link>\[[^\]]*\]\((?P<path>[\w./-]+\.ipynb)\))(?: \[!\[Colab\]\([^)]*\)\]\([^)]*\))?"
+)
 SETUP = """\
 # Set-up: nothing happens on your own machine; Colab installs the course's library.
 import importlib.util
 import subprocess
 import sys
 
-REPOSITORY = "{address}"
+COURSE = "{requirement}"
 if "google.colab" in sys.modules:
     if importlib.util.find_spec("course_lib") is None:
         pip = [sys.executable, "-m", "pip", "install", "-q"]
-        subprocess.run([*pip, f"course-lib @ git+{{REPOSITORY}}"], check=True)
+        subprocess.run([*pip, COURSE], check=True)
     import torch
 
     print(sys.version.split()[0], "torch", torch.__version__)
     if not torch.cuda.is_available():
         print("No GPU: the MNIST settings need one (Runtime > Change runtime type).")"""
+SETUP_WITHOUT_ADDRESS = """\
+# Set-up: nothing happens on your own machine. On Colab the course's library is needed.
+import importlib.util
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("course_lib") is None:
+    raise RuntimeError(
+        "This copy of the course names no public address, from which Colab could install "
+        "its library. Open the notebook from a published copy. If the copy is your own: "
+        "call `python tools/notebooks.py sync` in it, commit and push."
+    )"""
 
 
-def address() -> str:
+def repository() -> Repository:
     """The repository's public address, from the book's configuration."""
-    return yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    return read(CONFIGURATION)
 
 
-def setup_cell() -> str:
-    return SETUP.format(address=address())
+def setup_cell(repository: Repository) -> str:
+    """The first cell of every notebook."""
+    if not repository.is_set:
+        return SETUP_WITHOUT_ADDRESS
+    return SETUP.format(requirement=repository.requirement)
 
 
 def notebooks() -> list[Path]:
@@ -71,6 +92,11 @@ def notebooks() -> list[Path]:
 def masters() -> list[Path]:
     """The assignments' master notebooks; what students get is generated from them."""
     return sorted(p for p in (ROOT / "assignments").glob("*/*.ipynb"))
+
+
+def students() -> list[Path]:
+    """The assignments' notebooks as students get them."""
+    return sorted(p for p in (ROOT / "assignments").glob("*/student/*.ipynb"))
 
 
 def is_compared(cell: nbformat.NotebookNode) -> bool:
@@ -156,23 +182,95 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-def sync() -> None:
+def sync(repository: Repository) -> None:
     """Write the set-up cell and the repository's address wherever they stand."""
-    for path in [*notebooks(), *masters()]:
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    CONFIGURATION.write_text(configuration(text, repository), encoding="utf-8")
+    for path in [*notebooks(), *masters(), *students()]:
         notebook = nbformat.read(path, as_version=4)
         first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-        first.source = setup_cell()
+        first.source = setup_cell(repository)
         first.metadata["tags"] = ["setup", "hide-cell"]
         write(notebook, path)
-    slug = address().removeprefix("https://github.com/")
-    for path in (ROOT / "README.md", ROOT / "CITATION.cff"):
-        text = path.read_text(encoding="utf-8")
-        text = re.sub(
-            r"(github\.com/|colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+?(?=[/.)\s\"])",
-            rf"\g<1>{slug}",
-            text,
-        )
+    for name, rewritten in (("README.md", readme), ("CITATION.cff", citation)):
+        path = ROOT / name
+        text = rewritten(path.read_text(encoding="utf-8"), repository)
         path.write_text(text, encoding="utf-8")
+
+
+def configuration(text: str, repository: Repository) -> str:
+    """``_config.yml`` with this address, its comments kept."""
+    values = {
+        "url": repository.url,
+        "branch": repository.branch,
+        "path_to_book": f'"{repository.folder}"',
+    }
+    head, entry, rest = re.fullmatch(
+        r"(.*^repository:\n)((?:[ ]+.*\n)+)(.*)", text, re.M | re.S
+    ).groups()
+    for name, value in values.items():
+        entry = re.sub(rf"^(  {name}:).*$", rf"\g<1> {value}", entry, flags=re.MULTILINE)
+    return head + entry + rest
+
+
+def readme(text: str, repository: Repository) -> str:
+    """The README with this address: how to clone and to install, and the badges."""
+    inside = f"/{repository.folder}" if repository.folder else ""
+    clone = (
+        f"git clone -b {repository.branch} {repository.url} && cd {repository.name}{inside}"
+        if repository.is_set
+        else "git clone ADDRESS course && cd course   # ADDRESS: where you have found this repository"
+    )
+    install = f'pip install "{repository.requirement}"' if repository.is_set else "pip install ."
+    text = re.sub(r"^git clone .*$", clone, text, count=1, flags=re.MULTILINE)
+    text = re.sub(r"(?<=\| the library \| `)pip install [^`]*", install, text)
+
+    def opened(match: re.Match[str]) -> str:
+        badge = f" {BADGE}({repository.colab(match['path'])})" if repository.is_set else ""
+        return match["link"] + badge
+
+    return OPENED.sub(opened, text)
+
+
+def citation(text: str, repository: Repository) -> str:
+    """The citation with this address; without one where none is set."""
+    text = re.sub(r"^repository-code:.*\n", "", text, flags=re.MULTILINE)
+    return text + (f"repository-code: {repository.url}\n" if repository.is_set else "")
+
+
+def own_repository() -> Repository:
+    """The address of the remote from which this clone comes, with its branch and folder.
+
+    Raises:
+        ValueError: there is no such remote, or it is not on GitHub.
+    """
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    branch = git("rev-parse", "--abbrev-ref", "HEAD")
+    remote = git("remote", "get-url", git("config", f"branch.{branch}.remote") or "origin")
+    if not remote:
+        raise ValueError(f"this clone has no remote. Name the address: {HOW_TO_SET}")
+    try:
+        return parse(remote, branch, git("rev-parse", "--show-prefix"))
+    except ValueError as error:
+        raise ValueError(f"the clone's remote: {error} Name the address: {HOW_TO_SET}") from error
+
+
+def chosen_repository(address: str | None, branch: str | None, folder: str | None) -> Repository:
+    """The address to write: the one given, else that of ``_config.yml``, else the clone's remote.
+
+    Raises:
+        ValueError: it is not one of GitHub, or none is known.
+    """
+    if address:
+        return parse(address, branch or "main", folder or "")
+    now = repository()
+    if not now.is_set:
+        now = own_repository()
+    return parse(now.url, branch or now.branch, now.folder if folder is None else folder)
 
 
 def main() -> None:
@@ -184,10 +282,29 @@ def main() -> None:
     command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at once")
     command = commands.add_parser("refresh", help="execute, keep only the compared outputs")
     command.add_argument("files", nargs="*", type=Path, help="notebooks; all if none is named")
-    commands.add_parser("sync", help="write the address and the set-up cell everywhere")
+    command = commands.add_parser(
+        "sync",
+        help="set the repository's address, and write it and the set-up cell everywhere",
+        description="Set the repository's address, and write it and the set-up cell everywhere.",
+    )
+    command.add_argument(
+        "address",
+        nargs="?",
+        help="https://github.com/OWNER/NAME (default: the one of _config.yml; if that is not set, the "
+        "clone's remote)",
+    )
+    command.add_argument("--branch", help="the branch that readers get (default: main)")
+    command.add_argument(
+        "--folder", help="where the course lies in the repository (default: its root)"
+    )
     arguments = parser.parse_args()
     if arguments.command == "sync":
-        sync()
+        try:
+            target = chosen_repository(arguments.address, arguments.branch, arguments.folder)
+        except ValueError as error:
+            parser.exit(2, f"notebooks.py: {error}\n")
+        sync(target)
+        print(f"{target.url}, branch {target.branch}, folder /{target.folder}")
     elif arguments.command == "execute":
         execute(arguments.jobs)
     else:

@@ -14,8 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from equation_labels import ROOT
-
-COLAB = "https://colab.research.google.com/github"
+from repository import read
 
 
 class AssignmentTable(SphinxDirective):
@@ -36,10 +35,7 @@ class AssignmentTable(SphinxDirective):
         unknown = sorted(set(found) - set(covered))
         if unknown:
             raise self.error(f"a line is missing for: {', '.join(unknown)}")
-        options = self.config.html_theme_options
-        address = options["repository_url"].rstrip("/")
-        branch = options["repository_branch"]
-        slug = address.removeprefix("https://github.com/")
+        repository = read(ROOT / "_config.yml")
         lines = [
             "| Assignment | What it covers | Questions | Points | Open |",
             "|:--|:--|--:|--:|:--|",
@@ -48,12 +44,12 @@ class AssignmentTable(SphinxDirective):
             assignment = load_assignment(name, ROOT)
             self.env.note_dependency(str(assignment.folder / "questions.py"))
             path = f"assignments/{name}/student/{name}"
+            colab = f"[Colab]({repository.colab(path)}.ipynb), " if repository.is_set else ""
             written = sum(q.points for q in assignment.questions if isinstance(q, Written))
             lines.append(
                 f"| {{doc}}`{assignment.title} </{path}>` | {covered[name]} "
                 f"| {len(assignment.questions)} | {assignment.points - written:g} + {written:g} "
-                f"| [Colab]({COLAB}/{slug}/blob/{branch}/{path}.ipynb), "
-                f"[download]({address}/raw/{branch}/{path}.ipynb) |"
+                f"| {colab}{{download}}`download </{path}.ipynb>` |"
             )
         container = nodes.Element()
         self.state.nested_parse(StringList(lines, self.env.docname), self.content_offset, container)

@@ -12,19 +12,31 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util import logging
+
+from repository import HOW_TO_SET, read
+
+logger = logging.getLogger(__name__)
 
 PREVIEW = "readme.png"
 ARCHIVE = "book.zip"
 
 
-def site_address(repository: str) -> str:
-    """Address at which GitHub Pages serves a repository, ending in a slash."""
-    owner, name = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)/?", repository).groups()
-    return f"https://{owner}.github.io/{name}/"
-
-
 def configure(app: Sphinx, config: Config) -> None:
-    config.html_baseurl = site_address(config.html_theme_options["repository_url"])
+    """Take the site's address from the repository's; without one, leave out what leads there."""
+    options = config.html_theme_options
+    repository = read(Path(app.confdir) / "_config.yml")
+    # As people write it, with a slash or .git behind it, it would break the theme's links.
+    options.update(repository_url=repository.url, path_to_docs=repository.folder)
+    config.html_baseurl = repository.site if repository.is_set else ""
+    if not repository.is_set:
+        options.update(use_repository_button=False, use_issues_button=False, launch_buttons={})
+        options["repository_url"] = ""
+        logger.info(
+            "The repository's address is not set, so pages have no badges, launch buttons or links to "
+            "it. To set it: %s",
+            HOW_TO_SET,
+        )
 
 
 def describe(doctree: nodes.document | None) -> str:
@@ -42,10 +54,10 @@ def add_preview(app: Sphinx, pagename, templatename, context, doctree) -> None:
         "og:site_name": app.config.project,
         "og:title": context.get("title") or app.config.project,
         "og:description": describe(doctree),
-        "og:url": f"{base}{pagename}.html",
-        "og:image": f"{base}_static/{PREVIEW}",
         "og:image:alt": "Two pages of the book: a tested equation, and a point dragged in a latent space",
     }
+    if base:  # these two must be whole addresses
+        tags |= {"og:url": f"{base}{pagename}.html", "og:image": f"{base}_static/{PREVIEW}"}
     lines = [
         f'<meta property="{name}" content="{html.escape(re.sub("<[^>]*>", "", value), quote=True)}"/>'
         for name, value in tags.items()
@@ -55,7 +67,11 @@ def add_preview(app: Sphinx, pagename, templatename, context, doctree) -> None:
 
 
 def write_sitemap(site: Path, base: str) -> None:
-    """List the pages, not the highlighted sources of the library."""
+    """List the pages, not the highlighted sources of the library; nothing without an address."""
+    if not base:
+        for name in ("sitemap.xml", "robots.txt"):
+            (site / name).unlink(missing_ok=True)
+        return
     pages = sorted(
         path.relative_to(site).as_posix()
         for path in site.rglob("*.html")

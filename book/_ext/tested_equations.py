@@ -17,6 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 from torch import nn
 
 from equation_labels import ROOT, book_labels, equation_tests
+from repository import read
 
 ELEMENTS = (
     "dirac_orbit",
@@ -138,9 +139,12 @@ class TestedEquations(SphinxDirective):
             refdoc=self.env.docname,
         )
         title += nodes.Text(f" ({label}), told apart from: {', '.join(test.wrong)}. Source: ")
-        repository = self.config.html_theme_options["repository_url"]
-        address = f"{repository}/blob/main/{test.file}#L{test.first}-L{test.last}"
-        title += nodes.reference("", test.file, refuri=address)
+        repository = read(ROOT / "_config.yml")
+        if repository.is_set:
+            address = f"{repository.page(test.file)}#L{test.first}-L{test.last}"
+            title += nodes.reference("", test.file, refuri=address)
+        else:
+            title += nodes.Text(f"{test.file}, lines {test.first} to {test.last}")
         std = self.env.get_domain("std")
         std.labels[name] = (self.env.docname, name, label)
         std.anonlabels[name] = (self.env.docname, name)

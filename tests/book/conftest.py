@@ -1,13 +1,13 @@
 """A browser with the network cut, the pages of the built book, and what hosted notebooks have."""
 
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
-import notebooks as tool
 import pytest
 
-from tests.book.environments import call, prepare
+from tests.book.environments import PUBLISHED, call, copy_checkout, prepared
 from tests.programs import missing
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
@@ -113,24 +113,19 @@ def site() -> Path:
 @pytest.fixture(scope="module")
 def hosted():
     """Python with the hosted versions and without the course."""
-    python = prepare("hosted")
-    call(python, "-m", "pip", "uninstall", "-q", "-y", "course-lib")
-    return python
+    with prepared("hosted") as python:
+        call(python, "-m", "pip", "uninstall", "-q", "-y", "course-lib")
+        yield python
 
 
 @pytest.fixture(scope="module")
 def public_repository(tmp_path_factory):
-    """A repository with the files of this checkout, as the public address would give them."""
+    """A repository with the files of this checkout, as its owner publishes them at `PUBLISHED`."""
     target = tmp_path_factory.mktemp("public") / "course"
-    names = call(
-        "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=tool.ROOT
-    )
-    for name in filter(None, names.split("\0")):
-        if (tool.ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(tool.ROOT / name, target / name)
+    copy_checkout(target)
+    call(sys.executable, target / "tools" / "notebooks.py", "sync", PUBLISHED)
     identity = ("-c", "user.name=course", "-c", "user.email=course@localhost")
-    call("git", "init", "-q", cwd=target)
+    call("git", "init", "-q", "-b", "main", cwd=target)
     call("git", "add", "-A", cwd=target)
     call("git", *identity, "commit", "-q", "-m", "The checkout", cwd=target)
     return target

@@ -1,7 +1,8 @@
 """Runs each notebook as a hosted service would: the file alone, the course not installed, old widgets.
 
-The set-up cell's own command installs the library; only the repository's public address is
-redirected to this checkout. Slow (minutes), so it has a make target of its own: `make test-hosted`.
+The set-up cell's own command installs the library from an address that is redirected to a copy of this
+checkout, in which `tools/notebooks.py sync` has written it.
+Slow (minutes), so it has a make target of its own: `make test-hosted`.
 The environment is kept in `_build/hosted` and used again.
 """
 
@@ -13,7 +14,7 @@ import notebooks as tool
 import pytest
 from nbclient import NotebookClient
 
-from tests.book.environments import HIDDEN, call
+from tests.book.environments import HIDDEN, PUBLISHED, call
 
 pytestmark = pytest.mark.hosted
 
@@ -44,7 +45,7 @@ def kernel(hosted, public_repository, tmp_path, monkeypatch):
             # git+https://… of the set-up cell is answered from this checkout.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"url.file://{public_repository}.insteadOf",
-            "GIT_CONFIG_VALUE_0": tool.address(),
+            "GIT_CONFIG_VALUE_0": PUBLISHED,
         },
     }
     folder = tmp_path / "jupyter" / "kernels" / "hosted"
@@ -59,14 +60,15 @@ def kernel(hosted, public_repository, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "file", tool.notebooks(), ids=lambda file: file.relative_to(tool.ROOT).as_posix()
 )
-def test_notebook_alone_runs_to_its_end(file, hosted, kernel, tmp_path):
+def test_notebook_alone_runs_to_its_end(file, hosted, kernel, public_repository, tmp_path):
     before = versions(hosted)
     assert before["ipywidgets"].startswith("7.7.")
     assert before["ipython"] == "7.34.0"
     assert before["numpy"].startswith("2.1.")
     empty = tmp_path / "content"
     empty.mkdir()
-    notebook = nbformat.read(shutil.copy(file, empty), as_version=4)
+    published = public_repository / file.relative_to(tool.ROOT)
+    notebook = nbformat.read(shutil.copy(published, empty), as_version=4)
     probe = "import course_lib, sys; print(course_lib.__file__); print(sys.prefix)"
     notebook.cells.append(nbformat.v4.new_code_cell(probe))
     resources = {"metadata": {"path": empty}}

@@ -28,7 +28,7 @@ from torch.distributions import Normal, kl_divergence
 
 from course_lib.gan import dirac
 from course_lib.live import VIEW
-from tests.book.environments import HIDDEN, prepare
+from tests.book.environments import HIDDEN, prepared
 
 pytestmark = pytest.mark.live
 
@@ -96,7 +96,8 @@ def lab_of_hosted(hosted_with_course, tmp_path_factory):
     command = [str(hosted_with_course), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": command, "display_name": "hosted", "language": "python"}
     (data / "kernels" / "hosted" / "kernel.json").write_text(json.dumps(spec))
-    return FrontEnd(prepare("live"), "hosted", "7.7.", {"JUPYTER_PATH": str(data)})
+    with prepared("live") as python:
+        yield FrontEnd(python, "hosted", "7.7.", {"JUPYTER_PATH": str(data)})
 
 
 def free_port():

@@ -5,7 +5,6 @@ import tomllib
 import nbformat
 import notebooks as tool
 import pytest
-import yaml
 
 ROOT = tool.ROOT
 FILES = tool.notebooks()
@@ -43,7 +42,8 @@ def test_at_least_one_cell_is_compared(notebook):
 
 def test_the_first_code_cell_is_the_common_setup(notebook):
     first = code(notebook)[0]
-    assert first.source == tool.setup_cell(), "run: python tools/notebooks.py sync"
+    setup = tool.setup_cell(tool.repository())
+    assert first.source == setup, "run: python tools/notebooks.py sync"
     assert "hide-cell" in first.metadata.tags
 
 
@@ -91,15 +91,3 @@ def test_figure_names_and_glued_names_are_unique():
             name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
             names += [name] if name else []
     assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
-
-
-def test_the_repository_has_one_address():
-    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    slug = address.removeprefix("https://github.com/")
-    for name in ("README.md", "CITATION.cff"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        assert slug in text
-        for line in text.splitlines():
-            if "github.com/" in line or "colab.research" in line:
-                assert slug in line, f"{name} names another repository: {line}"
-    assert address in tool.setup_cell()
