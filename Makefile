@@ -61,11 +61,13 @@ test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutan
 	$(BIN)/python -m pytest -q --numprocesses $(JOBS) \
 	  -m "not browser and not mutants and not isolation and not hosted and not live"
 
-# nbval without bars: it reads a cell's messages when the cell is done, and above about 2000 some are lost.
+# The book's notebooks are compared as they were executed for it, the assignments' masters are executed.
+# Without bars: nbval reads a cell's messages when the cell is done, and above about 2000 some are lost.
+NBVAL := TQDM_DISABLE=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile --nbval-lax --nbval-cell-timeout=600
 test: test-fast book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
 	$(BIN)/python -m pytest -q -rs --numprocesses $(JOBS) -m "browser or mutants or isolation"
-	TQDM_DISABLE=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile --nbval-lax --nbval-cell-timeout=600 \
-	  book $(wildcard assignments/*/*.ipynb)
+	JUPYTER_PATH="$(CURDIR)/tools/jupyter" $(NBVAL) --nbval-kernel-name executed book
+	$(NBVAL) $(wildcard assignments/*/*.ipynb)
 
 test-hosted: $(STAMP) ## Run notebooks as on Colab: file alone, old widgets, library from the first cell (ONLY=latent-space)
 	$(BIN)/python -m pytest -q -rs -m hosted $(if $(ONLY),-k "$(ONLY)") tests/book/test_hosted.py

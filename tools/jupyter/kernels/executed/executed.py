@@ -45,7 +45,9 @@ class Executed(Kernel):
         self.position = 0
         super().start()
 
-    def do_execute(self, code, silent, store_history=True, user_expressions=None, allow_stdin=False):
+    def do_execute(
+        self, code, silent, store_history=True, user_expressions=None, allow_stdin=False
+    ):
         """Send a cell's outputs. Cells that several notebooks share have the same ones."""
         if not code.strip():
             return self._reply()
