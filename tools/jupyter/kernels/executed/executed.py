@@ -14,7 +14,7 @@ from ipykernel.kernelbase import Kernel
 from jupyter_cache import get_cache
 
 sys.path.insert(0, str(Path(__file__).parents[4] / "book" / "_ext"))
-from reproducible_build import cache_folder  # noqa: E402
+from reproducible_build import cache_folder
 
 
 def executed_notebooks(folder: Path) -> list[list[nbformat.NotebookNode]]:
