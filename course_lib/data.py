@@ -205,10 +205,23 @@ def dequantize(
     require_levels(x, levels)
     dtype = dtype or torch.get_default_dtype()
     noise = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
-    x = x.to(dtype)
+    return place_in_bins(x.to(dtype), noise, levels)
+
+
+def place_in_bins(x: Tensor, noise: Tensor, levels: int) -> Tensor:
+    """(x + u) / K, kept below the edge of the next level's interval.
+
+    Args:
+        x: grey levels 0 … K−1 as floating-point numbers, any shape.
+        noise: u in [0, 1], same shape and type.
+        levels: number K of grey levels.
+
+    Returns:
+        Values in [x/K, (x + 1)/K), same shape; differentiable with respect to `noise`.
+    """
     # Rounding could carry x + u up to x + 1, the first point of the next level's interval. The
     # factor 1 − ε/2 rounds each such edge to the number before it, on devices without nextafter too.
-    largest = (x + 1) / levels * (1 - torch.finfo(dtype).eps / 2)
+    largest = (x + 1) / levels * (1 - torch.finfo(x.dtype).eps / 2)
     return torch.minimum((x + noise) / levels, largest)
 
 

@@ -1,7 +1,7 @@
 """Numbers that judge a model, each with its unit and its standard error."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -194,14 +194,15 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
     _require_features(x, y)
     x, y = x.double(), y.double()
 
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
+    def kernel_sum(a: Tensor, b: Tensor) -> Tensor:
+        return sum(((part @ b.T / a.shape[1] + 1) ** 3).sum() for part in _pieces(a, len(b)))
 
     def off_diagonal_mean(a: Tensor) -> Tensor:
-        values = kernel(a, a)
-        return (values.sum() - values.trace()) / (len(a) * (len(a) - 1))
+        diagonal = ((a.square().sum(1) / a.shape[1] + 1) ** 3).sum()
+        return (kernel_sum(a, a) - diagonal) / (len(a) * (len(a) - 1))
 
-    return off_diagonal_mean(x) + off_diagonal_mean(y) - 2 * kernel(x, y).mean()
+    cross = kernel_sum(x, y) / (len(x) * len(y))
+    return off_diagonal_mean(x) + off_diagonal_mean(y) - 2 * cross
 
 
 @dataclass(frozen=True)
@@ -245,18 +246,32 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
     _require_features(real, fake, at_least=k + 1)
     real, fake = real.double(), fake.double()
 
+    def distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
+        # By matrix products the distance of two copies would not be 0, nor that of a neighbour
+        # the radius that it defines.
+        for part in _pieces(points, len(others)):
+            yield torch.cdist(part, others, compute_mode="donot_use_mm_for_euclid_dist")
+
     def radii(points: Tensor) -> Tensor:
         # The nearest to each point is itself, at distance 0: hence k + 1.
-        return torch.cdist(points, points).kthvalue(k + 1).values
+        return torch.cat([near.kthvalue(k + 1).values for near in distances(points, points)])
 
-    distance = torch.cdist(real, fake)  # (N, M)
-    in_real_ball = distance <= radii(real).unsqueeze(1)  # (N, M)
-    in_fake_ball = distance <= radii(fake).unsqueeze(0)  # (N, M)
+    def in_balls(points: Tensor, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """For each point the number of balls that hold it, for each ball whether it holds a point."""
+        counts, held = [], torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
+        for distance in distances(points, centres):
+            inside = distance <= radius
+            counts.append(inside.sum(1))
+            held |= inside.any(0)
+        return torch.cat(counts), held
+
+    real_balls, held = in_balls(fake, real, radii(real))
+    fake_balls, _ = in_balls(real, fake, radii(fake))
     return Coverage(
-        precision=in_real_ball.any(0).double().mean().item(),
-        recall=in_fake_ball.any(1).double().mean().item(),
-        density=in_real_ball.double().sum(0).mean().item() / k,
-        coverage=in_real_ball.any(1).double().mean().item(),
+        precision=(real_balls > 0).double().mean().item(),
+        recall=(fake_balls > 0).double().mean().item(),
+        density=real_balls.double().mean().item() / k,
+        coverage=held.double().mean().item(),
     )
 
 
@@ -303,6 +318,11 @@ def modes_covered(
     counts = torch.bincount(nearest[good], minlength=len(centres))
     shares = counts.double() / len(samples)
     return ModeCount(int((shares >= least).sum()), good.double().mean().item(), shares)
+
+
+def _pieces(x: Tensor, others: int) -> tuple[Tensor, ...]:
+    """Rows of `x` in pieces whose distances to `others` examples take at most 128 MiB in float64."""
+    return x.split(max(1, 2**24 // others))
 
 
 def _matrix_root(cov: Tensor) -> Tensor:

@@ -91,7 +91,11 @@ class MaskedAutoregressive(Transform):
             z.requires_grad or any(p.requires_grad for p in self.parameters())
         )
         dropping = self.training and self.dropout.p > 0
-        solve = self.solve_by_passes if needs_gradient or dropping else self.solve_once
+        # What the network rounds under autocast depends on the products it makes: on the very same.
+        kind = z.device.type
+        rounding = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        plain = needs_gradient or dropping or rounding
+        solve = self.solve_by_passes if plain else self.solve_once
         x, log_det = solve(z.flatten(1))
         return x.unflatten(1, self.event_shape), log_det
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.data import dequantize, intensities
+from course_lib.data import dequantize, intensities, place_in_bins
 from course_lib.flow.conditioners import VectorConditioner
 from course_lib.flow.coupling import AffineCoupling
 from course_lib.flow.flow import Flow, standard_normal_log_prob
@@ -161,8 +161,9 @@ class VariationalDequantizer(nn.Module):
         log_slope = -(F.softplus(v) + F.softplus(-v)).sum(1)
         log_q = standard_normal_log_prob(noise) - log_det - log_slope
         u = v.sigmoid().unflatten(1, self.event_shape)
-        y = (x.to(u.dtype) + u) / levels
-        return y.to(dtype or own), log_q.to(dtype or own)
+        # In the type of the result: rounding to it afterwards could leave the interval again.
+        result = dtype or own
+        return place_in_bins(x.to(result), u.to(result), levels), log_q.to(result)
 
 
 class DequantizedFlow(nn.Module):

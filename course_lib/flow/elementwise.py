@@ -109,7 +109,23 @@ class Logit(Transform):
         # Two units of rounding are what the steps there and back can add up to.
         rounding = 2 * torch.finfo(z.dtype).eps
         squeezed = z.sigmoid().clamp(rounding * self.alpha, 1 - rounding)
-        return (squeezed - self.alpha) / (1 - 2 * self.alpha), self._log_det_inverse(z)
+        x = (squeezed - self.alpha) / (1 - 2 * self.alpha)
+        # The determinant belongs to the point that is returned, whose latent may be another one.
+        reached = (self.alpha + (1 - 2 * self.alpha) * x).logit()
+        return x, self._log_det_inverse(reached)
+
+    def is_coarse(self, x: Tensor) -> Tensor:
+        """Which examples have an entry so near an end that its latent has lost half of its digits.
+
+        Args:
+            x: shape ``(N, *event_shape)``.
+
+        Returns:
+            Boolean, shape ``(N,)``.
+        """
+        squeezed = self.alpha + (1 - 2 * self.alpha) * x
+        distance = torch.minimum(squeezed / self.alpha, 1 - squeezed)
+        return (distance < torch.finfo(x.dtype).eps ** 0.5).flatten(1).any(1)
 
     def _log_det_inverse(self, z: Tensor) -> Tensor:
         # log σ'(z) = −softplus(z) − softplus(−z): finite for every z.

@@ -5,8 +5,14 @@ import math
 import torch
 from torch import Tensor
 
+from course_lib.flow.elementwise import Logit
 from course_lib.flow.transform import Transform
-from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.inputs import (
+    require_batch,
+    require_positive_integer,
+    where_values_can_be_read,
+)
+from course_lib.interpolation import spherical_path
 from course_lib.networks import evaluation_mode
 
 
@@ -53,6 +59,9 @@ class Flow(Transform):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map latents to data.
 
+        Near the ends of the unit interval numbers are too coarse for a logit's latents: a far latent
+        gets the nearest x that there is, and the log-determinant is that of this x.
+
         Args:
             z: shape ``(N, *latent_shape)``.
 
@@ -64,7 +73,13 @@ class Flow(Transform):
             ValueError: `z` has another shape, or holds NaN or infinity.
         """
         require_batch(z, self.latent_shape, "z", model=self)
-        return self.transform.inverse(self._in_own_type(z))
+        x, log_det = self.transform.inverse(self._in_own_type(z))
+        for logit in (part for part in self.transform.modules() if isinstance(part, Logit)):
+            coarse = logit.is_coarse(x)
+            with where_values_can_be_read():
+                if coarse.any():
+                    log_det = torch.where(coarse, -self.transform(x)[1], log_det)
+        return x, log_det
 
     def _in_own_type(self, x: Tensor) -> Tensor:
         """Under autocast a batch may come in half precision; the map is not computed in it."""
@@ -128,7 +143,8 @@ class Flow(Transform):
         """Walk from one example to another through latent space.
 
         The walk follows the arc between the latents, not the chord: the middle of a chord between
-        two draws is nearer the origin than nearly every draw, where the model has seen no data.
+        two draws is nearer the origin than nearly every draw, where the model has seen no data. In
+        evaluation mode whatever mode the module is in, so that the ends are the given examples.
 
         Args:
             start: where to begin, shape ``(N, *event_shape)``.
@@ -147,15 +163,8 @@ class Flow(Transform):
                 f"steps is {steps} for {len(start)} starts and {len(end)} ends; at least 2 steps "
                 f"and as many ends as starts are expected."
             )
-        a, b = (self(x)[0].flatten(1) for x in (start, end))
-        cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
-        angle = cosine.clamp(-1, 1).acos()[:, None, None]  # (N, 1, 1)
-        share = torch.linspace(0, 1, steps).to(a)[:, None]  # (steps, 1)
-        # Where the latents have one direction the arc is the chord; sinc keeps the quotient finite.
-        weight_a, weight_b = (
-            s * torch.sinc(s * angle / math.pi) / torch.sinc(angle / math.pi)
-            for s in (1 - share, share)
-        )
-        z = weight_a * a[:, None] + weight_b * b[:, None]
-        x = self.transform.inverse(z.flatten(0, 1).unflatten(1, self.latent_shape))[0]
+        with evaluation_mode(self):
+            a, b = (self(x)[0].flatten(1) for x in (start, end))
+            z = spherical_path(a, b, steps)  # (N, steps, D)
+            x = self.transform.inverse(z.flatten(0, 1).unflatten(1, self.latent_shape))[0]
         return x.unflatten(0, (len(start), steps))

@@ -41,38 +41,45 @@ class Planar(Transform):
 
     def direction(self) -> Tensor:
         """Return u with wᵀu > −1: the free vector, moved along w only."""
+        return self._direction_and_least_slope()[0]
+
+    def _direction_and_least_slope(self) -> tuple[Tensor, Tensor]:
+        """u, and 1 + wᵀu > 0, the derivative of wᵀz by wᵀx where the tanh is steepest.
+
+        The second is known before u is; computed from u it would cancel where it is small.
+        """
         inner = self.weight @ self.free_direction
-        norm = self.weight.square().sum().clamp(min=torch.finfo(inner.dtype).tiny)
-        return self.free_direction + (F.softplus(inner) - 1 - inner) * self.weight / norm
+        tiny = torch.finfo(inner.dtype).tiny
+        norm = self.weight.square().sum()
+        least = F.softplus(inner).clamp(min=tiny)
+        direction = self.free_direction + (least - 1 - inner) * self.weight / norm.clamp(min=tiny)
+        # Without a weight nothing bends, whatever u is.
+        return direction, torch.where(norm >= tiny, least, torch.ones_like(least))
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with without_autocast(x):
-            direction = self.direction()
+            direction, least = self._direction_and_least_slope()
             bend = torch.tanh(x @ self.weight + self.bias)  # (N,)
             z = x + bend[:, None] * direction
-            return z, self._log_det(bend, direction)
-
-    def _log_det(self, bend: Tensor, direction: Tensor) -> Tensor:
-        # 1 + wᵀu (1 − tanh²) > 0 because wᵀu > −1 and 0 < 1 − tanh² ≤ 1.
-        return torch.log1p((self.weight @ direction) * (1 - bend.square()))
+            return z, _slope(bend, least).log()
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         with without_autocast(z):
             return self._invert(z)
 
     def _invert(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        direction = self.direction()
-        slope = self.weight @ direction
+        direction, least = self._direction_and_least_slope()
+        inner = least - 1
         target = z @ self.weight  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
-        a = self._solve(target.detach(), slope.detach())
+        a = self._solve(target.detach(), inner.detach())
         # Newton steps outside the search: they polish a, and carry the derivatives with it, the first
         # step those of first order, the second those of second and third.
         for _ in range(2):
             bend = torch.tanh(a + self.bias)
-            residual = a + slope * bend - target
-            a = a - residual / (1 + slope * (1 - bend.square()))
+            residual = a + inner * bend - target
+            a = a - residual / _slope(bend, least)
         bend = torch.tanh(a + self.bias)
-        return z - bend[:, None] * direction, -self._log_det(bend, direction)
+        return z - bend[:, None] * direction, -_slope(bend, least).log()
 
     @torch.no_grad()
     def _solve(self, target: Tensor, slope: Tensor) -> Tensor:
@@ -83,3 +90,9 @@ class Planar(Transform):
             below = middle + slope * torch.tanh(middle + self.bias) < target
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return 0.5 * (low + high)
+
+
+def _slope(bend: Tensor, least: Tensor) -> Tensor:
+    """1 + wᵀu (1 − tanh²), the determinant, as a mean of 1 and its least value: nothing cancels."""
+    square = bend.square()
+    return square + (1 - square) * least

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from course_lib.inputs import require_positive_integer
+from course_lib.interpolation import spherical_path, straight_path
 
 
 def latent_grid(n: int) -> Tensor:
@@ -55,23 +56,13 @@ def interpolate(start: Tensor, end: Tensor, n: int, *, spherical: bool = False) 
         start: first point, shape ``(d,)``.
         end: last point, shape ``(d,)``.
         n: number of points, both ends included, at least 2.
-        spherical: follow a great circle instead of a straight line. In many dimensions the prior's
-            mass lies near a sphere, and the middle of a straight line leaves it (White, 2016).
+        spherical: follow a great circle instead of a straight line, see
+            `course_lib.interpolation.spherical_path`.
 
     Returns:
-        Points, shape ``(n, d)``.
+        Points, shape ``(n, d)``, from `start` to `end` exactly.
 
     Raises:
-        ValueError: `n` is below 2.
+        ValueError: `n` is below 2, or the shapes differ.
     """
-    if n < 2:
-        raise ValueError(f"n is {n}; at least the two ends are expected.")
-    share = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).unsqueeze(1)
-    if not spherical:
-        return (1 - share) * start + share * end
-    cosine = torch.dot(start, end) / (start.norm() * end.norm())
-    angle = torch.arccos(cosine.clamp(-1, 1))
-    # Parallel, or the origin, whose angle is NaN: the circle is not determined, the line is.
-    if not angle.sin().abs() >= 1e-6:
-        return interpolate(start, end, n)
-    return (((1 - share) * angle).sin() * start + (share * angle).sin() * end) / angle.sin()
+    return (spherical_path if spherical else straight_path)(start, end, n)

@@ -62,6 +62,6 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel = imq_kernel) -> Tensor:
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    # Not torch.cdist squared: the gradient of its square root is infinite at equal points.
-    squared = x.square().sum(-1, keepdim=True) + y.square().sum(-1) - 2 * x @ y.mT
-    return torch.clamp(squared, min=0)
+    # From the differences themselves: |x|² + |y|² − 2xᵀy cancels where the points are far from 0.
+    # The gradient of this distance at equal points is 0, not that of a square root.
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()

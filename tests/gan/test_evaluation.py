@@ -153,3 +153,43 @@ def test_the_classifier_is_reproducible_and_its_features_are_standardized():
     assert a.accuracy(intensities(data.test, data.levels), data.test_labels) > 0.8
     with pytest.raises(ValueError, match=r"\(N, 1, 8, 8\)"):
         Classifier((1, 8, 8), 10)(torch.rand(2, 1, 8, 9))
+
+
+def by_definition(real, fake, k):
+    """The four numbers by their definition, from differences one pair at a time."""
+
+    def distances(a, b):
+        return (a[:, None] - b).square().sum(-1).sqrt()
+
+    def radius(a):
+        return distances(a, a).sort(1).values[:, k]
+
+    d = distances(real, fake)
+    in_real, in_fake = d <= radius(real)[:, None], d <= radius(fake)
+    return (
+        in_real.any(0).double().mean().item(),
+        in_fake.any(1).double().mean().item(),
+        in_real.double().sum(0).mean().item() / k,
+        in_real.any(1).double().mean().item(),
+    )
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e3, 1e6])
+@pytest.mark.parametrize("copies", [1, 3, 8])
+def test_precision_recall_of_repeated_examples(copies, shift):
+    """Copies are at distance 0 from one another and exactly at the radius that they define."""
+    torch.manual_seed(0)
+    real = torch.randn(60, 8, dtype=torch.float64).repeat(copies, 1) + shift
+    fake = torch.cat([real[::2], torch.randn(40, 8, dtype=torch.float64) + shift])
+    found = precision_recall(real, fake, k=5)
+    expected = by_definition(real, fake, 5)
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(expected)
+
+
+def test_distances_in_pieces_are_those_of_the_whole(monkeypatch):
+    torch.manual_seed(0)
+    x, y = torch.randn(70, 6), torch.randn(50, 6) + 0.3
+    whole = precision_recall(x, y), kernel_distance(x, y)
+    monkeypatch.setattr("course_lib.evaluation._pieces", lambda points, others: points.split(7))
+    assert precision_recall(x, y) == whole[0]
+    torch.testing.assert_close(kernel_distance(x, y), whole[1])

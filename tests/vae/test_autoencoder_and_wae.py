@@ -63,6 +63,20 @@ def test_mmd_of_two_gaussians_has_its_closed_form():
     assert mmd(x, y, gaussian_kernel).item() == pytest.approx(2 * within - 2 * across, abs=0.01)
 
 
+@pytest.mark.parametrize("kernel", [gaussian_kernel, imq_kernel])
+def test_mmd_depends_on_differences_alone(kernel):
+    """In float32, moved far from the origin, and with samples far from one another."""
+    torch.manual_seed(0)
+    # Multiples of 1/64 stay exact under every shift below.
+    x, y = (torch.randint(-64, 64, (40, 3)) / 64 + centre for centre in (0.0, 0.5))
+    for shift in (0.0, 1e4, -1e5):
+        moved = mmd(x + shift, y + shift, kernel)
+        torch.testing.assert_close(moved, mmd(x, y, kernel), rtol=1e-5, atol=1e-7)
+    apart = mmd(torch.cat([x, x + 65536]), torch.cat([y, y + 65536]), kernel)
+    exact = mmd(torch.cat([x, x + 65536]).double(), torch.cat([y, y + 65536]).double(), kernel)
+    torch.testing.assert_close(apart.double(), exact, rtol=1e-4, atol=1e-6)
+
+
 def test_mmd_gradient_is_finite_at_equal_points():
     x = torch.zeros(4, 2, requires_grad=True)
     mmd(x, torch.zeros(4, 2)).backward()
