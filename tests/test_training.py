@@ -572,7 +572,10 @@ def test_a_refused_checkpoint_leaves_the_model_as_it_was(tmp_path):
     run(linear(), checkpoint=path, steps=10)
     for settings, message in (
         ({"steps": 5}, "steps = 10, and this one has steps = 5"),
-        ({"optimizer": torch.optim.SGD}, r"optimizer = torch\.optim\.adam\.Adam, and this one has optimizer = torch\.optim\.sgd\.SGD;"),
+        (
+            {"optimizer": torch.optim.SGD},
+            r"optimizer = \S+Adam, and this one has optimizer = \S+SGD;",
+        ),
         ({"precision": "64-true"}, "precision = 32-true"),
         ({"gradient_clip": 1.0}, "gradient_clip = None, and this one has gradient_clip = 1;"),
     ):
