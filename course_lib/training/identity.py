@@ -10,7 +10,7 @@ import functools
 import hashlib
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 
 import numpy as np
@@ -296,7 +296,7 @@ def _pieces(tensor: Tensor) -> Iterator[bytes]:
         yield memoryview(part.view(torch.uint8).numpy())
 
 
-def _digest(pieces: object) -> str:
+def _digest(pieces: Iterable[bytes | memoryview]) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
