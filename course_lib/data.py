@@ -29,6 +29,13 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+# The same files as a browser may have unpacked them.
+UNPACKED_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
 
 
 @dataclass(frozen=True)
@@ -78,18 +85,20 @@ def digits() -> Dataset:
 def mnist() -> Dataset:
     """The 70,000 MNIST digits: 28×28 pixels, 256 grey levels.
 
-    The original four files are read from the folder that the environment variable
-    ``COURSE_LIB_DATA`` names, else from the user's cache; what is missing there is downloaded
-    from several mirrors, resumed where it broke off, and checked against its SHA-256. The last
-    5,000 training images are the validation split; the 10,000 test images are the original ones.
+    The original four files, packed or unpacked, are read from the folder that the environment variable
+    ``COURSE_LIB_DATA`` names, else from the user's cache; what is missing there is downloaded from
+    several mirrors and checked against its SHA-256. A file in ``COURSE_LIB_DATA`` is never replaced:
+    other data sets have files of the same names. The last 5,000 training images are the validation
+    split; the 10,000 test images are the original ones.
 
     Raises:
-        course_lib.download.DownloadError: a file is neither there nor to be had.
+        ValueError: ``COURSE_LIB_DATA`` names a folder that does not exist.
+        course_lib.download.DownloadError: a file is neither there nor to be had, or another file has
+            its name.
     """
     folder = data_folder()
     arrays = {
-        name: _read_idx(fetch(name, digest, MNIST_MIRRORS, folder))
-        for name, digest in MNIST_SHA256.items()
+        name: _read_idx(_original(name, digest, folder)) for name, digest in MNIST_SHA256.items()
     }
     images, labels = (
         torch.as_tensor(
@@ -231,10 +240,19 @@ def _split(
     return Dataset(name, levels, *images.split(sizes), *labels.split(sizes))
 
 
+def _original(name: str, sha256: str, folder: Path) -> Path:
+    """The file as it is published, or unpacked if that alone is there."""
+    unpacked = folder / name.removesuffix(".gz")
+    alone = unpacked.is_file() and not (folder / name).exists()
+    if alone and pooch.file_hash(str(unpacked)) == UNPACKED_SHA256[unpacked.name]:
+        return unpacked
+    ours = not os.environ.get("COURSE_LIB_DATA")
+    return fetch(name, sha256, MNIST_MIRRORS, folder, replace=ours)
+
+
 def _read_idx(path: Path) -> np.ndarray:
     """Read an IDX file: two zero bytes, type 8 (bytes), rank, big-endian sizes, then the data."""
-    with gzip.open(path) as file:
-        raw = file.read()
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rank = raw[3]
     sizes = np.frombuffer(raw, ">i4", count=rank, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(sizes).copy()

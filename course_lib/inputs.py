@@ -4,6 +4,7 @@ Every message says what was given, what was expected and how to fix it. Nothing 
 `assert`: asserts vanish under ``python -O`` and say nothing to the person who reads them.
 """
 
+import operator
 import os
 import reprlib
 from collections.abc import Iterator, Sequence
@@ -135,18 +136,40 @@ def require_levels(x: Tensor, levels: int, name: str = "x") -> None:
             )
 
 
-def require_positive_integer(value: int, name: str) -> None:
-    """Require an integer of at least 1.
+def require_integer(value: int, name: str, expected: str = "an integer") -> int:
+    """Require an integer of any library, and return it as Python's own.
+
+    NumPy's integers and a tensor with one integer are as good as Python's: ``x.max() + 1`` is one.
+
+    Args:
+        value: what was given.
+        name: what to call it in the message.
+        expected: what to call what is expected.
+
+    Raises:
+        TypeError: `value` is not an integer. True and False are not.
+    """
+    try:
+        if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        given = reprlib.repr(value)  # of a whole data set, its beginning
+        raise TypeError(f"{name} is {given}; {expected} is expected.") from None
+
+
+def require_positive_integer(value: int, name: str) -> int:
+    """Require an integer of at least 1, and return it as Python's own.
 
     Raises:
         TypeError: `value` is not an integer.
         ValueError: `value` is smaller than 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        given = reprlib.repr(value)  # of a whole data set, its beginning
-        raise TypeError(f"{name} is {given}; an integer of at least 1 is expected.")
-    if value < 1:
-        raise ValueError(f"{name} is {value}; an integer of at least 1 is expected.")
+    expected = "an integer of at least 1"
+    number = require_integer(value, name, expected)
+    if number < 1:
+        raise ValueError(f"{name} is {number}; {expected} is expected.")
+    return number
 
 
 def require_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
@@ -199,3 +222,37 @@ def require_writable(folder: Path, name: str) -> None:
             f"{name} cannot be written to {folder} ({reason}); a folder with the permission to "
             f"write is expected. Name another one."
         )
+
+
+def require_real(
+    value: float,
+    name: str,
+    expected: str = "a number",
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Require a number of any library, and return it as Python's own.
+
+    Args:
+        value: what was given: a number, NumPy's too, or a tensor that holds a single one.
+        name: what to call it in the message.
+        expected: what to call what is expected.
+        above: what it must be greater than, if anything.
+        below: what it must be less than, if anything.
+
+    Raises:
+        ValueError: `value` is not such a number. NaN is not, nor are True, False and text.
+    """
+    try:
+        if isinstance(value, bool | str | bytes) or "bool" in str(getattr(value, "dtype", "")):
+            raise TypeError
+        number = float(value)
+        if number != number or not (above is None or number > above):
+            raise ValueError
+        if not (below is None or number < below):
+            raise ValueError
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        shown = value if isinstance(value, str) else reprlib.repr(value)
+        raise ValueError(f"{name} is {shown}; {expected} is expected.") from None
+    return number

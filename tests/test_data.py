@@ -4,8 +4,11 @@ import gzip
 import hashlib
 import http.server
 import os
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,39 +27,50 @@ class Server(http.server.ThreadingHTTPServer):
     """Serves CONTENT under every first path element's own kind of trouble."""
 
     daemon_threads = True
-    requests: list[tuple[str, str | None]]
+    requests: list[str]
+    begun: threading.Event  # something has been sent
+    ended: threading.Event
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.server.requests.append((self.path, wanted))
+        self.server.requests.append(self.path)
         trouble = self.path.split("/")[1]
         if trouble == "missing":
             self.send_error(404)
             return
-        body = b"x" * len(CONTENT) if trouble == "wrong" else CONTENT
-        start = 0
-        if wanted and trouble != "no-range":
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(body):
-                self.send_error(416)
-                return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
+        body = b"x" * len(CONTENT) if trouble.endswith("wrong") else CONTENT
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        try:
+            self.deliver(trouble, body)
+        except ConnectionError:  # the other side has gone
+            self.close_connection = True
+
+    def deliver(self, trouble, body):
         if trouble == "truncated":
-            self.wfile.write(body[start : start + 100_000])
+            self.wfile.write(body[:100_000])
             self.close_connection = True
         elif trouble == "stalled":
-            self.wfile.write(body[start : start + 50_000])
+            self.wfile.write(body[:50_000])
             self.wfile.flush()
             time.sleep(1.5)
             self.close_connection = True
+        elif trouble == "endless":
+            self.wfile.write(body[:200_000])
+            self.wfile.flush()
+            self.server.begun.set()
+            self.server.ended.wait(60)
+        elif trouble.startswith("slow"):
+            for start in range(0, len(body), 50_000):
+                self.wfile.write(body[start : start + 50_000])
+                self.wfile.flush()
+                time.sleep(0.02)
         else:
-            self.wfile.write(body[start:])
+            self.wfile.write(body)
 
     def log_message(self, *arguments):
         pass
@@ -66,8 +80,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     server = Server(("127.0.0.1", 0), Handler)
     server.requests = []
+    server.begun, server.ended = threading.Event(), threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
+    server.ended.set()
     server.shutdown()
 
 
@@ -104,29 +120,103 @@ def test_the_error_says_what_each_mirror_did_and_how_to_help_oneself(
     assert DIGEST in str(error.value)
 
 
-def test_a_broken_download_is_resumed_where_it_ended(server, tmp_path):
+@pytest.mark.parametrize("trouble", ["missing", "wrong", "truncated", "stalled"])
+def test_a_download_that_failed_leaves_nothing_and_the_next_call_begins_anew(
+    server, tmp_path, trouble
+):
     with pytest.raises(DownloadError):
-        get(server, tmp_path, "truncated")
-    have = (tmp_path / "file.part").stat().st_size
-    assert 0 < have < len(CONTENT)
+        get(server, tmp_path, trouble)
+    assert os.listdir(tmp_path) == []
     assert get(server, tmp_path, "good").read_bytes() == CONTENT
-    assert server.requests[-1] == ("/good/file", f"bytes={have}-")
 
 
-def test_a_server_that_cannot_resume_sends_everything_again(server, tmp_path):
-    (tmp_path / "file.part").write_bytes(CONTENT[:1000])
-    assert get(server, tmp_path, "no-range").read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("part", [b"y" * 1000, b"y" * len(CONTENT), CONTENT + b"more"])
-def test_a_part_with_wrong_bytes_does_not_spoil_a_good_mirror(server, tmp_path, part):
-    (tmp_path / "file.part").write_bytes(part)
-    assert get(server, tmp_path, "good", "good").read_bytes() == CONTENT
-
-
-def test_a_complete_part_is_taken(server, tmp_path):
-    (tmp_path / "file.part").write_bytes(CONTENT)
+def test_a_killed_download_blocks_nobody(server, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from course_lib.download import fetch; "
+        "fetch('file', sys.argv[1], [sys.argv[2]], Path(sys.argv[3]))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, DIGEST, *mirrors(server, "endless"), tmp_path],
+        stderr=subprocess.DEVNULL,
+    )
+    assert server.begun.wait(60)
+    while not any(path.stat().st_size for path in tmp_path.iterdir()):  # it is being written
+        assert child.poll() is None
+    child.kill()
+    child.wait()
+    assert not (tmp_path / "file").exists()
     assert get(server, tmp_path, "good").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("troubles", [("slow",), ("wrong", "slow"), ("slow-wrong", "slow")])
+def test_threads_that_ask_at_once_all_get_the_whole_file(server, tmp_path, troubles):
+    """Whichever order they end in: what a caller has been given stays as it was."""
+    together = threading.Barrier(4)
+
+    def ask(_):
+        together.wait()
+        path = get(server, tmp_path, *troubles)
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for _ in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(ask, range(4)))
+    assert {digest for digests in read for digest in digests} == {DIGEST}
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_processes_that_ask_at_once_all_get_the_whole_file(server, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from course_lib.download import fetch; "
+        "sys.stdin.readline(); "
+        "print(len(fetch('file', sys.argv[1], [sys.argv[2]], Path(sys.argv[3])).read_bytes()))"
+    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, DIGEST, *mirrors(server, "slow"), tmp_path],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for child in children:  # all are started before the first is let go
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    answers = [child.communicate(timeout=120) for child in children]
+    assert [said for said, _ in answers] == [f"{len(CONTENT)}\n"] * 3, answers
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_of_somebody_elses_is_not_replaced(server, tmp_path):
+    """Other data sets have files of the same names."""
+    (tmp_path / "file").write_bytes(b"fashion")
+    mirror = mirrors(server, "good")
+    with pytest.raises(DownloadError, match=r"wrong checksum.* Move it away"):
+        fetch("file", DIGEST, mirror, tmp_path, replace=False, timeout=SHORT)
+    assert (tmp_path / "file").read_bytes() == b"fashion"
+    (tmp_path / "file").unlink()
+    path = fetch("file", DIGEST, mirror, tmp_path, replace=False, timeout=SHORT)
+    assert path.read_bytes() == CONTENT
+
+
+def test_what_cannot_be_read_or_written_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "there" / "file").mkdir(parents=True)
+    with pytest.raises(DownloadError, match=r"file cannot be read \(Is a directory\)"):
+        get(server, tmp_path / "there", "missing")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DownloadError, match="link is a link to a file that does not exist"):
+        fetch("link", DIGEST, mirrors(server, "missing"), tmp_path, timeout=SHORT)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(DownloadError, match=r"no permission.*Set COURSE_LIB_DATA") as error:
+        get(server, tmp_path, "good")
+    assert DIGEST in str(error.value)
+
+
+def test_a_file_that_is_there_needs_no_permission_to_write(tmp_path, monkeypatch):
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    (tmp_path / "elsewhere").write_bytes(CONTENT)
+    (folder / "file").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert fetch("file", DIGEST, [], folder) == folder / "file"
 
 
 def test_a_corrupt_cached_file_is_replaced_by_a_good_one_only(server, tmp_path):
@@ -167,6 +257,33 @@ def test_mnist_is_read_from_a_folder_with_its_splits(tmp_path, monkeypatch):
     assert mnist.event_shape == (1, 2, 3)
     assert torch.equal(mnist.test.squeeze(1).long(), expected)
     assert mnist.validation_labels[0] == 55_000 % 10
+
+
+def test_a_folder_of_other_data_is_left_alone(tmp_path, monkeypatch):
+    other = idx(np.zeros((3, 2, 2)))
+    for name in data.MNIST_SHA256:
+        (tmp_path / name).write_bytes(other)
+    monkeypatch.setenv("COURSE_LIB_DATA", str(tmp_path))
+    monkeypatch.setattr(data, "MNIST_MIRRORS", [])
+    with pytest.raises(DownloadError, match=r"train-images-idx3-ubyte\.gz has the wrong checksum"):
+        data.mnist()
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {other}
+
+
+def test_unpacked_files_are_as_good_if_they_are_the_original_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "MNIST_MIRRORS", [])
+    monkeypatch.setenv("COURSE_LIB_DATA", str(tmp_path))
+    sizes = {"train-images-idx3": (60_000, 2, 3), "train-labels-idx1": (60_000,),
+             "t10k-images-idx3": (10_000, 2, 3), "t10k-labels-idx1": (10_000,)}  # fmt: skip
+    digests = {}
+    for name, size in sizes.items():
+        content = gzip.decompress(idx(np.ones(size)))
+        (tmp_path / f"{name}-ubyte").write_bytes(content)
+        digests[f"{name}-ubyte"] = hashlib.sha256(content).hexdigest()
+    with pytest.raises(DownloadError, match=r"train-images-idx3-ubyte\.gz does not exist"):
+        data.mnist()
+    monkeypatch.setattr(data, "UNPACKED_SHA256", digests)
+    assert data.mnist().train.shape == (55_000, 1, 2, 3)
 
 
 ORIGINAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"

@@ -3,7 +3,9 @@
 import math
 import os
 import signal
+import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -214,7 +216,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_left(tmp_path):
         run(linear(), checkpoint=path)
     assert path.read_bytes() == b"not a checkpoint"
     run(linear(), checkpoint=tmp_path / "other.pt", steps=10)
-    with pytest.raises(TrainingError, match="not a checkpoint of this model"):
+    with pytest.raises(TrainingError, match=r"model = .*Linear\(.*, and .* model = .*Sequential"):
         run(dropout_network(), checkpoint=tmp_path / "other.pt", steps=10)
     with pytest.raises(TrainingError, match="not a checkpoint of fit"):
         run(linear(), checkpoint=tmp_path)
@@ -572,8 +574,12 @@ def test_a_refused_checkpoint_leaves_the_model_as_it_was(tmp_path):
     run(linear(), checkpoint=path, steps=10)
     for settings, message in (
         ({"steps": 5}, "steps = 10, and this one has steps = 5"),
-        ({"optimizer": torch.optim.SGD}, "its optimizer is not SGD"),
+        (
+            {"optimizer": torch.optim.SGD},
+            r"optimizer = \S+Adam, and this one has optimizer = \S+SGD;",
+        ),
         ({"precision": "64-true"}, "precision = 32-true"),
+        ({"gradient_clip": 1.0}, "gradient_clip = None, and this one has gradient_clip = 1;"),
     ):
         model = linear(seed=3)
         before = weights(model)
@@ -608,3 +614,200 @@ def test_other_devices_are_not_seeded(monkeypatch):
     model = linear()
     monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
     run(model, steps=2, validation=HELD_OUT, accelerator="cpu")
+
+
+INTEGERS = {
+    "numpy": np.int64,
+    "a short one of numpy": np.uint8,
+    "a tensor": torch.tensor,
+    "an array": np.array,
+}
+REALS = {"numpy": np.float64, "a tensor": torch.tensor, "an array": np.array}
+
+
+@pytest.mark.parametrize("integer", INTEGERS.values(), ids=INTEGERS)
+def test_integers_of_other_libraries_are_integers(tmp_path, integer):
+    plain = {"steps": 9, "batch_size": 16, "evaluate_every": 3, "checkpoint_every": 4, "seed": 5}
+    plain |= {"devices": 1, "num_nodes": 1}
+    models = []
+    for number in (integer, int):
+        models.append(linear())
+        settings = {name: number(value) for name, value in plain.items()}
+        player = Player("a", squared_error, nn.Module.parameters, updates=number(2))
+        fit(models[-1], [player], DATA, checkpoint=tmp_path / "a.pt", progress=False, **settings)
+    assert torch.equal(weights(models[0]), weights(models[1]))
+
+
+@pytest.mark.parametrize("real", REALS.values(), ids=REALS)
+def test_numbers_of_other_libraries_are_numbers(tmp_path, real):
+    plain = {"learning_rate": 0.25, "ema": 0.5, "gradient_clip": 0.5}  # exact in every type
+    models = []
+    for number in (real, float):
+        models.append(linear())
+        player = Player("a", squared_error, nn.Module.parameters, learning_rate=number(0.125))
+        fit(
+            models[-1], [player], DATA, steps=3, batch_size=16, progress=False,
+            checkpoint=tmp_path / "a.pt", **{name: number(v) for name, v in plain.items()},
+        )  # fmt: skip
+    assert torch.equal(weights(models[0]), weights(models[1]))
+
+
+@pytest.mark.parametrize("value", [True, 2.5, "3", None, np.float64(2), torch.tensor(2.0), [3]])
+@pytest.mark.parametrize("name", ["steps", "batch_size", "checkpoint_every", "seed", "num_nodes"])
+def test_what_is_not_an_integer_is_named(name, value):
+    with pytest.raises(TypeError, match=f"{name} is .*; an integer .*is expected"):
+        run(linear(), **{name: value})
+
+
+@pytest.mark.parametrize("value", [True, "0.5", [0.5], math.nan, 0, -1, torch.ones(2), 1j])
+@pytest.mark.parametrize("name", ["learning_rate", "ema", "gradient_clip"])
+def test_what_is_not_a_positive_number_is_named(name, value):
+    with pytest.raises(
+        ValueError, match=rf"(?s){name} is .*; a .*(positive|between 0 and 1).*is expected"
+    ):
+        run(linear(), **{name: value})
+
+
+class NoRate(torch.optim.Optimizer):
+    """An optimizer that chooses its rate itself."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, {})
+
+    def step(self, closure=None):
+        raise AssertionError("a step was taken")
+
+
+OPTIMIZERS = {
+    "a closure is needed": (torch.optim.LBFGS, "LBFGS, which evaluates the loss several times"),
+    "in a function": (
+        lambda parameters, lr: torch.optim.LBFGS(parameters, lr=lr, max_iter=3),
+        "LBFGS, which evaluates the loss several times",
+    ),
+    "gradients are dense": (torch.optim.SparseAdam, "SparseAdam, which takes sparse gradients only"),
+    "made already": (
+        torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1),
+        r"a SGD that has its parameters already.*Pass the class, torch\.optim\.SGD",
+    ),
+    "no lr": (lambda parameters: torch.optim.SGD(parameters, lr=1.0), "argument 'lr'"),
+    "no rate": (NoRate, "NoRate, which has no learning rate"),
+    "another class": (nn.Linear, "cannot be made"),
+    "something else": (lambda parameters, lr: lr, "makes a float; a function of parameters and lr="),
+    "a name": ("adam", "is 'adam'; a function of parameters and lr="),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("whose", ["fit's", "a player's"])
+@pytest.mark.parametrize(("optimizer", "message"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_an_optimizer_that_cannot_be_used_is_named_before_the_first_step(whose, optimizer, message):
+    model = linear()
+    before = weights(model)
+
+    def loss(*_):
+        pytest.fail("the loss was evaluated")
+
+    of_fit, of_player = (optimizer, None) if whose == "fit's" else (None, optimizer)
+    player = Player("a", loss, nn.Module.parameters, optimizer=of_player)
+    with pytest.raises(TypeError, match=message):
+        fit(model, [player], DATA, steps=1, batch_size=8, optimizer=of_fit, progress=False)
+    assert torch.equal(weights(model), before)
+
+
+def test_sparse_gradients_may_have_their_optimizer():
+    model = nn.Embedding(5, 2, sparse=True)
+    before = model.weight.clone()
+    fit(
+        model, lambda model, batch, _: model(batch).square().mean(), torch.arange(5), steps=2,
+        batch_size=5, optimizer=torch.optim.SparseAdam, progress=False,
+    )  # fmt: skip
+    assert not torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("players", [False, True])
+@pytest.mark.parametrize("devices", [2, "2", np.int64(2)])
+def test_several_processes_cannot_be_started_from_a_notebook(monkeypatch, devices, players):
+    monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    loss = squared_error
+    if players:
+        loss = [Player("a", squared_error, lambda m: [m.weight]),
+                Player("b", squared_error, lambda m: [m.bias])]  # fmt: skip
+    with pytest.raises(ValueError, match=r"devices is '?2.* interactive session.*script.*torchrun"):
+        fit(linear(), loss, DATA, steps=1, batch_size=8, devices=devices, accelerator="cpu")
+    fit(linear(), loss, DATA, steps=1, batch_size=8, devices=1, progress=False)
+
+
+def test_several_processes_cannot_be_started_without_a_script(monkeypatch):
+    """As after ``python -c`` or from standard input: the others would have nothing to run."""
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    with pytest.raises(ValueError, match="other processes cannot be started"):
+        run(linear(), devices=2, accelerator="cpu")
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "bf16-mixed"])
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_the_best_weights_are_not_chosen_by_a_rounded_loss(precision, ema):
+    """Near 10,000 numbers of bfloat16 are 64 apart, those of float16 8: all would look alike."""
+
+    def loss(model, batch, progress):
+        x, y = batch
+        error = (model(x) - y).square().mean()
+        return {"loss": 10_000 + error, "error": error}
+
+    model = linear()
+    history = fit(
+        model, loss, DATA, validation=HELD_OUT, steps=40, batch_size=32, evaluate_every=4, ema=ema,
+        learning_rate=3e-2, optimizer=torch.optim.SGD, precision=precision, progress=False,
+        accelerator="cpu",
+    )  # fmt: skip
+    errors = {row["step"]: row["error"] for row in history.validation}
+    losses = {row["step"]: row["loss"] for row in history.validation}
+    assert len(set(losses.values())) > 5
+    for step, value in losses.items():
+        assert value == pytest.approx(10_000 + errors[step], rel=1e-6)
+    assert history.best_step == min(losses, key=losses.get) > 4
+    # These are the weights that the caller is given, in their own type.
+    with torch.no_grad():
+        error = loss(model.float(), HELD_OUT, None)["error"].item()
+    assert error == pytest.approx(errors[history.best_step], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_an_average_of_half_weights_moves_by_less_than_their_rounding(precision):
+    """Where weights are near 1, a thousandth of their differences is lost in bfloat16."""
+
+    def train(**settings):
+        model = nn.Linear(3, 1, bias=False)
+        nn.init.ones_(model.weight)
+        seen = []
+        fit(
+            model, lambda model, batch, _: model(batch[0]).mean(), (torch.ones(64, 3),), steps=60,
+            batch_size=32, evaluate_every=1, learning_rate=2**-5, optimizer=torch.optim.SGD,
+            progress=False, accelerator="cpu", precision=precision,
+            callback=lambda step, m: seen.append(weights(m).float()), **settings,
+        )  # fmt: skip
+        return seen
+
+    trace = train()
+    average = trace[1]
+    for now in trace[2:]:
+        average = 0.999 * average + 0.001 * now
+    found = train(ema=0.999)[-1]
+    torch.testing.assert_close(found, average, rtol=4e-3, atol=0)
+    assert (found < trace[1]).all()
+
+
+def test_means_of_half_losses_are_recorded_in_float32():
+    def loss(model, batch, progress):
+        return {"loss": (model(batch[0]) - batch[1]).square().mean(),
+                "one": torch.tensor(1.0, dtype=torch.bfloat16),
+                "large": torch.tensor(1e39, dtype=torch.float64)}  # fmt: skip
+
+    history = fit(
+        linear(), loss, DATA, steps=600, batch_size=8, evaluate_every=600, progress=False,
+        accelerator="cpu",
+    )  # fmt: skip
+    # A sum of bfloat16 stays at 256.
+    assert history.train[0]["one"] == 1
+    assert history.train[0]["large"] == pytest.approx(1e39)

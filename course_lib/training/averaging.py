@@ -1,7 +1,7 @@
 """The moving average of the weights, and the weights that are evaluated."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +9,45 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class WeightAverage(AveragedModel):
-    """Exponential moving average of a model's weights and buffers."""
+    """Exponential moving average of a model's weights and buffers.
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    Args:
+        model: whose weights are averaged.
+        decay: of the average.
+        half: the weights have 16 bits. Their average is kept in float32: a thousandth of a
+            difference would be lost in rounding, and the average never move.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, *, half: bool = False) -> None:
         super().__init__(model, multi_avg_fn=_moving_average(decay), use_buffers=True)
+        self.half = half
+        if half:
+            self.module.float()
         # What is copied and not averaged: found once, because every step needs it.
         self.copied = list(zip(_directions(self.module), _directions(model), strict=True))
 
     def update_parameters(self, model: nn.Module) -> None:
         """Take the weights after one more step into the average."""
-        super().update_parameters(model)
+        super().update_parameters(_InFloat32(model) if self.half else model)
         for averaged, current in self.copied:
             averaged.copy_(current)
+
+
+class _InFloat32:
+    """The weights and buffers of a model of 16 bits, for an average of 32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def parameters(self) -> Iterator[Tensor]:
+        return map(_widened, self.model.parameters())
+
+    def buffers(self) -> Iterator[Tensor]:
+        return map(_widened, self.model.buffers())
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 class EvaluatedWeights:

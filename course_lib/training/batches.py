@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from course_lib.inputs import require_tensor
 
@@ -42,14 +42,11 @@ def select(data: Batch, index: Tensor) -> Batch:
     return tuple(tensor[index] for tensor in data) if isinstance(data, tuple) else data[index]
 
 
-def cast(batch: Batch, model: nn.Module) -> Batch:
-    """Numbers of the type of the model's parameters; integers stay integers."""
+def cast(batch: Batch, dtype: torch.dtype | None) -> Batch:
+    """Numbers of one type; integers stay integers."""
     if isinstance(batch, tuple):
-        return tuple(cast(tensor, model) for tensor in batch)
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is None or not batch.is_floating_point():
-        return batch
-    return batch.to(parameter.dtype)
+        return tuple(cast(tensor, dtype) for tensor in batch)
+    return batch.to(dtype) if dtype is not None and batch.is_floating_point() else batch
 
 
 class Order:

@@ -1,13 +1,13 @@
 """What is minimized, and which parameters minimize it: one loss, or several players of a game."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_positive_integer, require_real
 from course_lib.training.batches import Batch
+from course_lib.training.optimizers import OptimizerFactory, require_factory
 
 Terms = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch, Tensor], Terms | Tensor]
@@ -31,7 +31,11 @@ class Player:
     parameters: Callable[[nn.Module], Iterable[nn.Parameter]]
     updates: int = 1
     learning_rate: float | None = None
-    optimizer: Callable[..., torch.optim.Optimizer] | None = None
+    optimizer: OptimizerFactory | None = None
+
+    def called(self, thing: str) -> str:
+        """What to call the player's loss or optimizer: one that is alone is not named."""
+        return f"{thing} of the player {self.name!r}" if self.name else thing
 
     def record_name(self, term: str) -> str:
         """Name of a term in the history: a player without a name is alone and needs no prefix."""
@@ -48,6 +52,7 @@ def as_players(model: nn.Module, loss: Loss | Sequence[Player]) -> tuple[Player,
     if not isinstance(loss, Sequence):
         return (Player("", loss, nn.Module.parameters),)
     owners: dict[nn.Parameter, str] = {}
+    players = []
     for player in loss:
         if not isinstance(player, Player):
             raise TypeError(
@@ -55,12 +60,8 @@ def as_players(model: nn.Module, loss: Loss | Sequence[Player]) -> tuple[Player,
                 f"is, and give each of several losses its parameters, as in "
                 f"Player('generator', loss, lambda model: model.generator.parameters())."
             )
-        require_positive_integer(player.updates, f"updates of the player {player.name!r}")
-        if player.learning_rate is not None and not player.learning_rate > 0:
-            raise ValueError(
-                f"learning_rate of the player {player.name!r} is {player.learning_rate}; a positive "
-                f"number is expected, or None for that of fit."
-            )
+        player = _checked(player)
+        players.append(player)
         for parameter in trainable(player, model):
             if owners.setdefault(parameter, player.name) != player.name:
                 raise ValueError(
@@ -68,10 +69,20 @@ def as_players(model: nn.Module, loss: Loss | Sequence[Player]) -> tuple[Player,
                     f"{tuple(parameter.shape)}; each parameter is updated by one player. Let each "
                     f"player's `parameters` pick its own network's only."
                 )
-    names = [player.name for player in loss]
+    names = [player.name for player in players]
     if not names or len(set(names)) < len(names) or "" in names:
         raise ValueError(f"players are named {names}; at least one, each with a name of its own.")
-    return tuple(loss)
+    return tuple(players)
+
+
+def _checked(player: Player) -> Player:
+    """The player, with plain numbers, which a checkpoint can hold."""
+    rate, name = player.learning_rate, player.called("learning_rate")
+    if rate is not None:
+        rate = require_real(rate, name, "a positive number, or None for that of fit,", above=0)
+    require_factory(player.optimizer, player.called("optimizer"))
+    updates = require_positive_integer(player.updates, player.called("updates"))
+    return replace(player, updates=updates, learning_rate=rate)
 
 
 def trainable(player: Player, model: nn.Module) -> list[nn.Parameter]:

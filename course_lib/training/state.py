@@ -15,7 +15,19 @@ from course_lib.training.averaging import EvaluatedWeights, WeightAverage
 from course_lib.training.batches import Batch, Transform, cast, count, select
 from course_lib.training.errors import TrainingError
 from course_lib.training.history import History
+from course_lib.training.optimizers import OptimizerFactory, make_optimizer
 from course_lib.training.players import Objective, Player, Terms, trainable
+
+
+def default_interval(steps: int) -> int:
+    """Steps between evaluations, if nobody has chosen: 20 in all."""
+    return max(1, steps // 20)
+
+
+def single(value: Tensor) -> Tensor:
+    """A term of the loss to be summed or compared, in float32 if its own type has fewer bits."""
+    value = value.detach()
+    return value if value.dtype == torch.float64 else value.float()
 
 
 class State:
@@ -28,31 +40,35 @@ class State:
         players: tuple[Player, ...],
         settings: dict[str, object],
         schedule: Callable[[float], float] | None,
-        optimizer: Callable[..., torch.optim.Optimizer] | None,
-        compile: bool,
+        optimizer: OptimizerFactory | None,
     ) -> None:
         self.fabric, self.model, self.settings = fabric, model, settings
         self.home = next(model.parameters()).device
         self.precision = fabric.strategy.precision
-        self.steps, ema = settings["steps"], settings["ema"]
-        learning_rate = settings["learning_rate"]
+        self.steps, self.evaluate_every = settings["steps"], settings["evaluate_every"]
+        ema = settings["ema"]
         self.players, self.schedule = players, schedule
         # The players' turns of one step: each player as often as it has updates.
         self.turns = [turn for turn, p in enumerate(players) for _ in range(p.updates)]
         objective = Objective(model, players)
-        default = optimizer or (
-            lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, fused=True)
-        )
         optimizers = [
-            (player.optimizer or default)(trainable(player, model), lr=rate or learning_rate)
-            for player, (_, _, rate) in zip(players, settings["players"], strict=True)
+            make_optimizer(
+                player.optimizer or optimizer,
+                trainable(player, model),
+                settings["learning_rate"] if player.learning_rate is None else player.learning_rate,
+                model,
+                player.called("optimizer"),
+            )
+            for player in players
         ]
         # Of each group of parameters: what a schedule multiplies.
         self.rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
-        if compile:
+        if settings["compile"]:
             objective = torch.compile(objective)
         self.objective, *self.optimizers = fabric.setup(objective, *optimizers)
-        self.average = None if ema is None else WeightAverage(model, ema)
+        # Of 8 or 11 significant bits only; what is compared or averaged is computed in float32.
+        self.half = settings["precision"] in ("bf16-true", "16-true")
+        self.average = None if ema is None else WeightAverage(model, ema, half=self.half)
         self.step = 0
         self.saved_step: int | None = None
         self.seconds = 0.0
@@ -61,6 +77,7 @@ class State:
         self.best_loss = math.inf
         self.sums: Terms = {}
         self.since_log = 0
+        self.before_end: dict[str, object] | None = None
         self.started = time.perf_counter()
 
     def update(self, turn: int, batch: Batch, gradient_clip: float | None) -> None:
@@ -94,7 +111,7 @@ class State:
         optimizer.step()
         for term, value in terms.items():
             name = player.record_name(term)
-            self.sums[name] = self.sums.get(name, 0) + value.detach() / player.updates
+            self.sums[name] = self.sums.get(name, 0) + single(value) / player.updates
 
     def finish_step(self) -> None:
         """All players have had their updates."""
@@ -105,7 +122,7 @@ class State:
 
     def _require_finite(self, terms: Terms, phase: str) -> None:
         # One test on one number: a term that is not finite makes the sum so.
-        total = torch.stack([value.detach().float() for value in terms.values()]).sum()
+        total = torch.stack([single(value) for value in terms.values()]).sum()
         if torch.isfinite(total):
             return
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
@@ -141,9 +158,10 @@ class State:
         n = count(data, "validation")
         size = max(1, batch_size // self.fabric.world_size)
         device = self.fabric.device
-        # A model that is itself of another precision is evaluated in it; all others in float32.
-        true = self.settings["precision"].endswith("-true")
-        precision = self.fabric.autocast() if true else nullcontext()
+        # A model of float64 is evaluated in it; all others in float32, or the loss of a model of
+        # bfloat16 would be known in steps of up to 64 nats, and the best weights chosen by them.
+        double = self.settings["precision"] == "64-true"
+        precision = self.fabric.autocast() if double else nullcontext()
         with self.evaluated_weights(), seeded(seed, device), precision:
             noise = torch.Generator(device).manual_seed(seed)
             done = torch.ones((), device=device)
@@ -152,10 +170,8 @@ class State:
                 batch = select(data, index)
                 if transform is not None:
                     batch = transform(batch, noise)
-                # Not through the wrapper: every process sees the whole validation set.
-                terms = self.plain_objective(cast(batch, self.model), done)
-                for name, value in terms.items():
-                    totals[name] = totals.get(name, 0) + len(index) / n * value
+                for name, value in self._evaluated_terms(batch, done).items():
+                    totals[name] = totals.get(name, 0) + len(index) / n * single(value)
             # Rounding may differ by process; which weights are best must not.
             totals = self.fabric.all_reduce(totals, reduce_op="mean")
             self._require_finite(totals, "validation")
@@ -166,6 +182,36 @@ class State:
                 self.best = copy.deepcopy(self.model.state_dict())
                 self.history.best_step = self.step
         return row
+
+    def _evaluated_terms(self, batch: Batch, done: Tensor) -> Terms:
+        """Not through the wrapper: every process sees the whole validation set."""
+        objective = self.plain_objective
+        weights = dict([*objective.named_parameters(), *objective.named_buffers()])
+        floats = {name: w for name, w in weights.items() if w.is_floating_point()}
+        if not self.half:
+            dtype = next(iter(floats.values())).dtype
+            return objective(cast(batch, dtype), done)
+        floats = {name: w.float() for name, w in floats.items()}
+        arguments = (cast(batch, torch.float32), done)
+        return torch.func.functional_call(objective, floats, arguments)
+
+    def records(self) -> dict[str, object]:
+        """What has been measured so far, and the best weights; for a checkpoint."""
+        history = self.history
+        return {
+            "history": (list(history.train), list(history.validation), history.best_step),
+            "sums": {name: torch.as_tensor(value) for name, value in self.sums.items()},
+            "since_log": self.since_log,
+            "best": self.best,
+            "best_loss": self.best_loss,
+        }
+
+    def restore_records(self, kept: dict[str, object]) -> None:
+        """Put back what `records` has returned."""
+        self.history.train, self.history.validation, self.history.best_step = kept["history"]
+        self.sums = {name: value.to(self.fabric.device) for name, value in kept["sums"].items()}
+        self.since_log = kept["since_log"]
+        self.best, self.best_loss = kept["best"], kept["best_loss"]
 
     def elapsed(self) -> float:
         """Seconds of training, those before a checkpoint included."""
