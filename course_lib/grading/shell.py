@@ -9,14 +9,15 @@ service has, or an installation that differs, costs no more than the line that a
 
 import asyncio
 import builtins
+import functools
 import getpass
 import importlib.util
 import os
 import sys
 import types
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from typing import Any
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any, ClassVar
 
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
@@ -27,6 +28,8 @@ from traitlets.config import Config
 from course_lib.grading.stand_ins import Absent, GuardImports, stand_in
 
 FIGURES = "module://course_lib.grading.figures"
+# Line magics that kernels add for the page in front of them.
+OF_THE_PAGE = {"autosave", "clear", "connect_info", "less", "man", "more", "qtconsole", "subshell"}
 QUESTIONS = 100  # of one cell, before it is told that no more lines come
 
 
@@ -69,7 +72,11 @@ class Shell(InteractiveShell):
         if self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        result = self._loop.run_until_complete(self._run(source))
+        try:
+            result = self._loop.run_until_complete(self._run(source))
+        except BaseException:  # out of time, in the loop itself: what it was doing is not resumed
+            self._loop = asyncio.new_event_loop()
+            raise
         return result.error_before_exec or result.error_in_exec, self._tolerated
 
     async def _run(self, source: str) -> ExecutionResult:
@@ -103,12 +110,15 @@ class Shell(InteractiveShell):
 
     def run_line_magic(self, magic_name: str, line: str, _stack_depth: int = 1) -> Any:
         """Run a line magic; one that fails or that is not there does not stop its cell."""
+        if magic_name in OF_THE_PAGE:
+            return None
         try:
             return super().run_line_magic(magic_name, line, _stack_depth=_stack_depth + 1)
         except Exception as error:
             if magic_name in ("load_ext", "reload_ext"):
                 self._extensions_missing = True
             self.tolerate(error)
+            return None
 
     def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
         """Run a cell magic; where its extension is not there, run what it is applied to."""
@@ -155,28 +165,30 @@ class Shell(InteractiveShell):
             asyncio.set_event_loop(asyncio.new_event_loop())
 
 
-class PyplotFinder(MetaPathFinder):
-    """Finds pyplot, and puts the figures that nobody watches in the place of every window."""
+class BackendFinder(MetaPathFinder):
+    """Finds matplotlib, and lets figures for every kind of window be those that nobody watches."""
+
+    choosers: ClassVar = {"matplotlib": "use", "matplotlib.pyplot": "switch_backend"}
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         """Find the module as usual; see `importlib.abc.MetaPathFinder`."""
-        if fullname != "matplotlib.pyplot":
+        if fullname not in self.choosers:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = PathFinder.find_spec(fullname, path)
         execute = spec.loader.exec_module
 
         def execute_and_replace(module: types.ModuleType) -> None:
             execute(module)
-            switch = module.switch_backend
+            choose = getattr(module, self.choosers[fullname])
 
-            def switch_backend(newbackend: object) -> None:
+            @functools.wraps(choose)
+            def choose_files(backend: object, **options: Any) -> None:
                 from matplotlib.backends import BackendFilter, backend_registry
 
                 files = backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE)
-                switch(newbackend if str(newbackend).lower() in files else FIGURES)
+                choose(backend if str(backend).lower() in files else FIGURES, **options)
 
-            module.switch_backend = switch_backend
+            setattr(module, self.choosers[fullname], choose_files)
 
         spec.loader.exec_module = execute_and_replace
         return spec
@@ -193,12 +205,14 @@ def make_shell() -> Shell:
     sys.breakpointhook = lambda *_, **__: None
     # What a kernel is started with, which parsers of arguments in notebooks allow for.
     sys.argv = ["ipykernel_launcher.py", "-f", "kernel.json"]
+    if "" not in sys.path:
+        sys.path.insert(0, "")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a kernel prints every text
     if importlib.util.find_spec("nest_asyncio") is None:
         sys.modules["nest_asyncio"] = nesting = types.ModuleType("nest_asyncio")
         nesting.apply = shell.nest_loops
     os.environ["MPLBACKEND"] = FIGURES
-    sys.meta_path.insert(0, PyplotFinder())
+    sys.meta_path.insert(0, BackendFinder())
     os.environ["PIP_NO_INDEX"] = "1"  # without a network, pip fails at once
     return shell

@@ -26,20 +26,16 @@ class Silent:
             raise AttributeError(name)
         return Silent(f"{self._name}.{name}")
 
-    def __call__(self, *_: object, **__: object) -> "Silent":
+    def _itself(self, *_: object, **__: object) -> "Silent":
         return self
+
+    __call__ = __getitem__ = __enter__ = _itself
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
 
     def __len__(self) -> int:
         return 0
-
-    def __getitem__(self, key: object) -> "Silent":
-        return self
-
-    def __enter__(self) -> "Silent":
-        return self
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -49,7 +45,10 @@ class Silent:
 
 
 class Absent:
-    """Stands for any other module: its use raises what its import would have raised."""
+    """Stands for any other module: its use raises what its import raised.
+
+    An attribute raises `AttributeError`, for what looks at all of a notebook's variables.
+    """
 
     def __init__(self, error: ImportError) -> None:
         self._error = error
@@ -65,7 +64,7 @@ class Absent:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._fail()
+        raise AttributeError(f"{name}: {self._error}")
 
     def __repr__(self) -> str:
         return f"<not there: {self._error}>"
@@ -104,31 +103,25 @@ class GuardImports(ast.NodeTransformer):
     def __init__(self) -> None:
         self._functions = 0
 
-    def visit_Try(self, node: ast.AST) -> ast.AST:  # noqa: N802 - the names that ast asks for
-        return node
-
-    visit_TryStar = visit_Try  # noqa: N815
-
-    def visit_FunctionDef(self, node: ast.AST) -> ast.AST:  # noqa: N802
-        self._functions += 1
+    def visit(self, node: ast.AST) -> Any:
+        """What stands in the place of `node`; see `ast.NodeTransformer`."""
+        match node:
+            case ast.Try() | ast.TryStar():
+                return node
+            case ast.Import():
+                return [self._guarded(node, ast.Import([a]), a.name) for a in node.names]
+            case ast.ImportFrom(level=0, module=module, names=names) if (
+                module != "__future__" and names[0].name != "*"
+            ):
+                return [
+                    self._guarded(node, ast.ImportFrom(module, [a], 0), f"{module}.{a.name}")
+                    for a in names
+                ]
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        self._functions += inside
         node = self.generic_visit(node)
-        self._functions -= 1
+        self._functions -= inside
         return node
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
-
-    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:  # noqa: N802
-        return [self._guarded(node, ast.Import([alias]), alias.name) for alias in node.names]
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | list[ast.stmt]:  # noqa: N802
-        if node.level or node.module == "__future__" or node.names[0].name == "*":
-            return node
-        return [
-            self._guarded(
-                node, ast.ImportFrom(node.module, [alias], 0), f"{node.module}.{alias.name}"
-            )
-            for alias in node.names
-        ]
 
     def _guarded(
         self, node: ast.stmt, statement: ast.Import | ast.ImportFrom, path: str
