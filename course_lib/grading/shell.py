@@ -130,11 +130,15 @@ class Shell(InteractiveShell):
             self.tolerate(error)
         self.run_cell(cell).raise_error()
 
-    def stand_in(self, error: ImportError, path: str, root: str | None = None) -> Any:
-        """What a failed import binds; see `course_lib.grading.stand_ins`."""
+    def stand_in(self, error: ImportError, path: str, name: str, root: str | None) -> Any:
+        """What a failed import binds to `name`; an earlier value of that name stays.
+
+        See `course_lib.grading.stand_ins.stand_in`.
+        """
         bound = stand_in(error, path, root)
         if isinstance(bound, Absent):
             self.tolerate(error)
+            return self.user_ns.get(name, bound)
         return bound
 
     def enable_gui(self, gui: str | None = None) -> None:
@@ -149,7 +153,7 @@ class Shell(InteractiveShell):
         if not self._figures_stay and (pyplot := sys.modules.get("matplotlib.pyplot")):
             pyplot.close("all")
 
-    def answer_question(self, prompt: object = "") -> str:
+    def answer_question(self, prompt: object = "", stream: object = None) -> str:
         """Answer `input` by an empty line, a debugger by "continue"; at last, say that all is said."""
         self._questions += 1
         if self._questions > QUESTIONS:

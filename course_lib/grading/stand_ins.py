@@ -95,7 +95,7 @@ def stand_in(error: ImportError, path: str, root: str | None = None) -> Any:
 class GuardImports(ast.NodeTransformer):
     """Rewrites a cell's imports so that those that fail bind stand-ins, each name its own.
 
-    ``import m as n`` becomes a ``try`` whose handler is ``n = get_ipython().stand_in(error, "m")``.
+    ``import m as n`` becomes a ``try`` whose handler is ``n = get_ipython().stand_in(…)``.
     Imports inside ``try`` stay. Inside functions, only those of services are rewritten: any other
     fails when the function is called, as it should, and costs that function alone.
     """
@@ -135,7 +135,7 @@ class GuardImports(ast.NodeTransformer):
             bound = root = alias.name.partition(".")[0]
         template = (
             "try: pass\nexcept ImportError as __error__: "
-            f"{bound} = get_ipython().stand_in(__error__, {path!r}, {root!r})"
+            f"{bound} = get_ipython().stand_in(__error__, {path!r}, {bound!r}, {root!r})"
         )
         (guard,) = ast.parse(template).body
         guard.body = [statement]

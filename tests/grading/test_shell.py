@@ -110,7 +110,6 @@ SAME = {
         "def g(): return display is not print",
         "import IPython\nIPython.display.display(IPython.display.Audio([0.0, 1.0], rate=8000))\n"
         "bar = IPython.display.ProgressBar(2)\nfor _ in bar: pass\ndef k(): return 1",
-        "class R:\n    def _repr_html_(self): raise ValueError('broken')\nR()",
     ],
     "widgets": [
         "from ipywidgets import interact, interactive, Output, IntSlider, VBox\n"
@@ -274,14 +273,22 @@ MORE = {
             "from math import pi, no_such_name\nimport os.path, no_such_one.sub\n" + F,
             "def g():\n    import no_such_package\na = no_such_package.thing\ndef lost(): pass",
             "class A(other): pass\ndef lost(): pass",
+            "from no_such_package import f\nb = 1",
         ],
-        {"np", "no_such_package", "other", "pi", "no_such_name", "os", "no_such_one", "f"},
+        {"np", "no_such_package", "other", "pi", "no_such_name", "os", "no_such_one", "f", "b"},
+    ),
+    "a broken representation": (
+        [
+            "class R:\n    def _repr_html_(self): raise ValueError('broken')\nR()",
+            F + "display(R())\ndef g(): return 1",
+        ],
+        set(),
     ),
     "text that is no Unicode": (["print('\\ud83d')\n'\\udcff'\n" + F], set("f")),
     "questions": (
         [
             "name = input('Your name? ')\n" + F,
-            "from getpass import getpass\nimport getpass as asks\nkey = getpass('Key')\n"
+            "from getpass import getpass\nimport getpass as asks\nkey = getpass('Key', None)\n"
             "asks.getpass()\ndef g(): return 1",
             "while input('q to end') != 'q': pass\ndef lost(): pass",
             "import pdb\nbreakpoint()\npdb.set_trace()\ndef h(): return 1",
