@@ -22,6 +22,7 @@ DISTRIBUTIONS = packages_distributions()
 EXTRAS = {
     "course_lib/assignment/": ("grade", "cluster"),
     "course_lib/grading/runner.py": ("grade",),
+    "course_lib/grading/shell.py": ("grade",),
     "course_lib/grading/wire.py": ("grade",),
     "course_lib/": (),
     "book/_ext/": ("book",),

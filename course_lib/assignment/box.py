@@ -389,7 +389,7 @@ def _environment(course: Path) -> dict[str, str]:
         "IPYTHONDIR": f"{scratch}/ipython",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "TQDM_DISABLE": "1",
+        "TQDM_MININTERVAL": "3600",  # a disabled bar would lack what a notebook may ask of it
     }
 
 

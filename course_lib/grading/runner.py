@@ -5,7 +5,6 @@ It holds no expected value and compares nothing: whatever a submission does to t
 that leaves it is arrays, and the judge outside looks at them alone.
 """
 
-import builtins
 import os
 import random
 import shutil
@@ -29,16 +28,22 @@ class CellTimeout(BaseException):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `CellTimeout` in the block after `seconds`; the judge outside holds to it regardless."""
+    """Raise `CellTimeout` in the block after `seconds`; the judge outside holds to it regardless.
+
+    It is raised again every second, because an event loop may have dropped the first.
+    """
+    running = True
 
     def stop(*_: object) -> None:
-        raise CellTimeout(f"stopped after {seconds:g} s")
+        if running:
+            raise CellTimeout(f"stopped after {seconds:g} s")
 
     signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
     finally:
+        running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -46,6 +51,8 @@ def main() -> None:
     """Serve one judge until it closes the pipe."""
     requests, answers = map(int, sys.argv[1:3])
     prepare()
+    from course_lib.grading.shell import make_shell
+
     shell = make_shell()
     wire.send(answers, {"ready": "shell"}, {})
     header, _ = wire.receive(requests)
@@ -56,13 +63,14 @@ def main() -> None:
         error = run_cell(shell, source, header["cell_seconds"])
         wire.send(answers, {"cell": index, "error": error}, {})
     wire.send(answers, {"ready": "notebook"}, {})
-    while True:
-        try:
-            header, arrays = wire.receive(requests)
-        except wire.Broken:
-            return
-        reply, results = answer(shell.user_ns, header, arrays)
-        wire.send(answers, {"id": header["id"], **reply}, results)
+    with shell.builtin_trap:  # what functions find among the built-in names while a cell runs
+        while True:
+            try:
+                header, arrays = wire.receive(requests)
+            except wire.Broken:
+                return
+            reply, results = answer(shell.user_ns, header, arrays)
+            wire.send(answers, {"id": header["id"], **reply}, results)
 
 
 def prepare() -> None:
@@ -78,31 +86,16 @@ def prepare() -> None:
         shutil.copy(fonts, cache)
 
 
-def make_shell() -> Any:
-    """An IPython shell without history files: magics work, and an exception ends only its cell."""
-    from IPython.core.interactiveshell import InteractiveShell
-    from traitlets.config import Config
-
-    settings = Config()
-    settings.HistoryManager.enabled = False
-    settings.HistoryManager.hist_file = ":memory:"
-    settings.InteractiveShell.colors = "NoColor"
-    shell = InteractiveShell.instance(config=settings)
-    # What a notebook may call without importing it.
-    shell.user_ns.setdefault("display", print)
-    builtins.input = _no_input
-    return shell
-
-
 def run_cell(shell: Any, source: str, seconds: float) -> str | None:
     """Run one cell; return a description of its error, or ``None``."""
     try:
         with time_limit(seconds):
-            result = shell.run_cell(source, store_history=False, silent=False)
-    except BaseException as error:
+            error, tolerated = shell.run_as_kernel(source)
+    except BaseException as raised:
+        return describe(raised)
+    if error is not None:
         return describe(error)
-    error = result.error_before_exec or result.error_in_exec
-    return None if error is None else describe(error)
+    return f"{describe(tolerated[0])} (the rest of the cell was run)" if tolerated else None
 
 
 def answer(
@@ -136,10 +129,6 @@ def describe(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}".splitlines()[0][:ERROR_LENGTH]
     except BaseException:
         return type(error).__name__[:ERROR_LENGTH]
-
-
-def _no_input(*_: object) -> str:
-    raise RuntimeError("input() is not available while a notebook is graded")
 
 
 if __name__ == "__main__":
