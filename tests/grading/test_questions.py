@@ -72,9 +72,7 @@ def test_every_mistake_is_rejected_with_its_own_hint(assignment, question, mista
         wrong = question.results(mistake.answer, cases)
         # Not one lucky draw: some mistakes are right in one of the cases that an answer distinguishes,
         # and each case has two probes.
-        told = [
-            not agree(r, c.expected, c.tolerance) for c, r in zip(cases, wrong, strict=True)
-        ]
+        told = [not agree(r, c.expected, c.tolerance) for c, r in zip(cases, wrong, strict=True)]
         assert sum(told) >= min(2, len(cases))
         for other in question.mistakes:
             if other is not mistake:
