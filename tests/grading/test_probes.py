@@ -63,11 +63,19 @@ def replaced(position, value):
 WRONG = {
     "vae.kl_gaussians": {
         "0": "0",
-        "modulus of the logarithm": "Abs(log(sigma_p/sigma_q)) + (sigma_q**2 + (mu_q-mu_p)**2)/(2*sigma_p**2) - 1/2",
-        "moduli of the means": "log(sigma_p/sigma_q) + (sigma_q**2 + (Abs(mu_q)-Abs(mu_p))**2)/(2*sigma_p**2) - 1/2",
-        "opposite means": "log(sigma_p/sigma_q) + (sigma_q**2 + (Abs(mu_q)+Abs(mu_p))**2)/(2*sigma_p**2) - 1/2",
+        "modulus of the logarithm": (
+            "Abs(log(sigma_p/sigma_q)) + (sigma_q**2 + (mu_q-mu_p)**2)/(2*sigma_p**2) - 1/2"
+        ),
+        "moduli of the means": (
+            "log(sigma_p/sigma_q) + (sigma_q**2 + (Abs(mu_q)-Abs(mu_p))**2)/(2*sigma_p**2) - 1/2"
+        ),
+        "opposite means": (
+            "log(sigma_p/sigma_q) + (sigma_q**2 + (Abs(mu_q)+Abs(mu_p))**2)/(2*sigma_p**2) - 1/2"
+        ),
         "no means": "log(sigma_p/sigma_q) + sigma_q**2/(2*sigma_p**2) - 1/2",
-        "smaller variance on top": "Max(log(sigma_p/sigma_q), 0) + (sigma_q**2 + (mu_q-mu_p)**2)/(2*sigma_p**2) - 1/2",
+        "smaller variance on top": (
+            "Max(log(sigma_p/sigma_q), 0) + (sigma_q**2 + (mu_q-mu_p)**2)/(2*sigma_p**2) - 1/2"
+        ),
     },
     "vae.kl_diagonal": {
         "zeros": lambda m, v, pm, pv: torch.zeros(len(m)),
@@ -452,7 +460,9 @@ WRONG = {
         "0": "0",
         "standard normal": "-log(2*pi)/2 - x**2/2",
         "above m": "-log(2*pi)/2 - asinh(Max(x - m, 0)/s)**2/2 - log(s**2 + (x - m)**2)/2",
-        "moduli of x and m": "-log(2*pi)/2 - asinh((Abs(x) - Abs(m))/s)**2/2 - log(s**2 + (Abs(x) - Abs(m))**2)/2",
+        "moduli of x and m": (
+            "-log(2*pi)/2 - asinh((Abs(x) - Abs(m))/s)**2/2 - log(s**2 + (Abs(x) - Abs(m))**2)/2"
+        ),
         "scales above 1": "-log(2*pi)/2 - asinh((x - m)/s)**2/2 - log(Max(s, 1)**2 + (x - m)**2)/2",
         "m = 0": "-log(2*pi)/2 - asinh(x/s)**2/2 - log(s**2 + x**2)/2",
     },
@@ -642,3 +652,313 @@ def test_no_submission_gets_the_points_for_a_cheap_wrong_answer(name):
         torch.manual_seed(0)
         wrongly = [what for what, f in functions.items() if accepted(f, cases)]
         assert not wrongly, key
+
+
+# The named mistakes as a student writes them: not by a change of the right answer, but by wrong steps.
+# Each is the name of a mistake of its question, and must earn that mistake's hint.
+sigmoid = torch.sigmoid
+
+
+def _student_penalty(r, gr, f, gf, a, b, reduce, norm):
+    real = (1 - sigmoid(r)) ** 2 * norm(gr**2)
+    fake = sigmoid(f) ** 2 * norm(gf**2)
+    return a / 2 * reduce(real) + b / 2 * reduce(fake)
+
+
+def _student_loss(reduce):
+    def loss(r, f, a, b):
+        real, fake = (
+            F.binary_cross_entropy_with_logits(x, torch.full_like(x, y), reduction="none")
+            for x, y in ((r, a), (f, b))
+        )
+        return reduce(real, fake)
+
+    return loss
+
+
+def _student_sampling(level, place=lambda i, known: i):
+    def complete(x, known, noise, bias, weight):
+        x = x.clone()
+        for i in range(known, x.shape[1]):
+            p = torch.softmax(bias[i] + x[:, :i].to(weight) @ weight[i, :i], -1)
+            x[:, i] = level(p.cumsum(-1), noise[:, place(i, known)][:, None])
+        return x
+
+    return complete
+
+
+def _student_tails(x, logits, mean, log_scale, levels):
+    """The scale is log_scale itself."""
+    k = x[..., None]
+    above, below = (sigmoid((k + d - mean) / log_scale) for d in (0.5, -0.5))
+    above[(k == levels - 1).expand_as(above)] = 1
+    below[(k == 0).expand_as(below)] = 0
+    return ((above - below) * logits.softmax(2)).sum(2).log().sum(1)
+
+
+STUDENTS = {
+    "vae.kl_diagonal": {
+        "mean over dimensions": lambda m, v, pm, pv: torch.distributions.kl_divergence(
+            torch.distributions.Normal(m, (v / 2).exp()),
+            torch.distributions.Normal(pm, (pv / 2).exp()),
+        ).mean(1),
+        "−1 counted once": lambda m, v, pm, pv: (
+            0.5 * (((v - pv).exp() + (m - pm) ** 2 / pv.exp() - v + pv).sum(1) - 1)
+        ),
+        "standard normal prior": lambda m, v, pm, pv: -0.5 * (1 + v - m**2 - v.exp()).sum(1),
+    },
+    "vae.gaussian_nll": {
+        "mean over pixels": lambda x, m, v: (
+            0.5 * (((x - m) ** 2).mean((1, 2, 3)) / v.exp() + v + math.log(2 * math.pi))
+        ),
+        "constant dropped": lambda x, m, v: (
+            0.5 * (((x - m) ** 2).sum((1, 2, 3)) / v.exp() + v * x[0].numel())
+        ),
+        "log-determinant counted once": lambda x, m, v: (
+            0.5
+            * (((x - m) ** 2).sum((1, 2, 3)) / v.exp() + v + x[0].numel() * math.log(2 * math.pi))
+        ),
+        "channels not counted": lambda x, m, v: (
+            0.5
+            * (
+                ((x - m) ** 2).sum((1, 2, 3)) / v.exp()
+                + x.shape[2] * x.shape[3] * (v + math.log(2 * math.pi))
+            )
+        ),
+    },
+    "vae.renyi_bound": {
+        "−log k missing": lambda w, a: 1 / (1 - a) * ((1 - a) * w).logsumexp(0),
+        "averaged over the batch": lambda w, a: (
+            (((1 - a) * w).logsumexp(1) - math.log(w.shape[1])) / (1 - a)
+        ),
+        "α ignored": lambda w, a: w.logsumexp(0) - math.log(len(w)),
+    },
+    "vae.negative_elbo": {
+        "sum over the batch": lambda x, kl: kl.sum() - x.sum(),
+        "channels averaged": lambda x, kl: (kl.sum(1) - x.mean(1).sum((1, 2))).mean(),
+        "everything averaged": lambda x, kl: -(x.mean() - kl.mean()),
+    },
+    "vae.score_gradient": {
+        "sum over samples": lambda f, z, m, v: (
+            f[:, None] * (-0.5 + (z - m) ** 2 / (2 * v.exp()))
+        ).sum(0),
+        "derivative for log σ": lambda f, z, m, v: (f[:, None] * ((z - m) ** 2 / v.exp() - 1)).mean(
+            0
+        ),
+    },
+    "vae.mmd_unbiased": {
+        "diagonal dropped, divided by n²": lambda a, b, c: (
+            (a * (1 - torch.eye(len(a)))).mean()
+            + (b * (1 - torch.eye(len(b)))).mean()
+            - 2 * c.mean()
+        ),
+        "clipped at 0": lambda a, b, c: max(V.mmd_unbiased(a, b, c).item(), 0.0),
+    },
+    "gan.generator_gradient": {
+        "sum over the batch": lambda a, m: -(m * sigmoid(a) + (1 - m) * (1 - sigmoid(a))),
+        "gradient for the probability": lambda a, m: (
+            -(m / (1 - sigmoid(a)) + (1 - m) / sigmoid(a)) / a.shape[0]
+        ),
+    },
+    "gan.discriminator_loss": {
+        "pooled mean": _student_loss(lambda r, f: torch.cat([r, f]).mean()),
+        "sum over the batch": _student_loss(lambda r, f: r.sum() + f.sum()),
+        "half": _student_loss(lambda r, f: (r.mean() + f.mean()) / 2),
+        "clamped logarithm": lambda r, f, a, b: (
+            F.binary_cross_entropy(sigmoid(r), r * 0 + a)
+            + F.binary_cross_entropy(sigmoid(f), f * 0 + b)
+        ),
+    },
+    "gan.noise_penalty": {
+        "mean over pixels": lambda *x: _student_penalty(
+            *x, torch.mean, lambda g: g.mean(dim=(1, 2, 3))
+        ),
+        "sum over the batch": lambda *x: _student_penalty(
+            *x, torch.sum, lambda g: g.sum(dim=(1, 2, 3))
+        ),
+        "weights ignored": lambda r, gr, f, gf, a, b: (
+            a / 2 * (gr**2).sum() / len(gr) + b / 2 * (gf**2).sum() / len(gf)
+        ),
+    },
+    "gan.wgan_rounds": {
+        "not clipped": lambda r, f, s, c: _rounds(r, f, s, lambda w: w),
+        "sum over generated points": lambda *x: _summed_rounds(*x),
+    },
+    "gan.step_radii": {
+        "roots of the determinants": lambda s, c, h: torch.tensor(
+            [math.sqrt(abs(1 - h * c + h * h * s * s)), math.sqrt(abs(1 - h * c))]
+        ).double(),
+        "determinants": lambda *x: [torch.det(m) for m in G.step_matrices(*x)],
+        "squares of the moduli": lambda *x: [
+            (torch.linalg.eigvals(m).abs() ** 2).max() for m in G.step_matrices(*x)
+        ],
+        "real parts": lambda *x: [
+            np.abs(np.linalg.eigvals(m.numpy()).real).max() for m in G.step_matrices(*x)
+        ],
+        "field instead of step": lambda s, c, h: (
+            [np.abs(np.linalg.eigvals(np.array([[0, s], [-s, -c]]))).max()] * 2
+        ),
+        "slope ½": lambda s, c, h: [
+            torch.linalg.eigvals(m).abs().max() for m in G.step_matrices(0.5, c, h)
+        ],
+    },
+    "autoregressive.logistic_mixture": {"log_scale as scale": _student_tails},
+    "autoregressive.made_masks": {
+        "direct connections as paths": lambda o, h: (
+            (h[:, None] >= o).int(),
+            (o[:, None] > h).int(),
+            ((o[:, None] > h).int() @ (h[:, None] >= o).int() > 0).int(),
+        ),
+    },
+    "autoregressive.complete": {
+        "noise counted from the first drawn entry": _student_sampling(
+            lambda c, u: (c[:, :-1] <= u).sum(1), lambda i, known: i - known
+        ),
+        "noise moved": _student_sampling(
+            lambda c, u: (c[:, :-1] <= u).sum(1), lambda i, known: i - 1
+        ),
+        "one level too low, down to −1": _student_sampling(lambda c, u: (c <= u).sum(1) - 1),
+        "one level too low": _student_sampling(lambda c, u: ((c <= u).sum(1) - 1).clamp(min=0)),
+        "from the top": _student_sampling(
+            lambda c, u: torch.searchsorted(c[:, :-1].contiguous(), 1 - u, right=True)[:, 0]
+        ),
+    },
+    "autoregressive.order_ensemble": {
+        "not divided": lambda p: -p.sum(-1).logsumexp(0) / p.shape[-1] / math.log(2),
+        "averaged pixel by pixel": lambda p: -p.exp().mean(0).log2().mean(1),
+        "bits per image": lambda p: -p.sum(-1).exp().mean(0).log2(),
+    },
+    "flow.sinh_arcsinh": {
+        "log_tail as factor": lambda x, a, b: (
+            torch.sinh(a * torch.asinh(x) + b),
+            (torch.cosh(a * torch.asinh(x) + b) * a / torch.sqrt(1 + x**2)).abs().log().sum(1),
+        ),
+        "log_tail as factor of z": lambda x, a, b: (
+            torch.sinh(a * torch.asinh(x) + b),
+            (torch.cosh(a * torch.asinh(x) + b).log() + a - 0.5 * (1 + x**2).log()).sum(1),
+        ),
+    },
+    "flow.sylvester_log_det": {
+        "tanh for its slope": lambda x, u, w, b: torch.stack(
+            [
+                torch.linalg.det(torch.eye(len(u)).to(x) + u @ torch.diag(h) @ w.T).abs().log()
+                for h in torch.tanh(x @ w + b)
+            ]
+        ),
+        "slope of tanh dropped": lambda x, u, w, b: (
+            torch.linalg.det(torch.eye(len(u)).to(x) + u @ w.T).abs().log().expand(len(x))
+        ),
+    },
+    "flow.actnorm": {
+        "n − 1": lambda x: (
+            (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True),
+            (-x.shape[2] * x.shape[3] * x.std((0, 2, 3)).log().sum()).expand(len(x)),
+        ),
+        "pixels not counted": lambda x: (
+            N.actnorm(x)[0],
+            -x.std((0, 2, 3), correction=0).log().sum().repeat(len(x)),
+        ),
+    },
+    "flow.multiscale_log_prob": {
+        "overwritten layer by layer": lambda e, z, d: (
+            torch.distributions.Normal(0, 1)
+            .log_prob(torch.cat([e.flatten(1), z.flatten(1)], 1))
+            .sum(1)
+            + d[-1]
+        ),
+        "mean over dimensions": lambda e, z, d: (
+            torch.distributions.Normal(0, 1)
+            .log_prob(torch.cat([e.flatten(1), z.flatten(1)], 1))
+            .mean(1)
+            + d.sum(0)
+        ),
+    },
+    "flow.dequantized_bits": {
+        "offset once": lambda p, q, k, d: (
+            -(torch.logsumexp(p - q, 0) - math.log(len(p)) - math.log(k)) / (d * math.log(2))
+        ),
+        "−log k missing": lambda p, q, k, d: (
+            math.log2(k) - torch.logsumexp(p - q, 0) / (d * math.log(2))
+        ),
+    },
+    "flow.logit_inverse": {
+        "clamped": lambda z, a: (
+            ((z.sigmoid() - a) / (1 - 2 * a)).clamp(0, 1),
+            (F.logsigmoid(z) + F.logsigmoid(-z) - math.log(1 - 2 * a)).sum(1),
+        ),
+        "slope of the squeeze dropped": lambda z, a: (
+            (z.sigmoid() - a) / (1 - 2 * a),
+            (F.logsigmoid(z) + F.logsigmoid(-z)).sum(1),
+        ),
+    },
+}
+
+
+def _summed_rounds(real, fake, step, bound):
+    w = torch.zeros_like(real[0])
+    for _ in range(2):
+        w = (w + step * (real.mean(0) - fake.mean(0))).clamp(-bound, bound)
+        fake = fake + step * w
+    return fake
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_mistake_is_recognised_as_students_write_it(name):
+    question = QUESTIONS[name]
+    public = load(name.partition(".")[0])[question.name]
+    mistakes = {mistake.name: mistake for mistake in question.mistakes}
+    for what, answer in STUDENTS[name].items():
+        assert diagnosis(public, evaluate(public, answer)) == mistakes[what].hint.rstrip("."), what
+        for key in KEYS[:8]:
+            drawn = replace(public, cases=tuple(hidden(name, key)))
+            expected = question.results(mistakes[what].answer, drawn.cases)
+            assert shows(evaluate(drawn, answer), expected, drawn.cases), (what, key)
+
+
+FUNCTIONS = [name for name, question in QUESTIONS.items() if question.kind == "function"]
+
+
+def _float32(x):
+    return x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+
+
+def _tracked(x):
+    return x.requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_point_is_lost_to_the_form_of_a_right_answer(name):
+    """Rounded to float32, as NumPy array, with a gradient, as list, as plain number; inputs overwritten."""
+    reference = QUESTIONS[name].reference
+
+    def overwriting(*inputs):
+        result = reference(*(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs))
+        for x in inputs:
+            if isinstance(x, torch.Tensor):
+                x.zero_()
+        return result
+
+    def listed(*inputs):
+        result = reference(*inputs)
+        return (
+            list(result)
+            if isinstance(result, tuple) or (result.ndim <= 1 and result.ndim)
+            else result
+        )
+
+    def plain(x):
+        return x.item() if isinstance(x, torch.Tensor) and x.ndim == 0 else x
+
+    forms = {
+        "float32": changed(reference, _float32),
+        "NumPy": changed(reference, lambda x: x.detach().numpy()),
+        "gradient": lambda *inputs: reference(*map(_tracked, inputs)),
+        "list": listed,
+        "number": changed(reference, plain),
+        "overwriting": overwriting,
+        "not contiguous": changed(reference, lambda x: x.mT.contiguous().mT if x.ndim > 1 else x),
+    }
+    for key in KEYS[:8]:
+        cases = hidden(name, key)
+        for what, answer in forms.items():
+            assert accepted(answer, cases), (what, key)
