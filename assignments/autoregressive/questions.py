@@ -4,13 +4,14 @@ Not given to students: what they get is in ``student/``.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, uniform
+from course_lib.assignment.draws import integer, normal, signed, uniform
 
 TITLE = "Autoregressive models"
 
@@ -19,8 +20,13 @@ TITLE = "Autoregressive models"
 
 
 def draw_chain(g: torch.Generator) -> tuple[Tensor, ...]:
-    a = uniform(g, 0.05, 0.2, 4)
-    return a, a + uniform(g, 0.15, 0.3, 4), torch.randint(4, 12, (4,), generator=g).double()
+    # Either state the likelier one; pixels that mostly stay as they are, and that mostly change; one
+    # pixel, two, and more.
+    small = uniform(g, 0.05, 0.2, 5)
+    large = small + uniform(g, 0.15, 0.3, 5)
+    a = torch.stack([small[0], large[1], 1 - small[2], 1 - large[3], small[4]])
+    b = torch.stack([large[0], small[1], 1 - large[2], 1 - small[3], large[4]])
+    return a, b, torch.cat([torch.randint(4, 12, (3,), generator=g), torch.tensor([2, 1])]).double()
 
 
 H_A = "(-a*log(a) - (1-a)*log(1-a))"
@@ -206,14 +212,16 @@ def made_masks_by_loop(order, hidden):
     )
 
 
-def draw_degrees(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    d = integer(g, 4, 7)
+def draw_degrees(g: torch.Generator, d: tuple[int, int], extra: int) -> tuple[Tensor, Tensor]:
+    d = integer(g, *d)
     order = torch.randperm(d, generator=g)
     # Neither the natural order nor its own inverse.
     while torch.equal(order[order], torch.arange(d)):
         order = torch.randperm(d, generator=g)
-    # Every degree occurs, so that each comparison meets a tie.
-    degrees = torch.cat([torch.arange(d - 1), torch.randint(d - 1, (3,), generator=g)])
+    # Every degree but one occurs: each comparison meets a tie, and the direct connections allow what no
+    # path through a hidden unit does.
+    degrees = torch.randperm(d - 1, generator=g)[: d - 2]
+    degrees = torch.cat([degrees, degrees[torch.randint(d - 2, (extra,), generator=g)]])
     return order, degrees[torch.randperm(len(degrees), generator=g)]
 
 
@@ -221,7 +229,11 @@ MADE_MASKS = Question(
     name="made_masks",
     points=1.5,
     reference=made_masks,
-    draw=draw_degrees,
+    # Fewer hidden units than inputs, and more.
+    draw=(
+        partial(draw_degrees, d=(4, 7), extra=0),
+        partial(draw_degrees, d=(5, 8), extra=5),
+    ),
     mistakes=(
         Mistake(
             "strict in the hidden layer",
@@ -263,6 +275,15 @@ MADE_MASKS = Question(
             lambda o, h: tuple(m.T for m in made_masks(o, h)),
         ),
         Mistake(
+            "direct connections as paths",
+            "The direct connections allow what a path through the hidden units allows; they may do more "
+            "where no unit has a degree between two inputs",
+            lambda o, h: (
+                *made_masks(o, h)[:2],
+                (made_masks(o, h)[1] @ made_masks(o, h)[0] > 0).int(),
+            ),
+        ),
+        Mistake(
             "direct transposed",
             "The mask of the direct connections is transposed: output i would see what comes after it",
             lambda o, h: (*made_masks(o, h)[:2], made_masks(o, h)[2].T),
@@ -270,6 +291,8 @@ MADE_MASKS = Question(
     ),
     equivalents=(
         made_masks_by_loop,
+        # What an output reads is what no hidden unit of its degree may.
+        lambda o, h: (o <= h[:, None], ~(o <= h[:, None]).T, (o < o[:, None]).numpy()),
         lambda o, h: (
             ~(h[:, None] < o[None, :]),
             ~(o[:, None] <= h[None, :]),
@@ -360,18 +383,28 @@ def colours_everywhere(mask, c, reading, read):
     mask *= (reading[:, None] >= read).int()[:, :, None, None]
 
 
-def draw_colours(g: torch.Generator) -> tuple[int, Tensor, Tensor]:
-    # Every colour on both sides, so that each comparison meets a tie.
-    read = torch.cat([torch.arange(3), torch.randint(3, (integer(g, 1, 4),), generator=g)])
-    size = 3 + 2 * integer(g, 0, 2)
-    return size, torch.randperm(3, generator=g), read[torch.randperm(len(read), generator=g)]
+def draw_colours(
+    g: torch.Generator, size: int, reading: tuple[int, int], read: tuple[int, int]
+) -> tuple[int, Tensor, Tensor]:
+    def colours(n: int) -> Tensor:
+        # Every colour, so that each comparison meets a tie; not in order, nor equally often.
+        while True:
+            drawn = torch.cat([torch.arange(3), torch.randint(3, (n - 3,), generator=g)])
+            drawn = drawn[torch.randperm(n, generator=g)]
+            if not torch.equal(drawn[:3], torch.arange(3)) and drawn.diff().min() < 0:
+                return drawn
+
+    return size, colours(integer(g, *reading)), colours(integer(g, *read))
 
 
 COLOUR_MASKS = Question(
     name="colour_masks",
     points=2,
     reference=colour_masks,
-    draw=draw_colours,
+    draw=(
+        partial(draw_colours, size=3, reading=(3, 4), read=(4, 6)),
+        partial(draw_colours, size=5, reading=(5, 7), read=(3, 5)),
+    ),
     mistakes=(
         Mistake(
             "A for both",
@@ -466,19 +499,24 @@ def even_first(x):
     return torch.cat([x[:, ::2], x[:, 1::2]], 1)
 
 
-def draw_features(g: torch.Generator) -> tuple[Tensor, ...]:
-    n, half = integer(g, 3, 6), integer(g, 2, 4)
-    labels = torch.randperm(n, generator=g)
-    sign = torch.tensor([1.0, -1.0]).repeat(half)
-    embedding = uniform(g, 0.4, 1.2, n, 2 * half) * sign
-    return normal(g, n, 2 * half, 2, integer(g, 2, 4)), labels, embedding
+def draw_features(
+    g: torch.Generator, n: int, classes: int, half: int, shape: tuple[int, int]
+) -> tuple[Tensor, ...]:
+    # More examples than classes, so that a class occurs twice, or more classes than examples.
+    labels = torch.randperm(classes, generator=g)
+    labels = torch.cat([labels, labels[:n]])[-n:] if n > classes else labels[:n]
+    embedding = signed(g, 0.4, 1.2, classes, 2 * half)
+    return normal(g, n, 2 * half, *shape), labels, embedding
 
 
 GATED = Question(
     name="gated_unit",
     points=1,
     reference=gated_unit,
-    draw=draw_features,
+    draw=(
+        lambda g: draw_features(g, integer(g, 5, 7), 4, 2, (2, 3)),
+        lambda g: draw_features(g, 3, integer(g, 5, 7), 3, (4, 2)),
+    ),
     mistakes=(
         Mistake(
             "halves exchanged",
@@ -523,11 +561,11 @@ GATED = Question(
 # 6. A mixture of discretized logistics. ---------------------------------------------------------
 
 
-def bin_masses(x, mean, log_scale, levels, *, tails=True, half=0.5):
+def bin_masses(x, mean, scale, levels, *, tails=True, half=0.5):
     """Mass of each component in the bin of level x, shape (N, D, M)."""
     k = x[:, :, None].to(mean)
-    upper = torch.sigmoid((k + half - mean) / log_scale.exp())
-    lower = torch.sigmoid((k - half - mean) / log_scale.exp())
+    upper = torch.sigmoid((k + half - mean) / scale)
+    lower = torch.sigmoid((k - half - mean) / scale)
     if tails:
         upper = torch.where(k == levels - 1, torch.ones_like(upper), upper)
         lower = torch.where(k == 0, torch.zeros_like(lower), lower)
@@ -535,7 +573,7 @@ def bin_masses(x, mean, log_scale, levels, *, tails=True, half=0.5):
 
 
 def logistic_mixture(x, logits, mean, log_scale, levels, **wrong):
-    mass = bin_masses(x, mean, log_scale, levels, **wrong)
+    mass = bin_masses(x, mean, log_scale.exp(), levels, **wrong)
     return (mass * logits.softmax(-1)).sum(-1).log().sum(1)
 
 
@@ -564,27 +602,52 @@ def logistic_density(x, logits, mean, log_scale, levels):
     return (density * logits.softmax(-1)).sum(-1).log().sum(1)
 
 
-def draw_mixture(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+def draw_mixture(
+    g: torch.Generator, edges: tuple[int, ...], n: int, inside: int, components: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     levels = integer(g, 5, 9)
-    # Both edges and the inside, in every image.
-    n, components = integer(g, 2, 5), integer(g, 2, 4)
-    inner = torch.randint(1, levels - 1, (n, integer(g, 2, 4)), generator=g)
-    x = torch.cat([torch.zeros(n, 1), torch.full((n, 1), levels - 1), inner], 1).long()
+    # Some edge and the inside, in every image, at any place.
+    x = torch.randint(1, levels - 1, (n, inside), generator=g)
+    x = torch.cat([x, torch.tensor(edges).repeat(n, 1) % levels], 1)
+    x = torch.stack([row[torch.randperm(len(row), generator=g)] for row in x])
     shape = (*x.shape, components)
-    mean = uniform(g, 0.5, levels - 1.5, *shape)
-    return x, normal(g, *shape), mean, uniform(g, 0.2, 0.7, *shape), levels
+    # Scales above 1 and one below it; locations on both sides of the level, and beyond the last one.
+    log_scale = uniform(g, 0.1, 0.6, *shape)
+    log_scale[..., -1] = -uniform(g, 0.3, 0.6, *x.shape)
+    logits, mean = torch.zeros(shape).double(), torch.zeros(shape).double()
+    again = torch.ones(x.shape, dtype=torch.bool)
+    while again.any():
+        drawn = x[:, :, None] + log_scale.exp() * signed(g, 0.2, 2.5, *shape)
+        mean = torch.where(again[:, :, None], drawn, mean)
+        weights = normal(g, *shape)
+        weights[..., -1] -= 1.5
+        logits = torch.where(again[:, :, None], weights, logits)
+        # Who divides by log_scale meets a component of negative mass, but no bin.
+        again = (bin_masses(x, mean, log_scale, levels) * logits.softmax(-1)).sum(-1) < 0.01
+    return x, logits, mean, log_scale, levels
 
 
 MIXTURE = Question(
     name="logistic_mixture",
     points=2,
     reference=logistic_mixture,
-    draw=draw_mixture,
+    # Images with both edges, without the highest level, without the lowest one.
+    draw=(
+        partial(draw_mixture, edges=(0, -1), n=3, inside=2, components=2),
+        partial(draw_mixture, edges=(0,), n=2, inside=3, components=3),
+        partial(draw_mixture, edges=(-1,), n=4, inside=1, components=4),
+    ),
+    draws=6,
     mistakes=(
         Mistake(
             "edge bins without tails",
             "The first and last level get an ordinary bin; without the tails the masses do not sum to 1",
             lambda *a: logistic_mixture(*a, tails=False),
+        ),
+        Mistake(
+            "largest level from the images",
+            "The highest level is taken from x; an image need not have it: K is given",
+            lambda x, w, m, s, k: logistic_mixture(x, w, m, s, x.max() + 1),
         ),
         Mistake(
             "density for mass",
@@ -594,19 +657,19 @@ MIXTURE = Question(
         Mistake(
             "logarithms mixed",
             "The components' log-masses are averaged; the mixture averages their masses",
-            lambda x, w, m, s, k: (bin_masses(x, m, s, k).log() * w.softmax(-1)).sum((1, 2)),
+            lambda x, w, m, s, k: (bin_masses(x, m, s.exp(), k).log() * w.softmax(-1)).sum((1, 2)),
         ),
         Mistake(
             "components of images mixed",
             "Each component is multiplied over the pixels first: every pixel is a mixture of its own",
             lambda x, w, m, s, k: (
-                (bin_masses(x, m, s, k) * w.softmax(-1)).log().sum(1).logsumexp(-1)
+                (bin_masses(x, m, s.exp(), k) * w.softmax(-1)).log().sum(1).logsumexp(-1)
             ),
         ),
         Mistake(
             "log_scale as scale",
             "log_scale is used as the scale itself; the scale is its exponential",
-            lambda x, w, m, s, k: logistic_mixture(x, w, m, s.log(), k),
+            lambda x, w, m, s, k: (bin_masses(x, m, s, k) * w.softmax(-1)).sum(-1).log().sum(1),
         ),
         Mistake(
             "equal weights",
@@ -647,18 +710,27 @@ def receptive_field_by_sets(kernels, dilations):
     return 1 - min(seen)
 
 
-def draw_stack(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    layers = integer(g, 4, 7)
-    kernels = torch.randint(2, 6, (layers,), generator=g)
-    kernels[:3] = torch.tensor([2, 3, 4])[torch.randperm(3, generator=g)]
-    return kernels, torch.randint(2, 9, (layers,), generator=g).cumsum(0)
+def draw_stack(g: torch.Generator, extra: int) -> tuple[Tensor, Tensor]:
+    # A layer of one tap, and one without dilation; dilations that do not only grow.
+    while True:
+        kernels = torch.cat([torch.tensor([1, 2, 4]), torch.randint(2, 6, (extra,), generator=g)])
+        kernels = kernels[torch.randperm(3 + extra, generator=g)]
+        dilations = torch.cat(
+            [torch.tensor([1, 3]), torch.randint(2, 20, (1 + extra,), generator=g)]
+        )
+        dilations = dilations[torch.randperm(3 + extra, generator=g)]
+        spans = (kernels - 1) * dilations
+        # Not where one layer's size would do for all, nor where the others add nothing.
+        alike = (kernels[0] - 1) * dilations.sum() == spans.sum()
+        if dilations.diff().min() < 0 and not alike and kernels[-1] > 1:
+            return kernels, dilations
 
 
 RECEPTIVE_FIELD = Question(
     name="receptive_field",
     points=1,
     reference=receptive_field,
-    draw=draw_stack,
+    draw=(partial(draw_stack, extra=0), lambda g: draw_stack(g, integer(g, 2, 5))),
     mistakes=(
         Mistake(
             "own value forgotten",
@@ -729,15 +801,19 @@ def wrapped_around(x):
     return torch.stack(rows, 2)
 
 
-def draw_image(g: torch.Generator) -> tuple[Tensor]:
-    return (uniform(g, 0.5, 2, integer(g, 1, 3), 2, integer(g, 3, 5), integer(g, 3, 6)),)
+def draw_image(g: torch.Generator, *shape: tuple[int, int]) -> tuple[Tensor]:
+    return (signed(g, 0.5, 2, *(integer(g, *size) for size in shape)),)
 
 
 SKEW = Question(
     name="skew_left",
     points=1,
     reference=skew_left,
-    draw=draw_image,
+    # Images that are higher than wide, and wider than high.
+    draw=(
+        lambda g: draw_image(g, (1, 3), (3, 4), (4, 6), (2, 4)),
+        lambda g: draw_image(g, (3, 4), (1, 3), (2, 4), (4, 7)),
+    ),
     mistakes=(
         Mistake(
             "first direction",
@@ -804,7 +880,9 @@ def complete_by_loop(x, known, noise, bias, weight):
     return torch.tensor(rows)
 
 
-def complete_wrong(draw=None, *, feed=True, all_levels=False, shifted=0, from_start=False):
+def complete_wrong(
+    draw=None, *, feed=True, all_levels=False, shifted=lambda known: 0, from_start=False
+):
     """`complete` with one thing wrong; `draw` gives a level from probabilities and noise."""
 
     def answer(x, known, noise, bias, weight):
@@ -812,7 +890,7 @@ def complete_wrong(draw=None, *, feed=True, all_levels=False, shifted=0, from_st
         for i in range(0 if from_start else known, x.shape[1]):
             seen = read if all_levels else read[:, :i]
             logits = bias[i] + seen.to(weight) @ weight[i, : seen.shape[1]]
-            p, u = logits.softmax(-1), noise[:, i - shifted].unsqueeze(1)
+            p, u = logits.softmax(-1), noise[:, i - shifted(known)].unsqueeze(1)
             result[:, i] = (p.cumsum(-1)[:, :-1] <= u).sum(1) if draw is None else draw(p, u)
             if feed:
                 read[:, i] = result[:, i]
@@ -821,19 +899,35 @@ def complete_wrong(draw=None, *, feed=True, all_levels=False, shifted=0, from_st
     return answer
 
 
-def draw_sequences(g: torch.Generator) -> tuple[Tensor, int, Tensor, Tensor, Tensor]:
-    n, known, k = integer(g, 7, 10), integer(g, 2, 4), 4
+def draw_sequences(
+    g: torch.Generator, n: int, known: int, k: int
+) -> tuple[Tensor, int, Tensor, Tensor, Tensor]:
     d = known + integer(g, 4, 6)
     x = torch.randint(k, (n, d), generator=g)
-    weight = 0.7 * normal(g, d, d, k)
-    return x, known, uniform(g, 0, 1, n, d), 0.5 * normal(g, d, k), weight
+    bias, weight = 0.5 * normal(g, d, k), 0.7 * normal(g, d, d, k)
+    noise = uniform(g, 0, 1, n, d)
+    # The order of sums must not decide about a level: no u is nearly a cumulated probability.
+    for i in range(known, d):
+        row = complete(x[:, : i + 1], known, noise, bias, weight)
+        logits = bias[i] + row[:, :i].to(weight) @ weight[i, :i]
+        p = logits.softmax(-1)
+        edges = F.pad(p.cumsum(-1)[:, :-1], (1, 1))
+        edges[:, -1] = 1
+        lower = torch.randint(k, (n, 1), generator=g)
+        lower = torch.where(p.gather(1, lower) < 0.02, p.argmax(1, keepdim=True), lower)
+        low, high = (edges.gather(1, lower + side)[:, 0] for side in (0, 1))
+        noise[:, i] = low + (high - low) * uniform(g, 0.05, 0.95, n)
+    return x, known, noise, bias, weight
 
 
 COMPLETE = Question(
     name="complete",
     points=1.5,
     reference=complete,
-    draw=draw_sequences,
+    draw=(
+        lambda g: draw_sequences(g, integer(g, 8, 11), 2, 4),
+        lambda g: draw_sequences(g, integer(g, 6, 8), integer(g, 3, 5), 5),
+    ),
     mistakes=(
         Mistake(
             "most probable level",
@@ -856,9 +950,14 @@ COMPLETE = Question(
             complete_wrong(all_levels=True),
         ),
         Mistake(
+            "noise counted from the first drawn entry",
+            "The noise is counted from the first entry that is drawn; entry i has its own u, in column i",
+            complete_wrong(shifted=lambda known: known),
+        ),
+        Mistake(
             "noise moved",
-            "Entry i uses the noise of an entry before it; entry i has its own u",
-            complete_wrong(shifted=2),
+            "Entry i uses the noise of the entry before it; entry i has its own u",
+            complete_wrong(shifted=lambda known: 1),
         ),
         Mistake(
             "from the top",
@@ -869,6 +968,17 @@ COMPLETE = Question(
             "one level too low",
             "The level is one too low: count the levels whose cumulated probability u has reached",
             complete_wrong(lambda p, u: ((p.cumsum(-1)[:, :-1] <= u).sum(1) - 1).clamp(min=0)),
+        ),
+        Mistake(
+            "one level too low, down to −1",
+            "The level is one too low, and −1 at times: count the levels whose cumulated probability u has "
+            "reached",
+            complete_wrong(lambda p, u: (p.cumsum(-1)[:, :-1] <= u).sum(1) - 1),
+        ),
+        Mistake(
+            "one level too high",
+            "The level is one too high: the levels are counted from 0",
+            complete_wrong(lambda p, u: (p.cumsum(-1)[:, :-1] <= u).sum(1) + 1),
         ),
         Mistake(
             "probabilities not cumulated",
@@ -933,9 +1043,10 @@ def free_running(x, embedding, recurrent, readout):
     return forced_terms(inputs, x, embedding, recurrent, readout).sum(1)
 
 
-def draw_recurrent(g: torch.Generator) -> tuple[Tensor, ...]:
-    levels, hidden = integer(g, 3, 6), integer(g, 3, 5)
-    x = torch.randint(levels, (integer(g, 3, 6), integer(g, 5, 8)), generator=g)
+def draw_recurrent(
+    g: torch.Generator, n: int, length: int, levels: int, hidden: int
+) -> tuple[Tensor, ...]:
+    x = torch.randint(levels, (n, length), generator=g)
     recurrent = 0.6 * normal(g, hidden, hidden)
     return x, normal(g, levels + 1, hidden), recurrent, 1.5 * normal(g, hidden, levels)
 
@@ -944,7 +1055,10 @@ TEACHER = Question(
     name="teacher_forcing",
     points=1.5,
     reference=teacher_forcing,
-    draw=draw_recurrent,
+    draw=(
+        lambda g: draw_recurrent(g, integer(g, 3, 5), integer(g, 6, 8), 5, 3),
+        lambda g: draw_recurrent(g, integer(g, 6, 8), integer(g, 4, 6), 3, 4),
+    ),
     mistakes=(
         Mistake(
             "not shifted",
@@ -1005,15 +1119,21 @@ def order_ensemble(log_p):
     return -log_prob / (d * math.log(2))
 
 
-def draw_orders(g: torch.Generator) -> tuple[Tensor]:
-    return (-uniform(g, 0.2, 2.5, integer(g, 3, 6), 5, integer(g, 5, 8)),)
+def draw_orders(
+    g: torch.Generator, r: tuple[int, int], n: tuple[int, int], d: tuple[int, int]
+) -> tuple[Tensor]:
+    # No two sizes are equal.
+    return (-uniform(g, 0.2, 2.5, integer(g, *r), integer(g, *n), integer(g, *d)),)
 
 
 ENSEMBLE = Question(
     name="order_ensemble",
     points=1,
     reference=order_ensemble,
-    draw=draw_orders,
+    draw=(
+        partial(draw_orders, r=(2, 4), n=(4, 6), d=(6, 9)),
+        partial(draw_orders, r=(6, 8), n=(2, 4), d=(4, 6)),
+    ),
     mistakes=(
         Mistake(
             "mean of logs",

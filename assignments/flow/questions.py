@@ -4,13 +4,14 @@ Not given to students: what they get is in ``student/``.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, number, uniform
+from course_lib.assignment.draws import integer, normal, number, signed, uniform
 
 TITLE = "Normalizing flows"
 LOG_2PI = math.log(2 * math.pi)
@@ -20,8 +21,11 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def draw_points(g: torch.Generator) -> tuple[Tensor, ...]:
-    scale = uniform(g, 1.4, 2.5, 4)
-    return 1 + scale * uniform(g, 0.4, 1.5, 4), uniform(g, 0.3, 0.9, 4), scale
+    # Points on both sides of m and on both sides of 0, scales below 1 and above it.
+    scale = torch.cat([uniform(g, 1.4, 2.5, 3), uniform(g, 0.4, 0.7, 3)])
+    side, sign = torch.tensor([[1.0, -1, -1, 1, -1, 1], [1, 1, -1, -1, -1, 1]]).double()
+    m = sign * uniform(g, 0.3, 0.9, 6)
+    return m + side * scale * uniform(g, 0.4, 1.5, 6), m, scale
 
 
 LOG_DENSITY = Question(
@@ -213,16 +217,24 @@ def log_slope(x, log_tail, skew):
     return torch.log(torch.cosh(inner)) + log_tail - 0.5 * torch.log(1 + x**2)
 
 
-def draw_skewed(g: torch.Generator) -> tuple[Tensor, ...]:
-    n, d = integer(g, 2, 6), integer(g, 3, 5)
-    return uniform(g, 0.3, 1.5, n, d), uniform(g, 0.2, 0.6, d), uniform(g, 0.2, 0.8, d)
+def tail_slope(x, factor, skew, log_factor):
+    """log_det for a given factor of arcsinh, whose logarithm is taken for `log_factor`."""
+    inner = factor * torch.asinh(x) + skew
+    return (torch.log(torch.cosh(inner)) + log_factor - 0.5 * torch.log(1 + x**2)).sum(1)
+
+
+def draw_skewed(g: torch.Generator, n: tuple[int, int], d: int) -> tuple[Tensor, ...]:
+    # Tails that are made heavier and one that is made lighter, so that the factors do not cancel.
+    log_tail = torch.cat([uniform(g, 0.3, 0.6, d - 1), -uniform(g, 0.1, 0.2, 1)])
+    log_tail = log_tail[torch.randperm(d, generator=g)]
+    return signed(g, 0.3, 1.5, integer(g, *n), d), log_tail, signed(g, 0.2, 0.8, d)
 
 
 SINH_ARCSINH = Question(
     name="sinh_arcsinh",
     points=1.5,
     reference=sinh_arcsinh,
-    draw=draw_skewed,
+    draw=(partial(draw_skewed, n=(2, 4), d=5), partial(draw_skewed, n=(4, 7), d=3)),
     mistakes=(
         Mistake(
             "batch reduced",
@@ -262,7 +274,16 @@ SINH_ARCSINH = Question(
         Mistake(
             "log_tail as factor",
             "log_tail itself multiplies arcsinh; the factor is its exponential",
-            lambda x, a, b: sinh_arcsinh(x, a.log(), b),
+            lambda x, a, b: (
+                torch.sinh(a * torch.asinh(x) + b),
+                tail_slope(x, a, b, a.abs().log()),
+            ),
+        ),
+        Mistake(
+            "log_tail as factor of z",
+            "log_tail itself multiplies arcsinh, although its slope counts as exp(log_tail); the factor is "
+            "its exponential",
+            lambda x, a, b: (torch.sinh(a * torch.asinh(x) + b), tail_slope(x, a, b, a)),
         ),
     ),
     equivalents=(sinh_arcsinh_by_autograd, sinh_arcsinh_by_loop),
@@ -314,21 +335,30 @@ def coupling_inverse_wrong(
     return answer
 
 
-def draw_coupling(g: torch.Generator) -> tuple[Tensor, ...]:
-    kept = torch.tensor([True, False, True, False, False])
-    # A cycle of five: it differs from its own inverse, and moves every entry.
-    permutation = torch.randperm(5, generator=g)
-    cycle = torch.empty(5, dtype=torch.int64)
+def draw_coupling(
+    g: torch.Generator, n: tuple[int, int], d: int, n_kept: int
+) -> tuple[Tensor, ...]:
+    # One cycle: it differs from its own inverse, and moves every entry.
+    permutation = torch.randperm(d, generator=g)
+    cycle = torch.empty(d, dtype=torch.int64)
     cycle[permutation] = permutation.roll(-1)
-    kept = kept[torch.randperm(5, generator=g)]
-    return 1 + normal(g, integer(g, 2, 5), 5), kept, cycle, 0.6 * normal(g, 5, 5), normal(g, 5, 5)
+    # The kept entries are not side by side at either end.
+    while True:
+        kept = (torch.arange(d) < n_kept)[torch.randperm(d, generator=g)]
+        if kept.int().diff().count_nonzero() > 1:
+            break
+    return 1 + normal(g, integer(g, *n), d), kept, cycle, 0.6 * normal(g, d, d), normal(g, d, d)
 
 
 COUPLING = Question(
     name="coupling_inverse",
     points=2,
     reference=coupling_inverse,
-    draw=draw_coupling,
+    # Fewer entries are kept than changed, and more.
+    draw=(
+        partial(draw_coupling, n=(2, 4), d=5, n_kept=2),
+        partial(draw_coupling, n=(3, 5), d=6, n_kept=4),
+    ),
     mistakes=(
         Mistake(
             "shift after the scale",
@@ -392,19 +422,21 @@ def sylvester_by_large_matrix(x, u, w, b):
     return torch.linalg.slogdet(torch.eye(len(u)).to(x) + (u * slope[:, None]) @ w.T)[1]
 
 
-def draw_sylvester(g: torch.Generator) -> tuple[Tensor, ...]:
-    # Columns of u and w that point alike, or one pair opposite ways: the determinant of some examples
-    # is negative, and that of none near 0.
-    n = integer(g, 3, 6)
+def draw_sylvester(g: torch.Generator, n: int, d: int, k: int) -> tuple[Tensor, ...]:
+    # Columns of u and w that point alike, and one pair opposite ways. There are negative determinants and
+    # positive ones, moduli below 1 and above it; none is near 0 or 1.
+    stretch = torch.tensor([-3.0, 1, 1], dtype=torch.float64)[:k]
     while True:
-        base = normal(g, 5, 3)
+        base = normal(g, d, k)
         base = base / base.norm(dim=0)
-        u = (base + 0.25 * normal(g, 5, 3)) * torch.tensor([-3.0, 1, 1], dtype=base.dtype)
-        w = 1.2 * base + 0.25 * normal(g, 5, 3)
-        x, b = 0.5 * normal(g, n, 5), uniform(g, 0.2, 0.6, 3)
+        u = (base + 0.25 * normal(g, d, k)) * stretch
+        w = 1.2 * base + 0.25 * normal(g, d, k)
+        x, b = 0.8 * normal(g, n, d), signed(g, 0.2, 0.6, k)
         slope = 1 - torch.tanh(x @ w + b) ** 2
-        det = torch.linalg.det(torch.eye(3).to(x) + slope[:, :, None] * (w.T @ u))
-        if (det < 0).any() and (det.abs() > 0.2).all() and (det.abs().log().abs() > 0.05).all():
+        det = torch.linalg.det(torch.eye(k).to(x) + slope[:, :, None] * (w.T @ u))
+        size = det.abs().log()
+        signs = (det < 0).any() and (det > 0).any() and (size < 0).any() and (size > 0).any()
+        if signs and size.abs().min() > 0.05 and size.min() > -1.6 and size.sum().abs() > 0.1:
             return x, u, w, b
 
 
@@ -412,7 +444,10 @@ SYLVESTER = Question(
     name="sylvester_log_det",
     points=2,
     reference=sylvester_log_det,
-    draw=draw_sylvester,
+    draw=(
+        lambda g: draw_sylvester(g, integer(g, 5, 7), 5, 3),
+        lambda g: draw_sylvester(g, integer(g, 3, 5), 4, 2),
+    ),
     mistakes=(
         Mistake(
             "rank one, k times",
@@ -430,7 +465,7 @@ SYLVESTER = Question(
             "tanh for its slope",
             "The Jacobian holds the derivative of tanh, and tanh itself is used",
             lambda x, u, w, b: torch.linalg.slogdet(
-                torch.eye(3).to(x) + torch.tanh(x @ w + b)[:, :, None] * (w.T @ u)
+                torch.eye(u.shape[1]).to(x) + torch.tanh(x @ w + b)[:, :, None] * (w.T @ u)
             )[1],
         ),
         Mistake(
@@ -495,16 +530,24 @@ def actnorm_by_slopes(x):
     return z, slopes.log().reshape(n, -1).sum(1)
 
 
-def draw_activations(g: torch.Generator) -> tuple[Tensor]:
-    scale, shift = uniform(g, 2, 4, 1, 2, 1, 1), uniform(g, 0.5, 2, 1, 2, 1, 1)
-    return (shift + scale * normal(g, integer(g, 3, 6), 2, integer(g, 2, 4), 3),)
+def draw_activations(g: torch.Generator, n: int, *shape: int) -> tuple[Tensor]:
+    # One channel that has to be stretched and others that are squeezed more, with means of both signs.
+    channels = shape[0]
+    values = normal(g, n, *shape)
+    mean, std = values.mean((0, 2, 3), keepdim=True), values.std((0, 2, 3), keepdim=True)
+    scale = torch.cat([uniform(g, 0.4, 0.7, 1), uniform(g, 3, 4, channels - 1)])
+    scale = scale[torch.randperm(channels, generator=g)].view(-1, 1, 1)
+    return (signed(g, 0.5, 2, channels, 1, 1) + scale * (values - mean) / std,)
 
 
 ACTNORM = Question(
     name="actnorm",
     points=1,
     reference=actnorm,
-    draw=draw_activations,
+    draw=(
+        lambda g: draw_activations(g, integer(g, 3, 5), 2, 4, 3),
+        lambda g: draw_activations(g, integer(g, 5, 7), 3, 2, 3),
+    ),
     mistakes=(
         Mistake(
             "pixels not counted",
@@ -585,17 +628,22 @@ def multiscale_by_norm(early, late, log_dets):
     return log_dets.T.sum(1) - (n_dims(early, late) * LOG_2PI + squares) / 2
 
 
-def draw_scales(g: torch.Generator) -> tuple[Tensor, ...]:
-    n, height, layers = integer(g, 3, 6), integer(g, 2, 4), integer(g, 4, 7)
-    early, last = 1 + normal(g, n, 2, height, 2), 1 + normal(g, n, 3, 1, 1)
-    return early, last, uniform(g, 0.5, 3, layers, n)
+def draw_scales(
+    g: torch.Generator, n: int, layers: int, early: tuple[int, ...], late: tuple[int, ...]
+) -> tuple[Tensor, ...]:
+    log_dets = torch.cat([uniform(g, 1, 3, layers - 2, n), -uniform(g, 0.1, 0.4, 2, n)])
+    log_dets = log_dets[torch.randperm(layers, generator=g)]
+    return 1 + normal(g, n, *early), normal(g, n, *late) - 1, log_dets
 
 
 MULTISCALE = Question(
     name="multiscale_log_prob",
     points=1.5,
     reference=multiscale_log_prob,
-    draw=draw_scales,
+    draw=(
+        lambda g: draw_scales(g, integer(g, 3, 5), 5, (2, 3, 4), (3, 2, 1)),
+        lambda g: draw_scales(g, integer(g, 5, 7), 4, (1, 4, 3), (2, 1, 3)),
+    ),
     mistakes=(
         Mistake(
             "early latents forgotten",
@@ -658,20 +706,24 @@ def dequantized_bits_in_bits(log_p, log_q, levels, dimensions):
     return math.log2(levels) - mean / math.log(2) / dimensions
 
 
-def draw_noise(g: torch.Generator) -> tuple[Tensor, Tensor, int, int]:
-    levels = integer(g, 4, 33)
-    dimensions = integer(g, 8, 20)
-    k = integer(g, 5, 9)
+def draw_noise(
+    g: torch.Generator, k: tuple[int, int], n: int, levels: tuple[int, int], log_q: float
+) -> tuple[Tensor, Tensor, int, int]:
+    k, levels, dimensions = integer(g, *k), integer(g, *levels), integer(g, 8, 20)
     # So far below the box's volume K^D that P(x) < 1, as it must be.
-    log_p = 3 + 0.3 * dimensions * math.log(levels) + 2 * normal(g, k, 4)
-    return log_p, 3 + normal(g, k, 4), levels, dimensions
+    log_p = log_q + 0.3 * dimensions * math.log(levels) + 2 * normal(g, k, n)
+    return log_p, log_q + normal(g, k, n), levels, dimensions
 
 
 DEQUANTIZED = Question(
     name="dequantized_bits",
     points=1.5,
     reference=dequantized_bits,
-    draw=draw_noise,
+    # Noise narrower than the box, of a positive log-density, and a noise that is spread wider.
+    draw=(
+        partial(draw_noise, k=(5, 9), n=4, levels=(4, 10), log_q=3),
+        partial(draw_noise, k=(3, 5), n=6, levels=(20, 33), log_q=-3),
+    ),
     mistakes=(
         Mistake(
             "mean of logs",
@@ -750,19 +802,23 @@ def logit_inverse_by_forward(logits, alpha):
     return (s - alpha) / (1 - 2 * alpha), -forward.sum(-1)
 
 
-def draw_logits(g: torch.Generator) -> tuple[Tensor, float]:
-    alpha = number(g, 0.03, 0.12)
-    logits = uniform(g, 0.4, 2, integer(g, 3, 6), integer(g, 2, 5))
+def draw_logits(
+    g: torch.Generator, n: tuple[int, int], d: int, alpha: tuple[float, float]
+) -> tuple[Tensor, float]:
+    logits = signed(g, 0.4, 2, integer(g, *n), d)
     # Two values beyond black and white, as a flow draws them: nothing is to be clamped.
     logits[:2, 0] = torch.tensor([4.5, -4.5], dtype=logits.dtype)
-    return logits, alpha
+    return logits, number(g, *alpha)
 
 
 LOGIT_INVERSE = Question(
     name="logit_inverse",
     points=1,
     reference=logit_inverse,
-    draw=draw_logits,
+    draw=(
+        partial(draw_logits, n=(3, 5), d=2, alpha=(0.03, 0.12)),
+        partial(draw_logits, n=(5, 8), d=4, alpha=(0.25, 0.4)),
+    ),
     mistakes=(
         Mistake(
             "margin not undone",
@@ -866,16 +922,18 @@ def autoregressive_wrong(*, reads="x", short=False, sign=1, subtract=False, back
     return answer
 
 
-def draw_autoregressive(g: torch.Generator) -> tuple[Tensor, ...]:
-    d = integer(g, 3, 6)
-    return 1 + normal(g, 3, d), 0.7 * normal(g, d, d), 0.4 * normal(g, d, d)
+def draw_autoregressive(g: torch.Generator, n: int, d: int) -> tuple[Tensor, ...]:
+    return 1 + normal(g, n, d), 0.7 * normal(g, d, d), 0.4 * normal(g, d, d)
 
 
 AUTOREGRESSIVE = Question(
     name="autoregressive_inverse",
     points=1.5,
     reference=autoregressive_inverse,
-    draw=draw_autoregressive,
+    draw=(
+        lambda g: draw_autoregressive(g, integer(g, 4, 7), 3),
+        lambda g: draw_autoregressive(g, integer(g, 2, 4), 5),
+    ),
     mistakes=(
         Mistake(
             "networks read z",

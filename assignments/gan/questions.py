@@ -4,7 +4,9 @@ Not given to students: what they get is in ``student/``.
 """
 
 import math
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import (
@@ -15,7 +17,7 @@ from torch.nn.functional import (
 )
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, number, uniform
+from course_lib.assignment.draws import integer, normal, number, signed, uniform
 
 TITLE = "Generative adversarial networks"
 
@@ -24,8 +26,11 @@ TITLE = "Generative adversarial networks"
 
 
 def draw_densities(g: torch.Generator) -> tuple[Tensor, ...]:
-    p = uniform(g, 0.2, 0.6, 3)
-    return p, p * uniform(g, 2, 3, 3), uniform(g, 0.7, 0.85, 3)
+    # Either density the larger one, either weight the larger one; densities may exceed 1.
+    ratio = torch.cat([uniform(g, 2, 3, 2), uniform(g, 0.3, 0.5, 2)])
+    w = 0.5 + torch.tensor([1.0, -1, 1, -1]) * uniform(g, 0.2, 0.35, 4)
+    p = uniform(g, 0.2, 3, 4)
+    return p, p * ratio, w
 
 
 OPTIMAL = Question(
@@ -99,19 +104,25 @@ def smoothed_by_softmax(log_p, log_q, real_label, fake_label):
     return real_label * share[0] + fake_label * share[1]
 
 
-def draw_log_densities(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
-    n = integer(g, 4, 8)
-    log_p = uniform(g, -126, -112, n)
-    labels = number(g, 0.8, 0.9), number(g, 0.25, 0.35)
-    # Every example somewhere between: the labels matter at each.
-    return log_p, log_p + uniform(g, 0.5, 1.5, n), *labels
+def draw_log_densities(
+    g: torch.Generator, n: tuple[int, int], real: tuple[float, float], fake: tuple[float, float]
+) -> tuple[Tensor, Tensor, float, float]:
+    n = integer(g, *n)
+    # Either law the likelier one, by a little and by more than float32 can hold as a ratio.
+    difference = torch.cat([signed(g, 0.5, 1.5, n), torch.tensor([-95.0, 95.0]).double()])
+    log_p = torch.cat([uniform(g, -118, -105, n), torch.tensor([-20.0, -115.0]).double()])
+    return log_p, log_p + difference, number(g, *real), number(g, *fake)
 
 
 SMOOTHED = Question(
     name="smoothed_discriminator",
     points=1,
     reference=smoothed_discriminator,
-    draw=draw_log_densities,
+    # The two labels sum to more than 1, and to less.
+    draw=(
+        partial(draw_log_densities, n=(2, 4), real=(0.8, 0.9), fake=(0.25, 0.35)),
+        partial(draw_log_densities, n=(4, 7), real=(0.55, 0.65), fake=(0.05, 0.15)),
+    ),
     mistakes=(
         Mistake(
             "label of generated ignored",
@@ -274,18 +285,21 @@ def generator_gradient_with_epsilon(logits, mix):
     return torch.autograd.grad(loss.mean(), logits)[0]
 
 
-def draw_fake_logits(g: torch.Generator) -> tuple[Tensor, float]:
-    logits = torch.cat(
-        [-uniform(g, 1, 4, integer(g, 2, 6)), uniform(g, 0.3, 1.5, 2), -uniform(g, 100, 120, 1)]
-    )
-    return logits, number(g, 0.6, 0.8)
+def draw_fake_logits(
+    g: torch.Generator, n: tuple[int, int], mix: tuple[float, float]
+) -> tuple[Tensor, float]:
+    logits = torch.cat([signed(g, 0.3, 4, integer(g, *n)), -uniform(g, 100, 120, 1)])
+    return logits[torch.randperm(len(logits), generator=g)], number(g, *mix)
 
 
 GENERATOR_GRADIENT = Question(
     name="generator_gradient",
     points=1,
     reference=generator_gradient,
-    draw=draw_fake_logits,
+    draw=(
+        partial(draw_fake_logits, n=(3, 6), mix=(0.6, 0.8)),
+        partial(draw_fake_logits, n=(6, 9), mix=(0.2, 0.4)),
+    ),
     mistakes=(
         Mistake(
             "losses exchanged",
@@ -364,10 +378,14 @@ def discriminator_loss_by_loop(real_logits, fake_logits, real_label, fake_label)
     return total
 
 
-def draw_logits(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
-    real = torch.cat([uniform(g, 0.5, 3, integer(g, 4, 7)), uniform(g, 120, 150, 1)])
-    fake = torch.cat([-uniform(g, 0.5, 3, 2), -uniform(g, 120, 150, 1)])
-    return real, fake, number(g, 0.85, 0.95), number(g, 0.15, 0.25)
+def draw_logits(
+    g: torch.Generator, n: int, m: int, real: tuple[float, float], fake: tuple[float, float]
+) -> tuple[Tensor, Tensor, float, float]:
+    # Both kinds are found out and mistaken, by little and by much; mostly they are found out.
+    sign = torch.tensor([1.0, 1, -1]).double()
+    a = torch.cat([signed(g, 0.5, 3, n), sign * uniform(g, 120, 150, 3)])
+    b = torch.cat([signed(g, 0.5, 3, m), -sign * uniform(g, 120, 150, 3)])
+    return a, b, number(g, *real), number(g, *fake)
 
 
 def clamped_cross_entropy(real_logits, fake_logits, real_label, fake_label):
@@ -389,7 +407,10 @@ LOSS = Question(
     name="discriminator_loss",
     points=1.5,
     reference=discriminator_loss,
-    draw=draw_logits,
+    draw=(
+        partial(draw_logits, n=5, m=2, real=(0.85, 0.95), fake=(0.2, 0.3)),
+        partial(draw_logits, n=3, m=4, real=(0.6, 0.7), fake=(0.05, 0.15)),
+    ),
     mistakes=(
         Mistake(
             "sigmoid twice",
@@ -439,10 +460,18 @@ LOSS = Question(
             "The examples of both batches are averaged together: each law's expectation is a mean of its own",
             lambda r, f, a, b: (
                 (
-                    len(r) * discriminator_loss(r, r * 0 - 1e4, a, 0)
-                    + len(f) * discriminator_loss(f * 0 + 1e4, f, 1, b)
+                    len(r) * discriminator_loss(r, f * 0 - 1e4, a, 0)
+                    + len(f) * discriminator_loss(r * 0 + 1e4, f, 1, b)
                 )
                 / (len(r) + len(f))
+            ),
+        ),
+        Mistake(
+            "sum over the batch",
+            "The examples are summed up; each of the two expectations is a mean over its own batch",
+            lambda r, f, a, b: (
+                len(r) * discriminator_loss(r, f * 0 - 1e4, a, 0)
+                + len(f) * discriminator_loss(r * 0 + 1e4, f, 1, b)
             ),
         ),
         Mistake(
@@ -504,19 +533,25 @@ def penalty_by_loop(real, fake, mix, weight, target):
     return total.detach(), torch.autograd.grad(total, weight)[0]
 
 
-def draw_penalty(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+def draw_penalty(
+    g: torch.Generator, n: int, shape: tuple[int, int, int], k: int, target: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    real, fake = normal(g, n, *shape), 1 + 0.5 * normal(g, n, *shape)
+    weight, c = 0.5 * normal(g, math.prod(shape), k), number(g, *target)
+    # The critic's gradient at the first pair is below the target wherever the weight puts its point.
+    first = torch.stack([real[0], fake[0]])
+    norms = (first.flatten(1) @ weight @ weight.T).norm(dim=1)
+    real[0], fake[0] = first * uniform(g, 0.3, 0.5, 1) * c / norms.max()
     # Every pair stands twice, with u and 1 − u: which of the two is multiplied by u does not matter.
     # The last pair meets at 0, where the critic's gradient is 0.
-    n, shape = integer(g, 3, 6), (2, 2, integer(g, 2, 4))
-    real, fake = normal(g, n, *shape), 1 + 0.5 * normal(g, n, *shape)
     u = uniform(g, 0.1, 0.3, n)
     last = normal(g, 1, *shape)
     return (
         torch.cat([real, real, last]),
         torch.cat([fake, fake, -last]),
         torch.cat([u, 1 - u, torch.full((1,), 0.5, dtype=u.dtype)]),
-        normal(g, math.prod(shape), 3),
-        number(g, 0.5, 0.8),
+        weight,
+        c,
     )
 
 
@@ -524,7 +559,10 @@ PENALTY = Question(
     name="penalty_gradient",
     points=2.5,
     reference=penalty_gradient,
-    draw=draw_penalty,
+    draw=(
+        partial(draw_penalty, n=3, shape=(2, 2, 3), k=3, target=(0.5, 0.8)),
+        partial(draw_penalty, n=5, shape=(3, 3, 2), k=2, target=(1.3, 2)),
+    ),
     mistakes=(
         Mistake(
             "two-sided",
@@ -656,25 +694,24 @@ def wgan_rounds_low_for_real(real, fake, step, bound):
     return fake
 
 
-def draw_rounds(g: torch.Generator) -> tuple[Tensor, Tensor, float, float]:
-    shift = torch.tensor([2.0, -1.5, 0.3], dtype=torch.float64)
-    real = shift + 0.3 * normal(g, integer(g, 5, 8), 3)
-    fake = 0.5 * normal(g, integer(g, 3, 5), 3) + torch.tensor(
-        [-0.5, 1.0, 0.8], dtype=torch.float64
-    )
-    return (
-        real,
-        fake,
-        number(g, 0.4, 0.6),
-        number(g, 0.5, 0.7),
-    )
+def draw_rounds(
+    g: torch.Generator, n: int, m: int, sign: int
+) -> tuple[Tensor, Tensor, float, float]:
+    step, bound = number(g, 0.4, 0.6), number(g, 0.5, 0.7)
+    # Weights that are clipped above and below, in both rounds; in the second alone; in none.
+    distance = torch.tensor([2.5, -2.5, 0.7 * bound / step, 0.25, -0.3]).double()
+    distance = sign * distance[: 4 if sign > 0 else 5]
+    distance = distance[torch.randperm(len(distance), generator=g)]
+    real, fake = 0.3 * normal(g, n, len(distance)), 0.5 * normal(g, m, len(distance))
+    where = signed(g, 0.5, 1, len(distance))
+    return where + distance + real - real.mean(0), where + fake - fake.mean(0), step, bound
 
 
 ROUNDS = Question(
     name="wgan_rounds",
     points=2,
     reference=wgan_rounds,
-    draw=draw_rounds,
+    draw=(partial(draw_rounds, n=6, m=4, sign=1), partial(draw_rounds, n=3, m=5, sign=-1)),
     mistakes=(
         Mistake(
             "points move away",
@@ -747,15 +784,17 @@ def both_sided_by_norms(r, gr, f, gf, gamma_p, gamma_q):
     return gamma_p * real.mean() / 2 + gamma_q * fake.mean() / 2
 
 
-def draw_both(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float, float]:
-    n, m, shape = integer(g, 4, 7), 3, (1, integer(g, 2, 5), 2)
+def draw_both(
+    g: torch.Generator, n: int, m: int, shape: tuple[int, int, int], *gamma: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float, float]:
+    # Mostly right about the real examples and about the generated ones, and wrong at some of both.
     return (
-        uniform(g, -0.5, 1.0, n),
+        torch.cat([uniform(g, 0.3, 1.5, n - 1), uniform(g, -0.6, -0.2, 1)]),
         normal(g, n, *shape),
-        uniform(g, -1.8, -0.3, m),
+        torch.cat([uniform(g, -1.8, -0.6, m - 1), uniform(g, 0.2, 0.4, 1)]),
         1.5 * normal(g, m, *shape),
-        number(g, 0.5, 0.9),
-        number(g, 1.5, 2.5),
+        number(g, *gamma[0]),
+        number(g, *gamma[1]),
     )
 
 
@@ -763,7 +802,10 @@ BOTH = Question(
     name="noise_penalty",
     points=1,
     reference=both_sided_penalty,
-    draw=draw_both,
+    draw=(
+        lambda g: draw_both(g, integer(g, 4, 7), 3, (2, 3, 2), (0.5, 0.9), (1.5, 2.5)),
+        lambda g: draw_both(g, 3, integer(g, 4, 7), (1, 2, 4), (1.5, 2.5), (0.5, 0.9)),
+    ),
     mistakes=(
         Mistake(
             "γ for γ/2",
@@ -793,12 +835,12 @@ BOTH = Question(
         Mistake(
             "mean over pixels",
             "The squared gradient is averaged over the pixels; the squared norm is their sum",
-            lambda *x: both_sided_penalty(*x) / 6,
+            lambda *x: both_sided_penalty(*x) / x[1][0].numel(),
         ),
         Mistake(
             "sum over the batch",
             "The examples are summed up; an expectation is their mean",
-            lambda r, gr, f, gf, a, b: both_sided_penalty(r, gr, f, gf, 4 * a, 3 * b),
+            lambda r, gr, f, gf, a, b: both_sided_penalty(r, gr, f, gf, len(r) * a, len(f) * b),
         ),
         Mistake(
             "generated term forgotten",
@@ -856,22 +898,24 @@ def w1_by_sign(x, a, y, b):
     return (difference * length * difference.sign()).sum()
 
 
-def draw_weighted(g: torch.Generator) -> tuple[Tensor, ...]:
+def draw_weighted(g: torch.Generator, exchanged: bool) -> tuple[Tensor, ...]:
     # Crossing cumulative functions: the difference of the means is not the distance. Not sorted, and
-    # with weights that grow, so that losing their order shows.
+    # with weights that grow, so that losing their order shows. One point belongs to both laws.
     x = torch.tensor([2.0, 0.4, -0.4, 1.2], dtype=torch.float64) + uniform(g, -0.2, 0.2, 4)
     y = torch.tensor([3.4, -2.0, 0.1, 0.9, -1.2], dtype=torch.float64) + uniform(g, -0.2, 0.2, 5)
-    x = torch.cat([x, uniform(g, -1, 2, integer(g, 0, 3))])
-    a = uniform(g, 0.5, 2, len(x)) * torch.tensor([1.0, 4, 2, 1, 1, 1])[: len(x)]
-    b = uniform(g, 0.5, 2, 5) * torch.tensor([3.0, 1, 1, 2, 4])
-    return x, a / a.sum(), y, b / b.sum()
+    y = torch.cat([y, x[:1], uniform(g, -1, 2, integer(g, 0, 3))])
+    a = uniform(g, 0.5, 2, 4) * torch.tensor([1.0, 4, 2, 1])
+    b = uniform(g, 0.5, 2, len(y)) * torch.tensor([3.0, 1, 1, 2, 4, 1, 1, 1])[: len(y)]
+    a, b = a / a.sum(), b / b.sum()
+    # Either law has the outermost points, and more of them; the second time all are far from 0.
+    return (y + 17, b, x + 17, a) if exchanged else (x, a, y, b)
 
 
 W1 = Question(
     name="w1_weighted",
     points=1.5,
     reference=w1_weighted,
-    draw=draw_weighted,
+    draw=(partial(draw_weighted, exchanged=False), partial(draw_weighted, exchanged=True)),
     mistakes=(
         Mistake(
             "difference of the means",
@@ -926,8 +970,8 @@ W1 = Question(
 # 10. Two ways to step on the Dirac-GAN. ---------------------------------------------------------
 
 
-def step_radii(slope, gamma, step, *, friction=1.0, generator_friction=0.0):
-    """Largest moduli of the eigenvalues of the simultaneous and of the alternating step."""
+def step_matrices(slope, gamma, step, *, friction=1.0, generator_friction=0.0):
+    """Those of the simultaneous and of the alternating step."""
     eye = torch.eye(2, dtype=torch.float64)
     field = torch.tensor(
         [[-generator_friction * gamma, slope], [-slope, -friction * gamma]], dtype=torch.float64
@@ -935,51 +979,92 @@ def step_radii(slope, gamma, step, *, friction=1.0, generator_friction=0.0):
     first, second = eye.clone(), eye.clone()
     second[1] += step * field[1]  # the discriminator
     first[0] += step * field[0]  # then the generator
+    return eye + step * field, first @ second
+
+
+def step_radii(slope, gamma, step, **wrong):
+    """Largest moduli of the eigenvalues of the simultaneous and of the alternating step."""
     return torch.stack(
-        [torch.linalg.eigvals(m).abs().max() for m in (eye + step * field, first @ second)]
+        [torch.linalg.eigvals(m).abs().max() for m in step_matrices(slope, gamma, step, **wrong)]
     )
 
 
 def step_radii_in_closed_form(slope, gamma, step):
-    # Both pairs are complex, so each modulus is the root of the determinant.
-    return torch.tensor(
-        [math.sqrt(1 - step * gamma + (step * slope) ** 2), math.sqrt(1 - step * gamma)]
-    )
+    radii = []
+    for trace, det in traces_and_determinants(slope, gamma, step):
+        root = trace**2 - 4 * det
+        # A complex pair has the product of its members, its squared modulus, as determinant.
+        radii.append(math.sqrt(det) if root < 0 else (abs(trace) + math.sqrt(root)) / 2)
+    return np.array(radii)
+
+
+def traces_and_determinants(slope, gamma, step):
+    """Of the simultaneous and of the alternating step's matrix."""
+    damped, turned = 1 - step * gamma, (step * slope) ** 2
+    return (1 + damped, damped + turned), (1 + damped - turned, damped)
 
 
 def step_radii_by_roots(slope, gamma, step):
-    h, b, c = step, slope, gamma
     return [
         max(abs((t + sign * (t * t - 4 * d + 0j) ** 0.5) / 2) for sign in (1, -1))
-        for t, d in (
-            (2 - h * c, 1 - h * c + h * h * b * b),
-            (2 - h * c - h * h * b * b, 1 - h * c),
-        )
+        for t, d in traces_and_determinants(slope, gamma, step)
     ]
 
 
-def step_radii_by_iteration(slope, gamma, step):
-    """The growth of long trajectories of the linearized game, by the determinant of two of them."""
-    radii = []
-    for alternating in (False, True):
-        states = torch.eye(2, dtype=torch.float64)
-        theta, psi = states
-        for _ in range(50):
-            new = psi + step * (-slope * theta - gamma * psi)
-            theta, psi = theta + step * slope * (new if alternating else psi), new
-        radii.append(abs((theta[0] * psi[1] - theta[1] * psi[0]).item()) ** (1 / 100))
-    return torch.tensor(radii, dtype=torch.float64)
+def step_radii_by_numpy(slope, gamma, step):
+    simultaneous = np.array([[1, step * slope], [-step * slope, 1 - step * gamma]])
+    in_turn = simultaneous.copy()
+    in_turn[0] = [1 - (step * slope) ** 2, step * slope * (1 - step * gamma)]
+    return [np.abs(np.linalg.eigvals(m)).max() for m in (simultaneous, in_turn)]
 
 
-def draw_dirac(g: torch.Generator) -> tuple[float, float, float]:
+def radii_from(change):
+    """A mistake of `step_radii`: `change` gives a number from trace and determinant."""
+
+    def answer(slope, gamma, step):
+        pairs = traces_and_determinants(slope, gamma, step)
+        return torch.tensor([change(t, d) for t, d in pairs], dtype=torch.float64)
+
+    return answer
+
+
+def larger_root(trace: float, det: float) -> complex:
+    """The eigenvalue with + in front of the root."""
+    return (trace + (trace**2 - 4 * det + 0j) ** 0.5) / 2
+
+
+def field_radius(slope: float, gamma: float) -> float:
+    return max(abs((-gamma + sign * (gamma**2 - 4 * slope**2 + 0j) ** 0.5) / 2) for sign in (1, -1))
+
+
+# Whether the eigenvalues are real depends on γ: those of the simultaneous step from γ = 2 f′ on, those
+# of the alternating one from γ = f′ (2 − h f′) on. With a large hγ the largest modulus is that of a
+# negative one.
+
+
+def draw_complex(g: torch.Generator) -> tuple[float, float, float]:
     return number(g, 0.6, 0.9), number(g, 0.3, 0.6), number(g, 0.2, 0.4)
+
+
+def draw_one_real(g: torch.Generator) -> tuple[float, float, float]:
+    slope, step = number(g, 0.8, 1), number(g, 0.55, 0.7)
+    return slope, round(slope * (2 - step * slope / 2), 3), step
+
+
+def draw_positive(g: torch.Generator) -> tuple[float, float, float]:
+    return number(g, 0.3, 0.4), number(g, 1.1, 1.4), number(g, 0.5, 0.7)
+
+
+def draw_negative(g: torch.Generator) -> tuple[float, float, float]:
+    return number(g, 0.55, 0.7), number(g, 2.5, 3.5), number(g, 0.9, 1.1)
 
 
 DIRAC = Question(
     name="step_radii",
     points=1.5,
     reference=step_radii,
-    draw=draw_dirac,
+    draw=(draw_complex, draw_one_real, draw_positive, draw_negative),
+    draws=8,
     mistakes=(
         Mistake(
             "exchanged",
@@ -1023,19 +1108,52 @@ DIRAC = Question(
         ),
         Mistake(
             "squares of the moduli",
-            "These are determinants, the squares of the moduli",
+            "These are the squares of the moduli",
             lambda *x: step_radii(*x) ** 2,
+        ),
+        Mistake(
+            "determinants",
+            "These are determinants: products of two eigenvalues, and the squares of their moduli only where "
+            "the two are a complex pair",
+            radii_from(lambda t, d: d),
+        ),
+        Mistake(
+            "roots of the determinants",
+            "These are roots of the determinants: the modulus of both eigenvalues where they are a complex "
+            "pair, and not where they are two real numbers (γ large beside f′)",
+            radii_from(lambda t, d: abs(d) ** 0.5),
+        ),
+        Mistake(
+            "real parts",
+            "Where the eigenvalues are complex, these are their real parts; the modulus is asked for",
+            radii_from(
+                lambda t, d: max(abs((t + s * max(t * t - 4 * d, 0) ** 0.5) / 2) for s in (1, -1))
+            ),
+        ),
+        Mistake(
+            "one sign of the root",
+            "Of the two eigenvalues this is always the one with + before the root; where the trace is "
+            "negative, the modulus of the other one is larger",
+            radii_from(lambda t, d: abs(larger_root(t, d))),
+        ),
+        Mistake(
+            "norms of the matrices",
+            "These are norms of the matrices, the most that one step can stretch; the modulus of the "
+            "eigenvalues is what many steps in a row multiply by",
+            lambda s, c, h: torch.stack(
+                [torch.linalg.matrix_norm(m, 2) for m in step_matrices(s, c, h)]
+            ),
         ),
         Mistake(
             "field instead of step",
             "This is the modulus of the field's eigenvalues λ; those of a step are 1 + hλ",
-            lambda s, c, h: torch.tensor([s, s], dtype=torch.float64),
+            lambda s, c, h: torch.tensor([field_radius(s, c)] * 2, dtype=torch.float64),
         ),
     ),
     equivalents=(
         step_radii_in_closed_form,
         lambda *x: torch.tensor(step_radii_by_roots(*x), dtype=torch.float64),
-        step_radii_by_iteration,
+        step_radii_by_numpy,
     ),
 )
 

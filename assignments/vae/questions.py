@@ -4,12 +4,13 @@ Not given to students: what they get is in ``student/``.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, number, uniform
+from course_lib.assignment.draws import integer, normal, number, signed, uniform
 
 TITLE = "Variational autoencoders"
 
@@ -18,8 +19,11 @@ TITLE = "Variational autoencoders"
 
 
 def draw_gaussians(g: torch.Generator) -> tuple[Tensor, ...]:
-    sigma_q = uniform(g, 0.4, 0.9, 3)
-    return uniform(g, 0.3, 2, 3), sigma_q, -uniform(g, 0.2, 1, 3), sigma_q * uniform(g, 1.4, 2.5, 3)
+    # q narrower than p and wider; means on both sides of 0, both above it, both below.
+    ratio = torch.cat([uniform(g, 1.4, 2.5, 3), uniform(g, 0.4, 0.7, 3)])
+    sign_q, sign_p = torch.tensor([[1.0, 1, -1, -1, 1, -1], [-1, 1, -1, 1, 1, -1]]).double()
+    sigma_q = uniform(g, 0.5, 1.2, 6)
+    return sign_q * uniform(g, 1.2, 2, 6), sigma_q, sign_p * uniform(g, 0.2, 1, 6), sigma_q * ratio
 
 
 KL_GAUSSIANS = Question(
@@ -93,17 +97,19 @@ def kl_diagonal_by_cross_entropy(mu, logvar, prior_mu, prior_logvar):
     return (cross - entropy).sum(1)
 
 
-def draw_diagonal(g: torch.Generator) -> tuple[Tensor, ...]:
-    n, d = 5, integer(g, 3, 6)
-    mean, prior_mean = normal(g, n, d), normal(g, d)
-    return mean, uniform(g, -1.5, -0.3, n, d), prior_mean, uniform(g, 0.3, 1.2, d)
+def draw_diagonal(g: torch.Generator, n: tuple[int, int], d: tuple[int, int]) -> tuple[Tensor, ...]:
+    n, d = integer(g, *n), integer(g, *d)
+    # Narrower than the prior and wider, and variances below 1 and above.
+    prior_logvar = signed(g, 0.3, 1.2, d)
+    logvar = prior_logvar + signed(g, 0.3, 1.5, n, d)
+    return normal(g, n, d), logvar, normal(g, d), prior_logvar
 
 
 KL_DIAGONAL = Question(
     name="kl_diagonal",
     points=2,
     reference=kl_diagonal,
-    draw=draw_diagonal,
+    draw=(partial(draw_diagonal, n=(3, 5), d=(5, 7)), partial(draw_diagonal, n=(5, 8), d=(3, 5))),
     mistakes=(
         Mistake(
             "log σ for log σ²",
@@ -252,17 +258,22 @@ def gaussian_nll_by_distribution(x, mean, logvar):
     return -law.log_prob(x).sum((1, 2, 3))
 
 
-def draw_decoder(g: torch.Generator) -> tuple[Tensor, ...]:
+def draw_decoder(
+    g: torch.Generator, n: tuple[int, int], shape: tuple[int, int, int]
+) -> tuple[Tensor, ...]:
     # More than one channel: all of them count as pixels.
-    n, *shape = integer(g, 3, 6), 2, integer(g, 2, 5), 2
-    return uniform(g, 0, 1, n, *shape), uniform(g, 0, 1, n, *shape), uniform(g, -2.5, -0.5, n)
+    n = integer(g, *n)
+    return normal(g, n, *shape), normal(g, n, *shape), signed(g, 0.4, 2, n)
 
 
 GAUSSIAN_NLL = Question(
     name="gaussian_nll",
     points=1.5,
     reference=gaussian_nll,
-    draw=draw_decoder,
+    draw=(
+        partial(draw_decoder, n=(3, 5), shape=(2, 5, 3)),
+        partial(draw_decoder, n=(5, 7), shape=(3, 2, 4)),
+    ),
     mistakes=(
         Mistake(
             "constant dropped",
@@ -314,16 +325,21 @@ def lognormal_sample(mu, logvar, noise):
     return (mu + (0.5 * logvar).exp() * noise).exp()
 
 
-def draw_lognormal(g: torch.Generator) -> tuple[Tensor, ...]:
-    n, d = integer(g, 3, 6), 2
-    return normal(g, n, d), uniform(g, -2, -0.5, n, d), normal(g, integer(g, 2, 5), n, d)
+def draw_lognormal(
+    g: torch.Generator, k: tuple[int, int], n: tuple[int, int], d: tuple[int, int]
+) -> tuple[Tensor, ...]:
+    k, n, d = integer(g, *k), integer(g, *n), integer(g, *d)
+    return normal(g, n, d), signed(g, 0.4, 1.8, n, d), normal(g, k, n, d)
 
 
 LOGNORMAL = Question(
     name="lognormal_sample",
     points=1,
     reference=lognormal_sample,
-    draw=draw_lognormal,
+    draw=(
+        partial(draw_lognormal, k=(5, 7), n=(3, 5), d=(1, 3)),
+        partial(draw_lognormal, k=(2, 4), n=(4, 6), d=(6, 8)),
+    ),
     mistakes=(
         Mistake(
             "exp(logvar) as σ",
@@ -361,17 +377,24 @@ def renyi_bound(log_w, alpha):
     return (torch.logsumexp((1 - alpha) * log_w, 0) - math.log(k)) / (1 - alpha)
 
 
-def draw_weights(g: torch.Generator) -> tuple[Tensor, float]:
-    # Not even the power 1 − α of such weights is a number of float32.
-    log_w = -400 + 3 * normal(g, integer(g, 5, 9), 4)
-    return log_w, number(g, 0.15, 0.4)
+def draw_weights(
+    g: torch.Generator, k: tuple[int, int], n: tuple[int, int], alpha: tuple[float, float]
+) -> tuple[Tensor, float]:
+    # Not even the power 1 − α of such weights is a number of float32, and the examples are so far
+    # apart that each has to be scaled by its own largest weight.
+    k, n = integer(g, *k), integer(g, *n)
+    level = torch.tensor([-900.0, -100, 0, 700, -400, 5]).double()[:n]
+    return level[torch.randperm(n, generator=g)] + 3 * normal(g, k, n), number(g, *alpha)
 
 
 RENYI = Question(
     name="renyi_bound",
     points=2,
     reference=renyi_bound,
-    draw=draw_weights,
+    draw=(
+        partial(draw_weights, k=(6, 9), n=(4, 6), alpha=(0.15, 0.4)),
+        partial(draw_weights, k=(4, 6), n=(6, 7), alpha=(0.6, 0.8)),
+    ),
     mistakes=(
         Mistake(
             "mean of logs",
@@ -420,18 +443,22 @@ def negative_elbo(log_likelihood, kl):
     return kl.sum(1).mean() - log_likelihood.flatten(1).sum(1).mean()
 
 
-def draw_terms(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    n = integer(g, 4, 7)
-    return -uniform(g, 0.1, 2, n, 2, integer(g, 2, 5), 3), uniform(
-        g, 0.05, 1.5, n, integer(g, 2, 4)
-    )
+def draw_terms(
+    g: torch.Generator, n: tuple[int, int], shape: tuple[int, int, int], top: float, d: int
+) -> tuple[Tensor, Tensor]:
+    # Log-likelihoods of continuous pixels have either sign.
+    n = integer(g, *n)
+    return uniform(g, top - 2.5, top, n, *shape), uniform(g, 0.05, 0.8, n, d)
 
 
 LOSS = Question(
     name="negative_elbo",
     points=1,
     reference=negative_elbo,
-    draw=draw_terms,
+    draw=(
+        partial(draw_terms, n=(3, 5), shape=(2, 5, 3), top=0.4, d=4),
+        partial(draw_terms, n=(5, 8), shape=(3, 3, 4), top=2.1, d=2),
+    ),
     mistakes=(
         Mistake(
             "mean over pixels",
@@ -490,18 +517,25 @@ def score_gradient_by_autograd(values, z, mu, logvar):
     return torch.autograd.grad((values * log_q).mean(), logvar)[0]
 
 
-def draw_score(g: torch.Generator) -> tuple[Tensor, ...]:
-    n, d = integer(g, 6, 10), integer(g, 2, 5)
-    mu, logvar = normal(g, d), uniform(g, 0.4, 1.5, d)
-    z = mu + (0.5 * logvar).exp() * normal(g, n, d)
-    return 1 + normal(g, n), z, mu, logvar
+def draw_score(
+    g: torch.Generator, k: tuple[int, int], d: tuple[int, int], mean: float
+) -> tuple[Tensor, ...]:
+    k, d = integer(g, *k), integer(g, *d)
+    mu, logvar = normal(g, d), signed(g, 0.4, 1.5, d)
+    z = mu + (0.5 * logvar).exp() * normal(g, k, d)
+    values = normal(g, k)
+    # Values of both signs; their mean is not 0, so that the score's own mean matters.
+    return mean + values - values.mean(), z, mu, logvar
 
 
 SCORE = Question(
     name="score_gradient",
     points=2,
     reference=score_gradient,
-    draw=draw_score,
+    draw=(
+        partial(draw_score, k=(7, 10), d=(2, 5), mean=0.7),
+        partial(draw_score, k=(3, 5), d=(5, 7), mean=-0.5),
+    ),
     mistakes=(
         Mistake(
             "gradient for the mean",
@@ -551,22 +585,31 @@ def mmd_unbiased(k_xx, k_yy, k_xy):
     return xx + yy - 2 * k_xy.mean()
 
 
-def draw_kernels(g: torch.Generator) -> tuple[Tensor, ...]:
-    x, y = normal(g, integer(g, 5, 8), 2), 1 + 0.7 * normal(g, integer(g, 3, 5), 2)
-
+def draw_kernels(g: torch.Generator, sign: int) -> tuple[Tensor, ...]:
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        # Not 1 on the diagonal, so that dropping it differs from any constant.
-        weight = (1 + (a**2).sum(1))[:, None] * (1 + (b**2).sum(1))[None, :]
-        return weight * (-(torch.cdist(a, b) ** 2) / 2).exp()
+        # Neither 1 on the diagonal nor positive, so that no constant stands for an entry.
+        return (1 + a)[:, None] * (1 + b) * (-((a[:, None] - b) ** 2) / 2).exp()
 
-    return kernel(x, x), kernel(y, y), kernel(x, y)
+    while True:
+        # The estimate of alike samples is often negative, as no square is.
+        if sign > 0:
+            x, y = 2 * normal(g, integer(g, 5, 8)), 1 + 0.7 * normal(g, integer(g, 3, 5))
+        else:
+            x = 2 * normal(g, integer(g, 3, 5))
+            y = torch.cat([x, 2 * normal(g, integer(g, 1, 3))]) + 0.1 * normal(g, 1)
+        k_xx, k_yy, k_xy = kernel(x, x), kernel(y, y), kernel(x, y)
+        size = sign * mmd_unbiased(k_xx, k_yy, k_xy)
+        smallest = min(k.min() for k in (k_xx, k_yy, k_xy))
+        # Not where the root of the size is the size, and not where the cross term is 0.
+        if size > 0.1 and abs(size - 1) > 0.1 and smallest < -0.02 and k_xy.mean().abs() > 0.1:
+            return k_xx, k_yy, k_xy
 
 
 MMD = Question(
     name="mmd_unbiased",
     points=1.5,
     reference=mmd_unbiased,
-    draw=draw_kernels,
+    draw=(partial(draw_kernels, sign=1), partial(draw_kernels, sign=-1)),
     mistakes=(
         Mistake(
             "diagonal kept",
@@ -589,6 +632,11 @@ MMD = Question(
             "cross term added",
             "The cross term is added; expanding ‖a − b‖² subtracts it",
             lambda a, b, c: mmd_unbiased(a, b, c) + 4 * c.mean(),
+        ),
+        Mistake(
+            "clipped at 0",
+            "The result is cut off at 0: an unbiased estimate of MMD² is negative at times",
+            lambda a, b, c: mmd_unbiased(a, b, c).clamp(min=0),
         ),
         Mistake(
             "root taken",

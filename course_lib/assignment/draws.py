@@ -9,6 +9,17 @@ def uniform(generator: torch.Generator, low: float, high: float, *shape: int) ->
     return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
+def signed(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
+    """Values of modulus `low` to `high`; half of them, at random places, are negative.
+
+    Where there are at least two, both signs occur.
+    """
+    modulus = uniform(generator, low, high, *shape)
+    sign = torch.ones(modulus.numel(), dtype=modulus.dtype)
+    sign[torch.randperm(len(sign), generator=generator)[: len(sign) // 2]] = -1
+    return modulus * sign.reshape(modulus.shape)
+
+
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Standard normal values, in the given shape."""
     return torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -9,6 +9,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ FLOAT64 = Tolerance()
 FLOAT32 = Tolerance(rtol=3e-5, atol=3e-6)
 # Numbers are asked for "to five digits": decimals, or significant ones.
 FIVE_DIGITS = Tolerance(rtol=6e-5, atol=6e-6)
+
+Draw = Callable[[torch.Generator], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,27 @@ class Question:
         points: what it is worth.
         reference: the right answer: a function, an expression or a value.
         draw: draws one set of inputs, float64 tensors or plain values, from a generator; it
-            must not draw degenerate ones. A value takes no inputs and needs none.
-        mistakes: the known wrong answers, each told apart from the right one by every draw set.
+            must not draw degenerate ones. Where the answer distinguishes cases that one set of
+            inputs cannot hold together (real and complex eigenvalues, more rows or more columns),
+            several such functions, one for each case: all of them serve every submission, each
+            for equally many probes. A value takes no inputs and needs none.
+        mistakes: the known wrong answers, each told apart from the right one by at least two
+            probes of every submission.
         equivalents: right answers in other forms, which must be accepted.
         kind: ``"function"``, ``"expression"`` or ``"value"``.
         symbols: names of an expression's variables, in the order in which `draw` returns them.
         tolerance: for float64 inputs; float32 inputs have a wider one, and so have values, which
             may be rounded to five digits.
         dtypes: types of the probes, in turn.
-        draws: number of probes, public ones and hidden ones alike.
+        draws: number of probes, public ones and hidden ones alike; a multiple of the number of
+            functions that draw them.
         seconds: time limit for all probes together, in the isolated process.
     """
 
     name: str
     points: float
     reference: Any
-    draw: Callable[[torch.Generator], tuple[Any, ...]] | None = None
+    draw: Draw | tuple[Draw, ...] | None = None
     mistakes: tuple[Mistake, ...] = ()
     equivalents: tuple[Any, ...] = ()
     kind: str = "function"
@@ -79,8 +87,21 @@ class Question:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}; one of {', '.join(KINDS)} is expected")
-        if self.kind != "value" and (self.draw is None or self.draws < 3):
+        if self.kind == "value":
+            return
+        if not self._draw_functions or self.draws < 3:
             raise ValueError(f"{self.name}: a question needs at least three draws of inputs")
+        if self.draws % len(self._draw_functions):
+            raise ValueError(
+                f"{self.name}: {len(self._draw_functions)} functions draw {self.draws} probes; a "
+                f"multiple of their number is expected, so that each draws equally many"
+            )
+
+    @property
+    def _draw_functions(self) -> tuple[Draw, ...]:
+        if self.draw is None:
+            return ()
+        return self.draw if isinstance(self.draw, tuple) else (self.draw,)
 
     def cases(self, *key: str) -> list[Case]:
         """Draw the probes that belong to `key`, with the reference's results on them.
@@ -90,10 +111,13 @@ class Question:
         if self.kind == "value":
             return [self._case("the value", (), FIVE_DIGITS)]
         generator = torch.Generator().manual_seed(seed(self.name, *key))
+        each = self.draws // len(self._draw_functions)
         drawn = []
         for k in range(self.draws):
+            # Neighbours share the function that draws them, and differ in their type.
+            draw = self._draw_functions[k // each]
             dtype = self.dtypes[k % len(self.dtypes)]
-            inputs = tuple(_plain(x, dtype) for x in self.draw(generator))
+            inputs = tuple(_plain(x, dtype) for x in draw(generator))
             tolerance = self.tolerance if dtype == torch.float64 else FLOAT32
             drawn.append(self._case(f"case {k + 1}, {str(dtype)[6:]}", inputs, tolerance))
         return drawn
@@ -112,9 +136,12 @@ class Question:
         function = as_function(answer, self.kind, self.symbols)
         return [as_arrays(function(*map(_double, case.inputs))) for case in cases]
 
+    @cached_property
+    def _function(self) -> Callable[..., Any]:
+        return as_function(self.reference, self.kind, self.symbols)
+
     def _case(self, name: str, inputs: tuple[Any, ...], tolerance: Tolerance) -> Case:
-        function = as_function(self.reference, self.kind, self.symbols)
-        return Case(name, inputs, as_arrays(function(*map(_double, inputs))), tolerance)
+        return Case(name, inputs, as_arrays(self._function(*map(_double, inputs))), tolerance)
 
 
 @dataclass(frozen=True)
