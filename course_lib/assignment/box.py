@@ -27,16 +27,8 @@ import numpy as np
 import course_lib
 from course_lib.assignment.system_calls import program
 from course_lib.grading import wire
+from course_lib.grading.presence import LIBRARY, STAND_IN
 
-# What a box sees of the library: what the statements allow, and what that and the runner import.
-# Everything else stays out, since it may answer a question: families, masks, divergences, formulas of
-# figures, the expected values of public checks. A new module is hidden until it is named here.
-SHOWN = (
-    *("__init__.py", "data.py", "plotting.py", "training"),
-    *("download.py", "inputs.py", "memory.py", "networks.py", "progress.py", "randomness.py"),
-    *(f"grading/{name}.py" for name in ("__init__", "answers", "compare", "expressions")),
-    *(f"grading/{name}.py" for name in ("runner", "wire")),
-)
 FIRST_USER = 60_000
 HEADER_LIMIT = 2**20  # a submission's headers are short; parsing JSON costs many times its size
 INSTALL = """\
@@ -129,7 +121,7 @@ def room(sandbox: str = "bubblewrap") -> Iterator[Room]:
 def _copy_library(folder: Path) -> None:
     """Copy what a box sees of the library, with a `check` that knows no expected values."""
     source = Path(course_lib.__file__).parent
-    for name in SHOWN:
+    for name in LIBRARY:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (source / name).is_dir():
             shutil.copytree(
@@ -137,7 +129,7 @@ def _copy_library(folder: Path) -> None:
             )
         else:
             shutil.copy(source / name, folder / name)
-    shutil.copy(source / "grading" / "unchecked.py", folder / "grading" / "checking.py")
+    shutil.copy(source / "grading" / "unchecked.py", folder / STAND_IN)
     compileall.compile_dir(folder, quiet=1)
 
 
@@ -416,8 +408,15 @@ def _system_paths() -> list[Path]:
 
 
 def _installed_copies() -> list[Path]:
-    """Copies of the library among the installed packages: hidden, since they hold the solutions."""
-    return [p for folder in site.getsitepackages() if (p := Path(folder, "course_lib")).is_dir()]
+    """Copies of the library among the installed packages: hidden, since they hold the solutions.
+
+    Those of every interpreter that a box sees, not of this one alone: an environment's own packages lie
+    beside those of the interpreter that it was made with.
+    """
+    roots = {Path(sys.prefix), Path(sys.base_prefix), Path("/usr"), Path("/usr/local")}
+    found = {p for root in roots for p in root.glob("lib*/python3*/*-packages/course_lib")}
+    found |= {Path(folder, "course_lib") for folder in site.getsitepackages()}
+    return sorted(p for p in found if p.is_dir())
 
 
 def _parents(path: Path, made: set[Path]) -> list[str]:

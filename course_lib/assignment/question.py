@@ -105,7 +105,9 @@ class Question:
             KnownMistake(mistake.hint, tuple(self.results(mistake.answer, cases)))
             for mistake in self.mistakes
         )
-        return PublicQuestion(self.name, self.kind, self.symbols, tuple(cases), mistakes)
+        return PublicQuestion(
+            self.name, self.kind, self.symbols, tuple(cases), mistakes, self.seconds
+        )
 
     def results(self, answer: Any, cases: list[Case]) -> list[Arrays]:
         """Evaluate a trusted answer (the reference, a mistake, an equivalent form) on probes."""

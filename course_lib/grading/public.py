@@ -36,13 +36,17 @@ class KnownMistake:
 
 @dataclass(frozen=True)
 class PublicQuestion:
-    """All that a student's check knows of a question with probes."""
+    """All that a student's check knows of a question with probes.
+
+    The grading allows `seconds` for the public probes and as many hidden ones together.
+    """
 
     name: str
     kind: str
     symbols: tuple[str, ...]
     cases: tuple[Case, ...]
     mistakes: tuple[KnownMistake, ...]
+    seconds: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class PublicMeasure:
     measure: str
     functions: tuple[str, ...]
     limit: float
+    seconds: float = 60.0
 
 
 @cache
@@ -102,7 +107,11 @@ def _arrays(stored: dict[str, Any]) -> Arrays:
 def _question(stored: dict[str, Any]) -> PublicQuestion | PublicMeasure:
     if stored["kind"] == "measure":
         return PublicMeasure(
-            stored["name"], stored["measure"], tuple(stored["functions"]), stored["limit"]
+            stored["name"],
+            stored["measure"],
+            tuple(stored["functions"]),
+            stored["limit"],
+            stored["seconds"],
         )
     cases = tuple(
         Case(
@@ -117,4 +126,11 @@ def _question(stored: dict[str, Any]) -> PublicQuestion | PublicMeasure:
         KnownMistake(mistake["hint"], tuple(map(_arrays, mistake["results"])))
         for mistake in stored["mistakes"]
     )
-    return PublicQuestion(stored["name"], stored["kind"], tuple(stored["symbols"]), cases, mistakes)
+    return PublicQuestion(
+        stored["name"],
+        stored["kind"],
+        tuple(stored["symbols"]),
+        cases,
+        mistakes,
+        stored["seconds"],
+    )
