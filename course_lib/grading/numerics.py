@@ -72,7 +72,9 @@ def _flat(parts) -> np.ndarray:
     return np.concatenate([np.zeros(0), *(part.astype(np.float64).ravel() for part in parts)])
 
 
-def _imprecision(given: Sequence[tuple[np.ndarray, np.ndarray]], wrong: Sequence[bool]) -> str | None:
+def _imprecision(
+    given: Sequence[tuple[np.ndarray, np.ndarray]], wrong: Sequence[bool]
+) -> str | None:
     """Whether all is nearly right, and how many digits there are."""
     errors = [
         np.abs(found - right).max(initial=0) / max(np.abs(right).max(initial=0), 1e-300)
