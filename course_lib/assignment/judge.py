@@ -341,7 +341,7 @@ def _compared(
     except Lost as error:
         comment = str(error)
         if time.monotonic() >= deadline:
-            comment = _late(question.seconds, f"{len(answers)} of {len(cases)} inputs were")
+            comment = _late(question.seconds, f"{len(answers)} of {len(cases)} inputs")
             if answers and all(map(_right, answers, cases)):
                 comment += ". The answers that came in time are right: what is missing is speed"
         return Verdict(question.name, 0, question.points, comment)
@@ -364,7 +364,7 @@ def _right(given: Arrays | str, case: Case) -> bool:
 
 
 def _late(seconds: float, answered: str) -> str:
-    return f"too slow: {answered} answered within the {seconds:g} s that this question has for all of them"
+    return f"too slow: {answered} were answered within the {seconds:g} s that this question has for all of them"
 
 
 def _mistake(question: Question, cases: list[Case], answers: list[Arrays | str]) -> Any:
@@ -403,7 +403,7 @@ def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verd
     except Lost as error:
         late = time.monotonic() >= deadline
         nothing.comment = (
-            _late(question.seconds, f"{len(asked)} batches were") if late else str(error)
+            _late(question.seconds, f"{len(asked)} of the batches") if late else str(error)
         )
         return nothing
     reached = found.value <= question.limit

@@ -85,7 +85,8 @@ def _imprecision(
     values = np.concatenate(
         [found for (found, _), bad in zip(given, wrong, strict=True) if bad] or [np.zeros(0)]
     )
-    for name, kind in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
+    # The coarser one first: most of its values are values of the other one, too.
+    for name, kind in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         rounded = torch.from_numpy(values).to(kind).double().numpy()
         if np.array_equal(rounded, values):
             return f"the precision looks like {name}'s: compute in the type of the inputs"
