@@ -364,7 +364,10 @@ def _right(given: Arrays | str, case: Case) -> bool:
 
 
 def _late(seconds: float, answered: str) -> str:
-    return f"too slow: {answered} were answered within the {seconds:g} s that this question has for all of them"
+    return (
+        f"too slow: {answered} were answered within the {seconds:g} s that this question has for all "
+        f"of them"
+    )
 
 
 def _mistake(question: Question, cases: list[Case], answers: list[Arrays | str]) -> Any:
