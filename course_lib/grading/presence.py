@@ -61,7 +61,8 @@ def _modules(value: Any) -> Iterator[str]:
         yield value.__name__
         return
     kind = value if isinstance(value, (type, FunctionType)) else type(value)
-    yield str(kind.__module__)
+    if isinstance(kind.__module__, str):  # a function that a program has written has none
+        yield kind.__module__
     methods = vars(kind).values() if isinstance(kind, type) else [kind]
     if kind.__module__ == "__main__":
         for method in methods:
