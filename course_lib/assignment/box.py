@@ -1,8 +1,8 @@
 """The isolated process in which a submission runs.
 
 With bubblewrap: no network, its own process table, a read-only system, an empty home of bounded
-size, no view of other submissions, of the references or of the families of `course_lib` that an
-assignment asks a student to write. Limits hold for memory, processes, files and output, and the
+size, no view of other submissions, of the references or of the parts of `course_lib` that answer
+questions. Limits hold for memory, processes, files and output, and the
 whole process tree is killed and reaped at the end.
 """
 
@@ -27,11 +27,8 @@ import numpy as np
 import course_lib
 from course_lib.assignment.system_calls import program
 from course_lib.grading import wire
+from course_lib.grading.presence import LIBRARY, STAND_IN
 
-HIDDEN = (
-    *("autoregressive", "flow", "gan", "vae", "divergences.py"),
-    *("experiments", "assignment", "command_line"),
-)
 FIRST_USER = 60_000
 HEADER_LIMIT = 2**20  # a submission's headers are short; parsing JSON costs many times its size
 INSTALL = """\
@@ -106,15 +103,7 @@ def room(sandbox: str = "bubblewrap") -> Iterator[Room]:
         raise SandboxError(INSTALL)
     folder = Path(tempfile.mkdtemp(prefix="course-lib-"))
     try:
-        source = Path(course_lib.__file__).parent
-        shutil.copytree(
-            source,
-            folder / "course_lib",
-            ignore=lambda where, names: [
-                n for n in names if n == "__pycache__" or (where == str(source) and n in HIDDEN)
-            ],
-        )
-        compileall.compile_dir(folder / "course_lib", quiet=1)
+        _copy_library(folder / "course_lib")
         (folder / "fonts").mkdir()
         for fonts in Path(os.environ.get("MPLCONFIGDIR", _matplotlib_cache())).glob(
             "fontlist*.json"
@@ -127,6 +116,21 @@ def room(sandbox: str = "bubblewrap") -> Iterator[Room]:
         yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_library(folder: Path) -> None:
+    """Copy what a box sees of the library, with a `check` that knows no expected values."""
+    source = Path(course_lib.__file__).parent
+    for name in LIBRARY:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.copytree(
+                source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(source / name, folder / name)
+    shutil.copy(source / "grading" / "unchecked.py", folder / STAND_IN)
+    compileall.compile_dir(folder, quiet=1)
 
 
 class Box:
@@ -404,8 +408,15 @@ def _system_paths() -> list[Path]:
 
 
 def _installed_copies() -> list[Path]:
-    """Copies of the library among the installed packages: hidden, since they hold the solutions."""
-    return [p for folder in site.getsitepackages() if (p := Path(folder, "course_lib")).is_dir()]
+    """Copies of the library among the installed packages: hidden, since they hold the solutions.
+
+    Those of every interpreter that a box sees, not of this one alone: an environment's own packages lie
+    beside those of the interpreter that it was made with.
+    """
+    roots = {Path(sys.prefix), Path(sys.base_prefix), Path("/usr"), Path("/usr/local")}
+    found = {p for root in roots for p in root.glob("lib*/python3*/*-packages/course_lib")}
+    found |= {Path(folder, "course_lib") for folder in site.getsitepackages()}
+    return sorted(p for p in found if p.is_dir())
 
 
 def _parents(path: Path, made: set[Path]) -> list[str]:

@@ -6,6 +6,7 @@ Nothing of the submission is imported or unpickled here; its answers are plain a
 import contextlib
 import hashlib
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -322,28 +323,33 @@ def _compared(
     """Grade on public and hidden probes; only right answers to all of them earn the points."""
     public = question.public(assignment)
     hidden = question.cases(assignment, *key)
-    answered: dict[str, list[Arrays | str]] = {"public": [], "hidden": []}
+    answers: list[Arrays | str] = []
+    cases = [*public.cases, *hidden]
+    deadline = math.inf
     try:
         session.ready()  # the clock of the question starts when the notebook has been executed
         deadline = time.monotonic() + question.seconds
-        for which, cases in (("public", public.cases), ("hidden", hidden)):
-            for case in cases:
-                given = session.ask(
-                    question.name, case.inputs, deadline, question.kind, question.symbols
-                )
-                if given is None:
-                    return Verdict(question.name, 0, question.points, "not answered")
-                answered[which].append(given)
+        for case in cases:
+            given = session.ask(
+                question.name, case.inputs, deadline, question.kind, question.symbols
+            )
+            if given is None:
+                return Verdict(question.name, 0, question.points, "not answered")
+            if isinstance(given, str) and time.monotonic() >= deadline:
+                raise Lost(given)
+            answers.append(given)
     except Lost as error:
-        return Verdict(question.name, 0, question.points, str(error))
-    fault = diagnosis(public, answered["public"])
-    right = all(
-        not isinstance(given, str) and agree(given, case.expected, case.tolerance)
-        for given, case in zip(answered["hidden"], hidden, strict=True)
-    )
-    if fault is None and right:
+        comment = str(error)
+        if time.monotonic() >= deadline:
+            comment = _late(question.seconds, f"{len(answers)} of {len(cases)} inputs")
+            if answers and all(map(_right, answers, cases)):
+                comment += ". The answers that came in time are right: what is missing is speed"
+        return Verdict(question.name, 0, question.points, comment)
+    to_public, to_hidden = answers[: len(public.cases)], answers[len(public.cases) :]
+    fault = diagnosis(public, to_public)
+    if fault is None and all(map(_right, to_hidden, hidden)):
         return Verdict(question.name, question.points, question.points, "right")
-    mistake = _mistake(question, hidden, answered["hidden"])
+    mistake = _mistake(question, hidden, to_hidden)
     if mistake is not None:
         return Verdict(question.name, 0, question.points, mistake.hint, mistake.name)
     comment = fault or (
@@ -351,6 +357,17 @@ def _compared(
         "answer for every input, or only for those shown?"
     )
     return Verdict(question.name, 0, question.points, comment)
+
+
+def _right(given: Arrays | str, case: Case) -> bool:
+    return not isinstance(given, str) and agree(given, case.expected, case.tolerance)
+
+
+def _late(seconds: float, answered: str) -> str:
+    return (
+        f"too slow: {answered} were answered within the {seconds:g} s that this question has for all "
+        f"of them"
+    )
 
 
 def _mistake(question: Question, cases: list[Case], answers: list[Arrays | str]) -> Any:
@@ -363,13 +380,17 @@ def _mistake(question: Question, cases: list[Case], answers: list[Arrays | str])
 
 def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verdict:
     nothing = Verdict(question.name, 0, question.points, "not answered")
+    deadline, asked = math.inf, []
 
     def ask(name: str, *inputs: Any) -> Arrays:
         given = session.ask(name, inputs, deadline)
         if given is None:
             raise _Missing
+        if isinstance(given, str) and time.monotonic() >= deadline:
+            raise Lost(given)
         if isinstance(given, str):
             raise measures.Invalid(f"{name} raised {given}")
+        asked.append(name)
         return given
 
     try:
@@ -379,8 +400,14 @@ def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verd
         found = measure(ask, split="test", seed=seed(question.name, *key) % 2**31)
     except _Missing:
         return nothing
-    except (Lost, measures.Invalid) as error:
+    except measures.Invalid as error:
         nothing.comment = str(error)
+        return nothing
+    except Lost as error:
+        late = time.monotonic() >= deadline
+        nothing.comment = (
+            _late(question.seconds, f"{len(asked)} of the batches") if late else str(error)
+        )
         return nothing
     reached = found.value <= question.limit
     text = f"{found.value:.4g} {found.unit} on the test images; at most {question.limit:g} is asked"

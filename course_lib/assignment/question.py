@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from course_lib.grading.answers import KINDS, Arrays, as_arrays, as_function
 from course_lib.grading.compare import Tolerance
 from course_lib.grading.public import Case, KnownMistake, PublicQuestion
+from course_lib.grading.sealed import Seal, seal
 
 PUBLIC_SEED = "public"
 FLOAT64 = Tolerance()
@@ -125,11 +126,18 @@ class Question:
     def public(self, assignment: str) -> PublicQuestion:
         """What a student's check knows: the public probes, and what the mistakes give on them."""
         cases = self.cases(assignment, PUBLIC_SEED)
+        results = [self.results(mistake.answer, cases) for mistake in self.mistakes]
+        if self.kind == "value":
+            where = f"{assignment}.{self.name}"
+            cases = [replace(case, expected=_sealed(case.expected, where)) for case in cases]
+            results = [[_sealed(result, where) for result in wrong] for wrong in results]
         mistakes = tuple(
-            KnownMistake(mistake.hint, tuple(self.results(mistake.answer, cases)))
-            for mistake in self.mistakes
+            KnownMistake(mistake.hint, tuple(wrong))
+            for mistake, wrong in zip(self.mistakes, results, strict=True)
         )
-        return PublicQuestion(self.name, self.kind, self.symbols, tuple(cases), mistakes)
+        return PublicQuestion(
+            self.name, self.kind, self.symbols, tuple(cases), mistakes, self.seconds
+        )
 
     def results(self, answer: Any, cases: list[Case]) -> list[Arrays]:
         """Evaluate a trusted answer (the reference, a mistake, an equivalent form) on probes."""
@@ -229,6 +237,10 @@ def seed(*key: str) -> int:
     """A seed of 63 bits that depends on every part of the key, the same on every machine."""
     digest = hashlib.sha256("\0".join(key).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _sealed(results: Arrays, where: str) -> dict[str, Seal]:
+    return {name: seal(f"{where}.{name}", value) for name, value in results.items()}
 
 
 def _plain(value: Any, dtype: torch.dtype) -> Any:

@@ -69,6 +69,7 @@ def public_checks(assignment: Assignment) -> list[dict[str, Any]]:
                     "measure": question.measure,
                     "functions": list(question.functions),
                     "limit": question.limit,
+                    "seconds": question.seconds,
                 }
             )
         elif isinstance(question, Question):
@@ -148,6 +149,7 @@ def _public(assignment: Assignment, question: Question) -> dict[str, Any]:
         "name": public.name,
         "kind": public.kind,
         "symbols": list(public.symbols),
+        "seconds": public.seconds,
         "cases": [
             {
                 "name": case.name,

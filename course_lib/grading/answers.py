@@ -4,6 +4,7 @@ Every answer is reduced to a mapping from labels to NumPy arrays before anything
 that no comparison ever calls a method of an object that the student made.
 """
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,32 +63,78 @@ def _returning(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _lambdified(expression: Any, symbols: Sequence[str]) -> Callable[..., Any]:
     import sympy
+    from sympy.concrete.expr_with_limits import ExprWithLimits
+    from sympy.core.function import AppliedUndef
 
-    variables = {name: sympy.Symbol(name) for name in symbols}
+    from course_lib.grading import expressions
+
+    shown = reprlib.repr(expression)
     try:
-        read = sympy.sympify(expression, locals=dict(variables))
-    except (sympy.SympifyError, SyntaxError, TypeError, AttributeError) as error:
-        reason = str(getattr(error, "base_exc", None) or error)
+        if isinstance(expression, str):
+            found = expressions.read(expression, symbols)
+        else:
+            found = sympy.sympify(expression, strict=True)
+    except (sympy.SympifyError, expressions.Unreadable) as error:
+        reason = str(error) if isinstance(expression, str) else "it is not an expression"
         raise ValueError(
-            f"the expression {expression!r} cannot be read: {reason}. Write it as in 2 * log(x) + y: "
-            f"products with *, and log(x) rather than np.log(x)"
+            f"the expression {shown} cannot be read: {reason}. Write it as in 2 * log(x) + y: "
+            f"products with *, and the arguments of functions in parentheses"
         ) from error
-    # A student may have declared symbols with assumptions (positive=True): the name decides.
-    if not isinstance(read, sympy.Expr):
-        raise TypeError(f"one expression is expected, and a {type(read).__name__} was given")
-    if read.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
-        raise ValueError(
-            f"the expression {expression!r} is infinite or undefined, as it divides by 0"
+    if not isinstance(found, sympy.Expr):
+        comma = "; decimals have a point, not a comma" if isinstance(found, tuple) else ""
+        raise TypeError(
+            f"one expression is expected, and a {type(found).__name__} was given{comma}"
         )
-    unknown = sorted({s.name for s in read.free_symbols} - set(symbols))
+    # Bounds may be infinite; what stands between them may not.
+    bare = found.replace(lambda e: isinstance(e, ExprWithLimits), lambda e: e.function)
+    if bare.has(sympy.zoo, sympy.nan):
+        raise ValueError(f"the expression {shown} is undefined: it divides by 0")
+    if bare.has(sympy.oo, -sympy.oo):
+        raise ValueError(f"the expression {shown} is infinite")
+    # A student may have declared symbols with assumptions (positive=True), or as σ: the name decides.
+    known = {s: expressions.read(s.name, symbols) for s in found.free_symbols}
+    unknown = sorted(
+        [s.name for s, read in known.items() if str(read) not in symbols]
+        + [str(function.func) for function in found.atoms(AppliedUndef)]
+    )
     if unknown:
         raise ValueError(
             f"the expression uses {', '.join(unknown)}; the variables are {', '.join(symbols)}"
         )
-    read = read.subs({s: variables[s.name] for s in read.free_symbols})
-    evaluate = sympy.lambdify([variables[name] for name in symbols], read, "numpy")
+    found = found.subs(known)
+    found = found.replace(
+        lambda e: isinstance(e, (sympy.Derivative, sympy.Limit)), lambda e: e.doit()
+    )
+    variables = [sympy.Symbol(name) for name in symbols]
+    if found.has(ExprWithLimits):
+        pointwise = np.vectorize(_at_a_point(found, variables), otypes=[float])
+        return lambda *inputs: pointwise(*map(_array, inputs))
+    function = sympy.lambdify([variables], found, ["scipy", "numpy"])
     # A constant expression would otherwise come back without the shape of the inputs.
-    return lambda *inputs: evaluate(*(_array(x) for x in inputs)) + 0 * sum(map(_array, inputs))
+    return lambda *inputs: function([_array(x) for x in inputs]) + 0 * sum(map(_array, inputs))
+
+
+def _at_a_point(expression: Any, variables: Sequence[Any]) -> Callable[..., float]:
+    """A function of numbers for an expression with integrals, sums or products."""
+    import sympy
+
+    def exactly(*point: float) -> float:
+        # Rational numbers: of floating ones SymPy sums some series wrongly.
+        value = expression.subs(dict(zip(variables, map(sympy.Rational, point), strict=True)))
+        number = value.evalf()
+        return float(number if number.is_real else value.doit().evalf())
+
+    if expression.has(sympy.Sum, sympy.Product):
+        return lambda *point: exactly(*map(float, point))
+    function = sympy.lambdify([variables], expression, ["scipy", "numpy"])
+
+    def quickly(*point: float) -> float:
+        try:  # SciPy's quadrature, where it knows all of the functions
+            return float(function(point))
+        except Exception:
+            return exactly(*map(float, point))
+
+    return quickly
 
 
 def as_arrays(result: Any, label: str = "") -> Arrays:

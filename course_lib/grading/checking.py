@@ -1,12 +1,13 @@
 """`check`: tells a student whether an answer is right, and if not, which mistake it looks like."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from course_lib.grading import measures
+from course_lib.grading import measures, numerics, presence
 from course_lib.grading.answers import Arrays, NotAnswered, as_arrays, as_function
 from course_lib.grading.compare import Tolerance, agree, difference, wrong_results
 from course_lib.grading.public import Case, PublicMeasure, PublicQuestion, load
@@ -22,6 +23,9 @@ class WrongAnswer(AssertionError):
 
 def check(question: str, *answers: Any) -> None:
     """Check an answer on the public probes; print a line if it is right, raise if it is not.
+
+    Prints as well if the answer takes so long that the grading may stop it, or if the notebook uses modules
+    that are absent there. While a notebook is graded another `check` stands here, which compares nothing.
 
     Args:
         question: ``"<assignment>.<question>"``, for instance ``"vae.kl_diagonal"``.
@@ -54,6 +58,9 @@ def check(question: str, *answers: Any) -> None:
             f"{len(answers)} answers are given; {question} takes {len(names)}, as in "
             f'check("{question}", {", ".join(names)}).'
         )
+    for note in presence.notes(answers):
+        print(note)
+    start = time.monotonic()
     try:
         if isinstance(public, PublicMeasure):
             fault, success = _measured(public, answers)
@@ -62,9 +69,23 @@ def check(question: str, *answers: Any) -> None:
             success = f"right on {len(public.cases)} public cases"
     except (NotAnswered, NotImplementedError):
         raise NotImplementedError(f"{question} is not answered yet") from None
+    slow = _slowness(public, time.monotonic() - start)
     if fault is not None:
-        raise WrongAnswer(f"{question}: {fault}.")
-    print(f"✓ {question}: {success}")
+        raise WrongAnswer(f"{question}: {fault}. {slow}".rstrip())
+    print(f"✓ {question}: {success}. {slow}".rstrip(" ."))
+
+
+def _slowness(public: PublicQuestion | PublicMeasure, seconds: float) -> str:
+    """A sentence if an answer may run out of time in the grading, else nothing."""
+    # As many hidden inputs as public ones.
+    needed = seconds if isinstance(public, PublicMeasure) else 2 * seconds
+    if needed <= public.seconds / 2:
+        return ""
+    return (
+        f"But it is slow: the grading stops it after {public.seconds:g} s and asks for about "
+        f"{needed:.2g} s of what this computer takes. Compute with whole tensors instead of loops, and "
+        f"nothing twice"
+    )
 
 
 def evaluate(public: PublicQuestion, answer: Any) -> list[Arrays | str]:
@@ -90,7 +111,9 @@ def diagnosis(public: PublicQuestion, results: Sequence[Arrays | str]) -> str | 
             return mistake.hint.rstrip(".")
     if public.kind == "value":  # it has no other inputs: what is expected here is the answer
         return wrong_results(results[0], expected[0], tolerances[0])
-    return difference(results, expected, tolerances, [case.name for case in public.cases])
+    said = difference(results, expected, tolerances, [case.name for case in public.cases])
+    why = numerics.suspicion(results, public.cases)
+    return f"{said}; {why}" if why else said
 
 
 def shows(

@@ -1,11 +1,14 @@
 """Whether two lists of answers agree, and in words what differs if they do not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from course_lib.grading.answers import Arrays
+from course_lib.grading.sealed import Seal
+
+Expected = Mapping[str, np.ndarray | Seal]
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,14 @@ class Tolerance:
             raise ValueError(f"tolerances are ({self.rtol}, {self.atol}); both must be at least 0")
 
 
-def agree(answer: Arrays, expected: Arrays, tolerance: Tolerance) -> bool:
+def agree(answer: Arrays, expected: Expected, tolerance: Tolerance) -> bool:
     """Whether labels and shapes are equal and all values finite and within the tolerance."""
     return structure_fault(answer, expected) is None and all(
         bool(np.all(_close(answer[name], expected[name], tolerance))) for name in expected
     )
 
 
-def structure_fault(answer: Arrays, expected: Arrays) -> str | None:
+def structure_fault(answer: Arrays, expected: Expected) -> str | None:
     """What is wrong with number, shape or kind of the results; ``None`` if nothing is."""
     if set(answer) != set(expected):
         return f"{_results(expected)} expected, and {_results(answer)} given"
@@ -48,7 +51,7 @@ def structure_fault(answer: Arrays, expected: Arrays) -> str | None:
     return None
 
 
-def wrong_results(answer: Arrays, expected: Arrays, tolerance: Tolerance) -> str:
+def wrong_results(answer: Arrays, expected: Expected, tolerance: Tolerance) -> str:
     """Say which results of a wrong answer are wrong, and not what they should be."""
     fault = structure_fault(answer, expected)
     if fault is not None:
@@ -135,7 +138,11 @@ def _worst(answer: Arrays, expected: Arrays) -> tuple[str, tuple[int, ...]]:
     return name, tuple(index)
 
 
-def _close(answer: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> np.ndarray:
+def _close(
+    answer: np.ndarray, expected: np.ndarray | Seal, tolerance: Tolerance
+) -> np.ndarray | bool:
+    if isinstance(expected, Seal):
+        return expected.holds(answer)
     answer, expected = answer.astype(np.float64), expected.astype(np.float64)
     return np.abs(answer - expected) <= _margin(expected, tolerance)
 
@@ -149,7 +156,7 @@ def _flat(arrays: Sequence[Arrays]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _results(arrays: Arrays) -> str:
+def _results(arrays: Expected) -> str:
     if len(arrays) == 1 and "" in arrays:
         return "one result is"
     return f"{len(arrays)} results ({', '.join(map(repr, arrays))}) are"

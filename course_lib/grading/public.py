@@ -1,19 +1,20 @@
 """The public side of a question: probes, expected arrays and what known mistakes would give.
 
 Stored as JSON in ``course_lib/grading/public/<assignment>.json``, written by
-``course-lib assignment release``. It holds arrays and words; no solution and no hidden probe.
+``course-lib assignment release``. It holds arrays and words; no solution, no hidden probe, and of
+the numbers that a question asks for only seals.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from course_lib.grading.answers import Arrays
-from course_lib.grading.compare import Tolerance
+from course_lib.grading.compare import Expected, Tolerance
+from course_lib.grading.sealed import Seal
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Case:
 
     name: str
     inputs: tuple[Any, ...]
-    expected: Arrays
+    expected: Expected
     tolerance: Tolerance
 
 
@@ -31,18 +32,22 @@ class KnownMistake:
     """What a mistake gives on every probe, and the hint that it earns."""
 
     hint: str
-    results: tuple[Arrays, ...]
+    results: tuple[Expected, ...]
 
 
 @dataclass(frozen=True)
 class PublicQuestion:
-    """All that a student's check knows of a question with probes."""
+    """All that a student's check knows of a question with probes.
+
+    The grading allows `seconds` for the public probes and as many hidden ones together.
+    """
 
     name: str
     kind: str
     symbols: tuple[str, ...]
     cases: tuple[Case, ...]
     mistakes: tuple[KnownMistake, ...]
+    seconds: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class PublicMeasure:
     measure: str
     functions: tuple[str, ...]
     limit: float
+    seconds: float = 60.0
 
 
 @cache
@@ -78,6 +84,8 @@ def encode(value: Any) -> Any:
             "shape": list(value.shape),
             "data": [_rounded(entry) for entry in value.ravel().tolist()],
         }
+    if isinstance(value, Seal):
+        return asdict(value) | {"offsets": list(map(_rounded, value.offsets))}
     if isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"probes hold arrays and plain values, not {type(value).__name__}")
@@ -90,19 +98,25 @@ def _rounded(entry: Any) -> Any:
 
 def decode(value: Any) -> Any:
     """Undo `encode`."""
+    if isinstance(value, dict) and "digest" in value:
+        return Seal(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
     if isinstance(value, dict):
         return np.array(value["data"], dtype=value["dtype"]).reshape(value["shape"])
     return value
 
 
-def _arrays(stored: dict[str, Any]) -> Arrays:
+def _arrays(stored: dict[str, Any]) -> Expected:
     return {name: decode(value) for name, value in stored.items()}
 
 
 def _question(stored: dict[str, Any]) -> PublicQuestion | PublicMeasure:
     if stored["kind"] == "measure":
         return PublicMeasure(
-            stored["name"], stored["measure"], tuple(stored["functions"]), stored["limit"]
+            stored["name"],
+            stored["measure"],
+            tuple(stored["functions"]),
+            stored["limit"],
+            stored["seconds"],
         )
     cases = tuple(
         Case(
@@ -117,4 +131,11 @@ def _question(stored: dict[str, Any]) -> PublicQuestion | PublicMeasure:
         KnownMistake(mistake["hint"], tuple(map(_arrays, mistake["results"])))
         for mistake in stored["mistakes"]
     )
-    return PublicQuestion(stored["name"], stored["kind"], tuple(stored["symbols"]), cases, mistakes)
+    return PublicQuestion(
+        stored["name"],
+        stored["kind"],
+        tuple(stored["symbols"]),
+        cases,
+        mistakes,
+        stored["seconds"],
+    )

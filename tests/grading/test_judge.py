@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
@@ -224,6 +225,55 @@ def test_every_wait_ends_with_the_cell_the_question_or_the_submission(boxes):
         assert all(d <= min(start + took + 20 + judge.GRACE, total) for d in cells)
         longest = min(start + took + TARGET.seconds, total) + judge.GRACE
         assert all(d <= longest for d in answers)
+
+
+def test_a_slow_answer_is_told_that_it_was_time(boxes, monkeypatch):
+    """The question has 4 s for eight inputs: of 1.5 s each, two are answered, and a third is stopped."""
+    passed = 0.0
+
+    def slow(x, w):
+        nonlocal passed
+        passed += 1.5
+        if passed > TARGET.seconds:
+            raise runner.CellTimeout("stopped after 1 s")
+        return answer(x, w)
+
+    real = time.monotonic
+    monkeypatch.setattr(judge.time, "monotonic", lambda: real() + passed)
+    answer = right
+    verdict = graded(target=slow)[1]["target"]
+    assert (verdict.points, verdict.mistake) == (0, None)
+    assert verdict.comment == (
+        "too slow: 2 of 8 inputs were answered within the 4 s that this question has for all of "
+        "them. The answers that came in time are right: what is missing is speed"
+    )
+    answer, passed = TARGET.mistakes[0].answer, 0.0
+    wrong = graded(target=slow)[1]["target"].comment
+    assert wrong.startswith("too slow: 2 of 8")
+    assert "are right" not in wrong
+
+
+def test_a_slow_model_is_told_that_it_was_time(boxes, monkeypatch):
+    passed = 0.0
+
+    def decode(z):
+        nonlocal passed
+        passed += 45
+        if passed > 60:
+            raise runner.CellTimeout("stopped after 15 s")
+        return z
+
+    def measure(ask, *, split, seed):
+        for _ in range(3):
+            ask("decode", np.zeros((2, 2), np.float32))
+
+    real = time.monotonic
+    monkeypatch.setattr(judge.time, "monotonic", lambda: real() + passed)
+    monkeypatch.setattr(judge.measures, "decoder_nats", measure)
+    question = Measure("model", 3, "decoder_nats", ("decode",), limit=2.0)
+    verdict = graded(assignment=replace(MINI, questions=(question,)), decode=decode)[1]["model"]
+    assert verdict.points == 0
+    assert verdict.comment.startswith("too slow: 1 of the batches were answered within the 60 s")
 
 
 def test_a_message_that_answers_another_request_is_no_answer(boxes, monkeypatch):
