@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
-from course_lib.precision import without_autocast
+from course_lib.precision import at_least_float32, without_autocast
 
 
 class Planar(Transform):
@@ -41,20 +41,22 @@ class Planar(Transform):
 
     def direction(self) -> Tensor:
         """Return u with wᵀu > −1: the free vector, moved along w only."""
-        inner = self.weight @ self.free_direction
-        norm = self.weight.square().sum().clamp(min=torch.finfo(inner.dtype).tiny)
-        return self.free_direction + (F.softplus(inner) - 1 - inner) * self.weight / norm
+        weight, free = at_least_float32(self.weight), at_least_float32(self.free_direction)
+        inner = weight @ free
+        norm = weight.square().sum().clamp(min=torch.finfo(inner.dtype).tiny)
+        return free + (F.softplus(inner) - 1 - inner) * weight / norm
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with without_autocast(x):
             direction = self.direction()
-            bend = torch.tanh(x @ self.weight + self.bias)  # (N,)
+            bend = torch.tanh(x @ self.weight.to(x.dtype) + self.bias)  # (N,)
             z = x + bend[:, None] * direction
             return z, self._log_det(bend, direction)
 
     def _log_det(self, bend: Tensor, direction: Tensor) -> Tensor:
         # 1 + wᵀu (1 − tanh²) > 0 because wᵀu > −1 and 0 < 1 − tanh² ≤ 1.
-        return torch.log1p((self.weight @ direction) * (1 - bend.square()))
+        slope = self.weight.to(direction.dtype) @ direction
+        return torch.log1p(slope * (1 - bend.square()))
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         with without_autocast(z):
@@ -62,8 +64,8 @@ class Planar(Transform):
 
     def _invert(self, z: Tensor) -> tuple[Tensor, Tensor]:
         direction = self.direction()
-        slope = self.weight @ direction
-        target = z @ self.weight  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
+        slope = self.weight.to(direction.dtype) @ direction
+        target = z @ self.weight.to(z.dtype)  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
         a = self._solve(target.detach(), slope.detach())
         # Newton steps outside the search: they polish a, and carry the derivatives with it, the first
         # step those of first order, the second those of second and third.

@@ -112,14 +112,14 @@ def fit(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; a torch.nn.Module is expected.")
-    for name, value in (("steps", steps), ("batch_size", batch_size)):
-        require_positive_integer(value, name)
-    require_positive_integer(checkpoint_every, "checkpoint_every")
+    steps = require_positive_integer(steps, "steps")
+    batch_size = require_positive_integer(batch_size, "batch_size")
+    checkpoint_every = require_positive_integer(checkpoint_every, "checkpoint_every")
     if not isinstance(seed, Integral):
         raise TypeError(f"seed is {seed!r}; an integer is expected.")
     seed = int(seed)  # torch takes no other kind, nor does a checkpoint
     if evaluate_every is not None:
-        require_positive_integer(evaluate_every, "evaluate_every")
+        evaluate_every = require_positive_integer(evaluate_every, "evaluate_every")
     if not isinstance(learning_rate, Real) or not learning_rate > 0:
         raise ValueError(f"learning_rate is {learning_rate}; a positive number is expected.")
     if ema is not None and not 0 < ema < 1:
