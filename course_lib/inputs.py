@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from course_lib.precision import parameter_type
+
 
 @contextmanager
 def where_values_can_be_read() -> Iterator[None]:
@@ -41,15 +43,11 @@ def require_batch(
         ValueError: the shape is another one, the batch is empty, or it holds NaN or infinity.
     """
     require_floating(x, name)
-    parameter = None if model is None else next(model.parameters(), None)
-    if (
-        parameter is not None
-        and parameter.dtype != x.dtype
-        and not torch.is_autocast_enabled(x.device.type)
-    ):
+    own = x.dtype if model is None else parameter_type(model)
+    if own not in (None, x.dtype) and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(
-            f"{name} has dtype {x.dtype} and the model's parameters {parameter.dtype}; the same is "
-            f"expected. Call .to({parameter.dtype}) on {name}, or .to({x.dtype}) on the model."
+            f"{name} has dtype {x.dtype} and the model's parameters {own}; the same is "
+            f"expected. Call .to({own}) on {name}, or .to({x.dtype}) on the model."
         )
     require_shape(x, event_shape, name)
     with where_values_can_be_read():

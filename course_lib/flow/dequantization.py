@@ -25,7 +25,7 @@ from course_lib.inputs import (
     require_shape,
     require_tensor,
 )
-from course_lib.precision import at_least_float32
+from course_lib.precision import at_least_float32, parameter_type
 from course_lib.saved_settings import SavedSettings
 
 
@@ -215,7 +215,7 @@ class DequantizedFlow(SavedSettings):
         require_shape(x, self.event_shape)
         x = require_levels(x, self.levels)
         # The levels are integers and carry no precision: that of the flow's map decides.
-        dtype = next((parameter.dtype for parameter in self.flow.parameters()), None)
+        dtype = parameter_type(self.flow)
         dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
         y, log_q = self.dequantizer(x, self.levels, generator, dtype)
         return discrete_log_prob(self.flow.log_prob(y), self.event_shape, self.levels) - log_q

@@ -8,7 +8,7 @@ from torch import Tensor
 from course_lib.flow.transform import Transform
 from course_lib.inputs import require_batch, require_positive_integer
 from course_lib.networks import evaluation_mode
-from course_lib.precision import at_least_float32
+from course_lib.precision import at_least_float32, parameter_type
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
@@ -70,15 +70,16 @@ class Flow(Transform):
 
     def _taken(self, x: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
         """Require a batch, and return it in the type of the map, which is not of half precision."""
-        dtype = self._dtype(x)
+        dtype = self._dtype()
         # Only the type of the map or of the parameters; under autocast any.
-        own = isinstance(x, Tensor) and x.dtype == dtype
-        require_batch(x, shape, name, model=None if own else self)
-        return x.to(dtype)
+        fits = dtype is None or (isinstance(x, Tensor) and x.dtype == dtype)
+        require_batch(x, shape, name, model=None if fits else self)
+        return at_least_float32(x) if dtype is None else x.to(dtype)
 
-    def _dtype(self, default: object) -> torch.dtype:
-        parameter = next(self.parameters(), default)
-        return torch.promote_types(getattr(parameter, "dtype", torch.float32), torch.float32)
+    def _dtype(self) -> torch.dtype | None:
+        """The type of the map: that of the parameters, at least float32; None without any."""
+        own = parameter_type(self)
+        return None if own is None else torch.promote_types(own, torch.float32)
 
     def initialize(self, x: Tensor) -> Tensor:
         """Set what is to be set from a first batch of data, and return z for it.
@@ -126,7 +127,7 @@ class Flow(Transform):
             n,
             *self.latent_shape,
             generator=generator,
-            dtype=self._dtype(parameter),
+            dtype=self._dtype(),
             device=parameter.device,
         )
         with evaluation_mode(self):
