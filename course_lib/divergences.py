@@ -171,7 +171,7 @@ def histogram_kl(
     x, y = _require_sample(x, "x"), _require_sample(y, "y")
     if pseudo_count < 0:
         raise ValueError(f"pseudo_count is {pseudo_count}; a number of at least 0 is expected.")
-    if not isinstance(bins, Tensor) or (bins.dim() == 0 and not bins.is_floating_point()):
+    if not isinstance(bins, Tensor) or bins.dim() == 0:
         expected = "a number of bins, an integer, or a tensor of edges"
         bins = require_positive_integer(require_integer(bins, "bins", expected), "bins")
         low, high = torch.cat([x, y]).aminmax()

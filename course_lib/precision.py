@@ -61,7 +61,11 @@ def at_least_float32(x: Tensor) -> Tensor:
 
     Returns:
         The same, converted; `x` itself where it is float32 or float64.
+
+    Raises:
+        TypeError: `x` is not a tensor.
     """
+    _require_tensors(x)
     if not x.is_floating_point():
         return x.double()
     return x.float() if x.dtype.itemsize < 4 else x
@@ -76,15 +80,39 @@ def in_one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
     Returns:
         The same in the type of the floating ones among them, at least float32; float64 if there are
         integers only. An integer type does not decide: it would cut the fractions off the others.
+
+    Raises:
+        TypeError: one is not a tensor.
     """
+    _require_tensors(*tensors)
     kinds = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     dtype = reduce(torch.promote_types, kinds, torch.float32) if kinds else torch.float64
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
+def _require_tensors(*given: object) -> None:
+    for x in given:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"a {type(x).__name__} is given; a torch.Tensor is expected. Convert it with "
+                f"torch.as_tensor."
+            )
+
+
 def in_type_of(module: nn.Module, x: Tensor) -> Tensor:
     """`x` in the type of a module's parameters, the only one that its layers take."""
     return x.to(parameter_type(module) or x.dtype)
+
+
+def applied_in_type(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)`` with the parameters in the type of `x`, where they are stored in another one.
+
+    Unlike `in_type_of`, this does not round `x`: what is nearly equal stays so.
+    """
+    if parameter_type(module) in (None, x.dtype):
+        return module(x)
+    weights = {name: value.to(x.dtype) for name, value in module.named_parameters()}
+    return torch.func.functional_call(module, weights, x)
 
 
 def parameter_type(module: nn.Module) -> torch.dtype | None:

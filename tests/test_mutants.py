@@ -108,8 +108,8 @@ MUTANTS = [
     Mutant(
         "the map of a coupling rounded under autocast, and not its network alone",
         "course_lib/flow/coupling.py",
-        "self.conditioner(in_type_of(self.conditioner, kept)).to(x.dtype)",
-        "self.conditioner(in_type_of(self.conditioner, kept))",
+        "parameters = applied_in_type(self.conditioner, kept).to(x.dtype)",
+        "parameters = applied_in_type(self.conditioner, kept)",
         "tests/flow/test_models.py::test_autocast_rounds_networks_and_nothing_else",
     ),
     Mutant(

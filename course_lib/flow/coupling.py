@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
 from course_lib.inputs import require_tensor
-from course_lib.precision import in_type_of
+from course_lib.precision import applied_in_type
 
 
 def bounded(raw: Tensor, bound: float) -> Tensor:
@@ -74,8 +74,8 @@ class Coupling(Transform):
         self, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor
     ) -> tuple[Tensor, Tensor]:
         kept, changing = self._split(x.flatten(1))
-        # The network may round to half precision; the map and its determinant must not.
-        parameters = self.conditioner(in_type_of(self.conditioner, kept)).to(x.dtype)
+        # Under autocast the network has rounded; the map and its determinant must not.
+        parameters = applied_in_type(self.conditioner, kept).to(x.dtype)
         changed, log_slope = change(changing, parameters)
         return self._merge(kept, changed), log_slope.sum(1)
 

@@ -27,7 +27,7 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
 class Flow(Transform):
     """The law of f⁻¹(z) for z standard normal, with its exact density.
 
-    A flow whose weights are in half precision rounds in its networks only: it maps, adds and samples in
+    A flow whose weights are in half precision rounds nothing but its weights: it computes and samples in
     float32, and takes float32 as well as its own type.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_floating, require_positive_integer
+from course_lib.inputs import require_floating, require_positive_integer, require_tensor
 
 
 def reparameterize(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
@@ -21,6 +21,8 @@ def reparameterize(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
     Returns:
         A sample of N(μ, diag σ²), differentiable in `mu` and `logvar`.
     """
+    for name, value in (("mu", mu), ("logvar", logvar), ("noise", noise)):
+        require_tensor(value, name)
     return mu + (0.5 * logvar).exp() * noise
 
 

@@ -17,6 +17,13 @@ from course_lib.precision import at_least_float32
 from course_lib.saved_settings import SavedSettings
 
 
+class _Pixels(Independent):
+    """Independent pixels, whose log-probabilities are added in at least float32 whatever the data are."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(at_least_float32(value))
+
+
 class Bernoulli(nn.Module):
     r"""Independent Bernoulli pixels; the decoder gives the logits.
 
@@ -29,7 +36,7 @@ class Bernoulli(nn.Module):
         """Return p(x|z) for logits of shape ``(..., *event_shape)``."""
         # Intensities are let through on purpose; values outside [0, 1] are stopped by `check`.
         logits = at_least_float32(parameters)
-        return Independent(BernoulliLaw(logits=logits, validate_args=False), event_dims)
+        return _Pixels(BernoulliLaw(logits=logits, validate_args=False), event_dims)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
         """Sample pixels in {0, 1}, in the shape of the logits."""
@@ -81,7 +88,7 @@ class Gaussian(SavedSettings):
         """Return p(x|z) for means of shape ``(..., *event_shape)``."""
         means = at_least_float32(parameters)
         sigma = self._sigma_for(means)
-        return Independent(Normal(means, sigma, validate_args=False), event_dims)
+        return _Pixels(Normal(means, sigma, validate_args=False), event_dims)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
         """Sample pixels, in the shape of the means."""
