@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from course_lib.data import Dataset, intensities
-from course_lib.inputs import require_batch
+from course_lib.inputs import require_batch, require_event_shape
 from course_lib.randomness import seeded
+from course_lib.saved_settings import SavedSettings
 from course_lib.training import fit, linear_decay
 
 PART = 1000  # images whose features are computed at once
 
 
-class Classifier(nn.Module):
+class Classifier(SavedSettings):
     """Two convolutions, an affine map to the features, and an affine map from them to the classes.
 
     Args:
@@ -35,8 +36,8 @@ class Classifier(nn.Module):
         channels: int = 16,
     ) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
-        colours, height, width = event_shape
+        self.event_shape = require_event_shape(event_shape)
+        colours, height, width = self.event_shape
         self.body = nn.Sequential(
             nn.Conv2d(colours, channels, 3, padding=1),
             nn.ReLU(),
@@ -49,9 +50,13 @@ class Classifier(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(n_features, n_classes))
         self.register_buffer("scale", torch.ones(n_features))
 
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {"event_shape": self.event_shape}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of the classes, shape ``(N, n_classes)``, for images in [0, 1]."""
-        require_batch(x, self.event_shape)
+        require_batch(x, self.event_shape, model=self)
         return self.head(self.body(x))
 
     @torch.no_grad()
@@ -64,7 +69,7 @@ class Classifier(nn.Module):
         Args:
             x: images in [0, 1], shape ``(N, *event_shape)``.
         """
-        require_batch(x, self.event_shape)
+        require_batch(x, self.event_shape, model=self)
         # In parts: the first convolution of MNIST's training split would take gigabytes.
         return torch.cat([self.body(part) for part in x.split(PART)]) / self.scale
 

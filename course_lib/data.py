@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from course_lib.download import fetch
-from course_lib.inputs import require_levels, require_tensor, require_unit_interval
+from course_lib.inputs import (
+    require_floating_type,
+    require_levels,
+    require_positive_integer,
+    require_tensor,
+    require_unit_interval,
+)
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -155,13 +161,15 @@ def intensities(x: Tensor, levels: int, *, dtype: torch.dtype | None = None) -> 
         Intensities, same shape.
 
     Raises:
-        TypeError: `x` is not of an integer type.
+        TypeError: `x` is not of an integer type, or `dtype` not a floating-point type.
         ValueError: `x` has levels outside 0 … K−1, or K is below 2.
     """
-    require_levels(x, levels)
+    levels = require_positive_integer(levels, "levels")
+    x = require_levels(x, levels)
     if levels < 2:
         raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
-    return x.to(dtype or torch.get_default_dtype()) / (levels - 1)
+    dtype, wide = _types(dtype)
+    return (x.to(wide) / (levels - 1)).to(dtype)
 
 
 def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -209,29 +217,59 @@ def dequantize(
         dtype: floating-point type of the result; the default one if none is given.
 
     Returns:
-        Values in [0, 1), each below the edge of the next level's interval, same shape.
+        Values in [0, 1), each in the interval of its level, same shape.
+
+    Raises:
+        TypeError: `x` is not of an integer type, or `dtype` not a floating-point type.
+        ValueError: `x` has levels outside 0 … K−1, or `dtype` has no number in some interval.
     """
-    require_levels(x, levels)
-    dtype = dtype or torch.get_default_dtype()
-    noise = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
-    return place_in_bins(x.to(dtype), noise, levels)
+    levels = require_positive_integer(levels, "levels")
+    x = require_levels(x, levels)
+    dtype, wide = _types(dtype)
+    noise = torch.rand(x.shape, dtype=wide, device=x.device, generator=generator)
+    return fill_intervals(x, noise, levels, dtype)
 
 
-def place_in_bins(x: Tensor, noise: Tensor, levels: int) -> Tensor:
-    """(x + u) / K, kept below the edge of the next level's interval.
+def fill_intervals(x: Tensor, u: Tensor, levels: int, dtype: torch.dtype | None = None) -> Tensor:
+    """(x + u) / K in the interval [x/K, (x + 1)/K) of its level, whatever rounding does.
 
     Args:
-        x: grey levels 0 … K−1 as floating-point numbers, any shape.
-        noise: u in [0, 1], same shape and type.
+        x: integer grey levels 0 … K−1, any shape.
+        u: noise in [0, 1], of at least float32, same shape.
         levels: number K of grey levels.
+        dtype: floating-point type of the result; that of `u` if none is given.
 
     Returns:
-        Values in [x/K, (x + 1)/K), same shape; differentiable with respect to `noise`.
+        Values in [0, 1), same shape.
+
+    Raises:
+        ValueError: `dtype` has no number in some interval.
     """
+    dtype, x = dtype or u.dtype, x.to(u.dtype)
     # Rounding could carry x + u up to x + 1, the first point of the next level's interval. The
     # factor 1 − ε/2 rounds each such edge to the number before it, on devices without nextafter too.
-    largest = (x + 1) / levels * (1 - torch.finfo(x.dtype).eps / 2)
-    return torch.minimum((x + noise) / levels, largest)
+    largest = (x + 1) / levels * (1 - torch.finfo(u.dtype).eps / 2)
+    y = torch.minimum((x + u) / levels, largest)
+    if dtype.itemsize >= u.dtype.itemsize:
+        return y.to(dtype)
+    most = 2 / torch.finfo(dtype).eps
+    if levels > most:
+        raise ValueError(
+            f"dtype is {dtype}, whose numbers below 1 are farther apart than the {levels} grey levels; "
+            f"a type for at most {most:.0f} levels is needed. Pass dtype=torch.float32."
+        )
+    # The same guard at both ends, in steps of the coarse type.
+    rounded = y.to(dtype)
+    up, down = (torch.nextafter(rounded, torch.full_like(rounded, end)) for end in (2, -1))
+    rounded = torch.where(rounded.to(u.dtype) < x / levels, up, rounded)
+    return torch.where(rounded.to(u.dtype) > largest, down, rounded)
+
+
+def _types(dtype: torch.dtype | None) -> tuple[torch.dtype, torch.dtype]:
+    """The type asked for, and the one to compute in, which is never of half precision."""
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    require_floating_type(dtype)
+    return dtype, torch.promote_types(dtype, torch.float32)
 
 
 def _split(

@@ -7,7 +7,8 @@ are in the chapters on foundations and on variational autoencoders.
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.inputs import require_integer, require_positive_integer, require_tensor
+from course_lib.precision import at_least_float32, in_one_type
 
 
 def kl_univariate_gaussian(
@@ -97,6 +98,7 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         ValueError: the shapes do not broadcast.
     """
     _require_broadcast(mu=mu, logvar=logvar)
+    mu, logvar = at_least_float32(mu), at_least_float32(logvar)
     return 0.5 * (logvar.exp() + mu.square() - 1 - logvar).sum(-1)
 
 
@@ -117,7 +119,7 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
         ValueError: a probability is negative or NaN, a row does not sum to 1, or the laws have
             different numbers of outcomes.
     """
-    _require_laws(p, q)
+    p, q = _require_laws(p, q)
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
 
 
@@ -136,7 +138,7 @@ def js_discrete(p: Tensor, q: Tensor) -> Tensor:
         ValueError: a probability is negative or NaN, a row does not sum to 1, or the laws have
             different numbers of outcomes.
     """
-    _require_laws(p, q)
+    p, q = _require_laws(p, q)
     # Not by way of the mixture: half of the smallest number is 0, and the divergence from it infinite.
     total = (p + q).where(p + q > 0, 1)
     return 0.5 * (torch.xlogy(p, 2 * p / total) + torch.xlogy(q, 2 * q / total)).sum(-1)
@@ -166,20 +168,16 @@ def histogram_kl(
         ValueError: a sample is empty or holds NaN or infinity, the edges do not increase, or
             `pseudo_count` is negative.
     """
-    _require_sample(x, "x")
-    _require_sample(y, "y")
+    x, y = _require_sample(x, "x"), _require_sample(y, "y")
     if pseudo_count < 0:
         raise ValueError(f"pseudo_count is {pseudo_count}; a number of at least 0 is expected.")
-    if isinstance(bins, int):
-        require_positive_integer(bins, "bins")
+    if not isinstance(bins, Tensor) or bins.dim() == 0:
+        expected = "a number of bins, an integer, or a tensor of edges"
+        bins = require_positive_integer(require_integer(bins, "bins", expected), "bins")
         low, high = torch.cat([x, y]).aminmax()
         # Only the edges between the bins: the outermost points then count in the outermost bins.
         bins = torch.linspace(low.item(), high.item(), bins + 1, dtype=torch.float64)[1:-1]
-    elif not isinstance(bins, Tensor):
-        raise TypeError(
-            f"bins is {bins!r}; a number of bins, an integer, or a tensor of edges is expected."
-        )
-    elif not (bins.diff() > 0).all():
+    elif not (at_least_float32(bins).diff() > 0).all():
         raise ValueError(
             "the edges given as bins do not increase; distinct edges in increasing order are "
             "expected. Sort them with bins.unique()."
@@ -209,8 +207,7 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
         TypeError: an argument is no tensor.
         ValueError: a sample is not one-dimensional, is empty, or holds NaN or infinity.
     """
-    _require_sample(x, "x")
-    _require_sample(y, "y")
+    x, y = _require_sample(x, "x"), _require_sample(y, "y")
     points = torch.cat([x, y]).sort().values
 
     def cdf(sample: Tensor) -> Tensor:
@@ -220,11 +217,18 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
     return ((cdf(x) - cdf(y)).abs() * points.diff()).sum()
 
 
-def _require_laws(p: Tensor, q: Tensor) -> None:
-    for name, law in (("p", p), ("q", q)):
-        require_tensor(law, name)
+def _require_laws(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Require two finite laws, and return them in a type that can be added up."""
+    laws = []
+    for name, given in (("p", p), ("q", q)):
+        require_tensor(given, name)
+        law = at_least_float32(given)
+        laws.append(law)
         total = law.sum(-1)
-        if (law < 0).any() or not torch.allclose(total, torch.ones_like(total), atol=1e-4):
+        # Rows that were normalized and then rounded to half precision are off by its rounding.
+        eps = torch.finfo(given.dtype).eps if given.is_floating_point() else 0
+        slack = max(1e-4, eps)
+        if (law < 0).any() or not torch.allclose(total, torch.ones_like(total), atol=slack):
             raise ValueError(
                 f"{name} has a least value of {law.min().item():.4g} and rows that sum to "
                 f"{total.min().item():.6g} … {total.max().item():.6g}; non-negative rows that "
@@ -235,16 +239,20 @@ def _require_laws(p: Tensor, q: Tensor) -> None:
             f"p has {p.shape[-1]} outcomes and q has {q.shape[-1]}; laws over the same outcomes "
             f"are expected. Give outcomes that one of them lacks the probability 0."
         )
+    return laws[0], laws[1]
 
 
-def _require_sample(sample: Tensor, name: str) -> None:
+def _require_sample(sample: Tensor, name: str) -> Tensor:
+    """Require a sample on the line, and return it in a type that can be sorted and added up."""
     require_tensor(sample, name)
+    sample = at_least_float32(sample)
     if sample.dim() != 1 or sample.numel() == 0 or not torch.isfinite(sample).all():
         raise ValueError(
             f"{name} has shape {tuple(sample.shape)} and {int((~torch.isfinite(sample)).sum())} "
             f"values that are NaN or infinite; a non-empty one-dimensional sample of finite values "
             f"is expected. Flatten it with {name}.flatten(), and find what made it diverge."
         )
+    return sample
 
 
 def _require_broadcast(**tensors: Tensor) -> None:
@@ -260,14 +268,13 @@ def _require_broadcast(**tensors: Tensor) -> None:
 
 
 def _as_tensors(*values: Tensor | float) -> list[Tensor]:
-    """Give numbers and integers the dtype of the floating tensors beside them, else float64."""
+    """Numbers and tensors as tensors of one type: that of the floating tensors, else float64.
 
-    def is_floating(value: Tensor | float) -> bool:
-        return isinstance(value, Tensor) and value.is_floating_point()
-
-    # An integer dtype must not decide: it would cut the fractions off the numbers beside it.
-    dtype = next((v.dtype for v in values if is_floating(v)), torch.float64)
-    return [v if is_floating(v) else torch.as_tensor(v, dtype=dtype) for v in values]
+    Half precision becomes float32, in which determinants can be computed.
+    """
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    dtype = in_one_type(*tensors)[0].dtype if tensors else torch.float64
+    return [torch.as_tensor(value, dtype=dtype) for value in values]
 
 
 def _log_diagonal(factor: Tensor) -> Tensor:

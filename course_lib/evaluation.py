@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import require_event_shape, require_positive_integer, require_tensor
+from course_lib.precision import at_least_float32, in_one_type
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def bits_per_dim(log_prob: Tensor, event_shape: Sequence[int]) -> Tensor:
         TypeError: `event_shape` is no sequence of integers.
         ValueError: `event_shape` is empty or has an entry below 1.
     """
+    if isinstance(log_prob, Tensor):  # a number is fine too
+        log_prob = at_least_float32(log_prob)
     return -log_prob / (math.prod(require_event_shape(event_shape)) * math.log(2))
 
 
@@ -142,6 +145,9 @@ def frechet_gaussian(mu_p: Tensor, cov_p: Tensor, mu_q: Tensor, cov_q: Tensor) -
 
     Source: Dowson and Landau (1982).
     """
+    for name, value in (("mu_p", mu_p), ("cov_p", cov_p), ("mu_q", mu_q), ("cov_q", cov_q)):
+        require_tensor(value, name)
+    mu_p, cov_p, mu_q, cov_q = in_one_type(mu_p, cov_p, mu_q, cov_q)
     root = _matrix_root(cov_p)
     cross = torch.linalg.eigvalsh(root @ cov_q @ root).clamp(min=0).sqrt().sum()
     distance = (mu_p - mu_q).square().sum() + cov_p.trace() + cov_q.trace() - 2 * cross
@@ -242,7 +248,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
 
     Source: Kynkäänniemi et al. (2019); Naeem et al. (2020).
     """
-    require_positive_integer(k, "k")
+    k = require_positive_integer(k, "k")
     _require_features(real, fake, at_least=k + 1)
     real, fake = real.double(), fake.double()
 

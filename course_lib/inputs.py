@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from course_lib.precision import parameter_type
+
 
 @contextmanager
 def where_values_can_be_read() -> Iterator[None]:
@@ -40,21 +42,12 @@ def require_batch(
         TypeError: `x` is no tensor, not of a floating-point type, or of another than `model`.
         ValueError: the shape is another one, the batch is empty, or it holds NaN or infinity.
     """
-    require_tensor(x, name)
-    if not x.is_floating_point():
+    require_floating(x, name)
+    own = x.dtype if model is None else parameter_type(model)
+    if own not in (None, x.dtype) and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(
-            f"{name} has dtype {x.dtype}; a floating-point tensor is expected. Convert grey levels "
-            f"with course_lib.data.intensities(x, levels), or call .float() on it."
-        )
-    parameter = None if model is None else next(model.parameters(), None)
-    if (
-        parameter is not None
-        and parameter.dtype != x.dtype
-        and not torch.is_autocast_enabled(x.device.type)
-    ):
-        raise TypeError(
-            f"{name} has dtype {x.dtype} and the model's parameters {parameter.dtype}; the same is "
-            f"expected. Call .to({parameter.dtype}) on {name}, or .to({x.dtype}) on the model."
+            f"{name} has dtype {x.dtype} and the model's parameters {own}; the same is "
+            f"expected. Call .to({own}) on {name}, or .to({x.dtype}) on the model."
         )
     require_shape(x, event_shape, name)
     with where_values_can_be_read():
@@ -73,6 +66,24 @@ def require_tensor(x: object, name: str = "x") -> None:
         raise TypeError(
             f"{name} is a {type(x).__name__}; a torch.Tensor is expected. "
             f"Convert it with torch.as_tensor({name})."
+        )
+
+
+def require_floating(x: Tensor, name: str = "x") -> None:
+    """Require a tensor of a floating-point type; raise `TypeError` otherwise."""
+    require_tensor(x, name)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; a floating-point tensor is expected. Convert grey levels "
+            f"with course_lib.data.intensities(x, levels), or call .float() on it."
+        )
+
+
+def require_floating_type(dtype: torch.dtype, name: str = "dtype") -> None:
+    """Require a type of floating-point numbers; raise `TypeError` otherwise."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(
+            f"{name} is {dtype!r}; a floating-point type such as torch.float32 is expected."
         )
 
 
@@ -111,22 +122,37 @@ def require_unit_interval(x: Tensor, name: str = "x") -> None:
             )
 
 
-def require_levels(x: Tensor, levels: int, name: str = "x") -> None:
+# Types that PyTorch can hold and index, but neither compare nor add.
+BARE_INTEGERS = (torch.uint16, torch.uint32, torch.uint64)
+
+
+def require_levels(x: Tensor, levels: int, name: str = "x") -> Tensor:
     """Require integer grey levels 0 … levels−1.
+
+    Returns:
+        The levels, in a type that every operation takes: int64 where PyTorch has few for the
+        given one, else as they were.
 
     Raises:
         TypeError: the tensor is not of an integer type.
         ValueError: `levels` is below 1, or a value lies outside 0 … levels−1.
     """
-    require_positive_integer(levels, "levels")
+    levels = require_positive_integer(levels, "levels")
     require_tensor(x, name)
-    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+    if x.dtype == torch.bool:
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; integer grey levels 0 … {levels - 1} are expected. "
+            f"Call .to(torch.uint8) on it."
+        )
+    if x.is_floating_point() or x.is_complex():
         raise TypeError(
             f"{name} has dtype {x.dtype}; integer grey levels 0 … {levels - 1} are expected. "
             f"Pass the data set as it is loaded, before intensities() or dequantize()."
         )
+    if x.dtype in BARE_INTEGERS:
+        x = x.to(torch.int64)
     if x.numel() == 0:
-        return
+        return x
     with where_values_can_be_read():
         low, high = (value.item() for value in x.aminmax())
         if low < 0 or high > levels - 1:
@@ -134,6 +160,7 @@ def require_levels(x: Tensor, levels: int, name: str = "x") -> None:
                 f"{name} has levels {low} … {high}; 0 … {levels - 1} are expected. "
                 f"Use the number of levels of the data set (dataset.levels)."
             )
+    return x
 
 
 def require_integer(value: int, name: str, expected: str = "an integer") -> int:
@@ -186,13 +213,11 @@ def require_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
         )
     if not event_shape:
         raise ValueError("event_shape is empty; the shape of one example is expected.")
-    for size in event_shape:
-        require_positive_integer(size, "an entry of event_shape")
-    return tuple(event_shape)
+    return tuple(require_positive_integer(size, "an entry of event_shape") for size in event_shape)
 
 
-def require_widths(hidden: Sequence[int], name: str = "hidden") -> None:
-    """Require the widths of hidden layers, a sequence of positive integers that may be empty.
+def require_widths(hidden: Sequence[int], name: str = "hidden") -> tuple[int, ...]:
+    """Require the widths of hidden layers, positive integers and maybe none; return them as a tuple.
 
     Raises:
         TypeError: it is no sequence, or an entry is no integer.
@@ -202,8 +227,7 @@ def require_widths(hidden: Sequence[int], name: str = "hidden") -> None:
         raise TypeError(
             f"{name} is {hidden!r}; a sequence of widths is expected, such as (500,) for one layer."
         )
-    for width in hidden:
-        require_positive_integer(width, f"an entry of {name}")
+    return tuple(require_positive_integer(width, f"an entry of {name}") for width in hidden)
 
 
 def require_writable(folder: Path, name: str) -> None:

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_floating, require_positive_integer
+from course_lib.precision import at_least_float32
+
 
 def straight_path(start: Tensor, end: Tensor, n: int) -> Tensor:
     """Points at equal steps on the segment from one point to another.
@@ -16,10 +19,12 @@ def straight_path(start: Tensor, end: Tensor, n: int) -> Tensor:
         Points, shape ``(..., n, d)``; the first is `start` and the last `end`, exactly.
 
     Raises:
+        TypeError: an end is not of a floating-point type, or `n` is not an integer.
         ValueError: `n` is below 2, or the shapes differ.
     """
     share = _shares(start, end, n)
-    return (1 - share) * start.unsqueeze(-2) + share * end.unsqueeze(-2)
+    path = (1 - share) * start.unsqueeze(-2) + share * end.unsqueeze(-2)
+    return path.to(start.dtype)
 
 
 def spherical_path(start: Tensor, end: Tensor, n: int) -> Tensor:
@@ -40,9 +45,11 @@ def spherical_path(start: Tensor, end: Tensor, n: int) -> Tensor:
         Points, shape ``(..., n, d)``; the first is `start` and the last `end`, exactly.
 
     Raises:
+        TypeError: an end is not of a floating-point type, or `n` is not an integer.
         ValueError: `n` is below 2, or the shapes differ.
     """
     share = _shares(start, end, n)
+    dtype, start, end = start.dtype, at_least_float32(start), at_least_float32(end)
     radius_a, radius_b = (p.norm(dim=-1, keepdim=True) for p in (start, end))
     a, b = (_direction(point) for point in (start, end))
     # From the two chords the angle is exact near 0 and near π, where the cosine is flat.
@@ -59,7 +66,7 @@ def spherical_path(start: Tensor, end: Tensor, n: int) -> Tensor:
     undetermined = (radius_a * radius_b == 0) | (opposite & (a.shape[-1] == 1))
     path = torch.where(undetermined.unsqueeze(-2), straight, radius * direction)
     inner = (share > 0) & (share < 1)
-    return torch.where(inner, path, straight)  # the ends are given, not computed
+    return torch.where(inner, path, straight).to(dtype)  # the ends are given, not computed
 
 
 def _direction(point: Tensor) -> Tensor:
@@ -76,11 +83,17 @@ def _without(point: Tensor, direction: Tensor) -> Tensor:
 
 
 def _shares(start: Tensor, end: Tensor, n: int) -> Tensor:
-    """Equal steps from 0 to 1, shape ``(n, 1)``."""
+    """Equal steps from 0 to 1, shape ``(n, 1)``, for two ends that fit one another."""
+    require_floating(start, "start")
+    require_floating(end, "end")
+    n = require_positive_integer(n, "n")
     if n < 2:
-        raise ValueError(f"{n} points are asked for; at least the two ends are expected.")
+        raise ValueError(f"n is {n}; at least the two ends are expected.")
     if start.shape != end.shape:
         raise ValueError(
-            f"the ends have shapes {tuple(start.shape)} and {tuple(end.shape)}; the same is expected."
+            f"start has shape {tuple(start.shape)} and end {tuple(end.shape)}; the same is expected."
         )
-    return torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).unsqueeze(1)
+    # Neither shares nor angles have their digits in half precision.
+    return torch.linspace(0, 1, n, dtype=at_least_float32(start).dtype, device=start.device)[
+        :, None
+    ]

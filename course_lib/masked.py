@@ -17,6 +17,7 @@ from torch.autograd.function import FunctionCtx
 
 from course_lib.custom_gradient import wants_plain_operations
 from course_lib.inputs import require_positive_integer
+from course_lib.saved_settings import SavedSettings
 
 
 def spread_degrees(features: int, width: int) -> Tensor:
@@ -32,8 +33,8 @@ def spread_degrees(features: int, width: int) -> Tensor:
     Returns:
         Integers, shape ``(width,)``.
     """
-    require_positive_integer(features, "features")
-    require_positive_integer(width, "width")
+    features = require_positive_integer(features, "features")
+    width = require_positive_integer(width, "width")
     # With one input nothing may be seen; degree 0 then exists but no output looks at it.
     return torch.arange(width) * max(features - 1, 1) // width
 
@@ -265,8 +266,11 @@ def _parts(block: Block, weight: Tensor, mask: Tensor) -> Iterator[tuple[slice, 
         )
 
 
-class MaskedLinear(nn.Linear):
+class MaskedLinear(SavedSettings, nn.Linear):
     """An affine map whose weight is multiplied by a fixed mask whenever it is used.
+
+    It computes in the type of its input: a weight in half precision is used as it is, but what it
+    multiplies and adds up is not rounded to it.
 
     Args:
         mask: shape ``(out_features, in_features)``; true or 1 where a weight may act.
@@ -287,7 +291,12 @@ class MaskedLinear(nn.Linear):
         out_features, in_features = mask.shape
         super().__init__(in_features, out_features, bias=bias)
         self.register_buffer("mask", mask.to(self.weight.dtype))
-        self.blocks = readable_blocks(mask, staircases)
+        self.staircases = staircases
+        self.follow_buffers()
+
+    def follow_buffers(self) -> None:
+        """Cut the mask into blocks, also a mask that comes with a state dict."""
+        self.blocks = readable_blocks(self.mask, self.staircases)
 
     def masked_weight(self) -> Tensor:
         """Return the weight as it acts, shape ``(out_features, in_features)``."""
@@ -295,4 +304,8 @@ class MaskedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` of shape ``(..., in_features)`` to ``(..., out_features)``."""
-        return masked_linear(x, self.weight, self.mask, self.bias, self.blocks)
+        weight, mask, bias = self.weight, self.mask, self.bias
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            weight, mask = weight.to(x.dtype), mask.to(x.dtype)
+            bias = None if bias is None else bias.to(x.dtype)
+        return masked_linear(x, weight, mask, bias, self.blocks)

@@ -33,8 +33,7 @@ def mlp(
         TypeError: `hidden` is no sequence of integers.
         ValueError: a width is below 1.
     """
-    require_widths(hidden)
-    widths = [in_features, *hidden]
+    widths = [in_features, *require_widths(hidden)]
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
         # What an affine map returns is needed by nobody else: a rectifier may overwrite it.

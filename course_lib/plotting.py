@@ -1,5 +1,6 @@
 """Figures. Every function draws into matplotlib axes, given or new, and returns them."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
+from course_lib.inputs import require_positive_integer, require_tensor
 from course_lib.training import History
 
 
@@ -48,18 +50,28 @@ def image_grid(
         The axes.
 
     Raises:
+        TypeError: `images` are no tensor, or integers, which may be grey levels of any number.
         ValueError: `images` is not of that shape.
     """
+    require_tensor(images, "images")
+    if not images.is_floating_point() and images.dtype != torch.bool:
+        raise TypeError(
+            f"images has dtype {images.dtype}; intensities in [0, 1] are expected. Convert grey levels "
+            f"with course_lib.data.intensities(images, levels)."
+        )
     if images.dim() != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(
             f"images has shape {tuple(images.shape)}; (N, 1, H, W) or (N, 3, H, W) is expected."
         )
     n, channels, height, width = images.shape
-    columns = columns or int(np.ceil(np.sqrt(n)))
+    if columns is None:
+        columns = math.ceil(math.sqrt(n))
+    columns = require_positive_integer(columns, "columns")
     rows = -(-n // columns)
     # One pixel of mid-grey between neighbours, so that dark and light images both have an edge.
     canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, channels), 0.5)
-    for index, image in enumerate(images.detach().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()):
+    pixels = images.detach().cpu().double().clamp(0, 1).permute(0, 2, 3, 1)  # a type that NumPy has
+    for index, image in enumerate(pixels.numpy()):
         top = (index // columns) * (height + 1) + 1
         left = (index % columns) * (width + 1) + 1
         canvas[top : top + height, left : left + width] = image
@@ -117,7 +129,8 @@ def density_1d(
     """Draw a density on the line.
 
     Args:
-        log_prob: maps points, shape ``(P,)``, to log densities, shape ``(P,)``.
+        log_prob: maps points, shape ``(P,)``, to log densities, shape ``(P,)``. The points are of the
+            type that it takes.
         low: left end of the drawn interval.
         high: right end.
         label: name of the curve in the legend.
@@ -129,9 +142,9 @@ def density_1d(
         The axes.
     """
     ax = ax or plt.subplots()[1]
+    n_points = require_positive_integer(n_points, "n_points")
     points = torch.linspace(low, high, n_points, dtype=torch.float64)
-    with torch.no_grad():
-        ax.plot(points.numpy(), log_prob(points).exp().numpy(), label=label, **line)
+    ax.plot(points.numpy(), _density(log_prob, points).numpy(), label=label, **line)
     ax.set(xlabel="x", ylabel="density")
     return ax
 
@@ -146,7 +159,8 @@ def density_2d(
     """Draw a density on the plane as shades over the square [−limit, limit]².
 
     Args:
-        log_prob: maps points, shape ``(P, 2)``, to log densities, shape ``(P,)``.
+        log_prob: maps points, shape ``(P, 2)``, to log densities, shape ``(P,)``. The points are of
+            the type that it takes.
         limit: half the side of the square.
         n_points: points per side.
         ax: where to draw; new axes if none is given.
@@ -155,13 +169,32 @@ def density_2d(
         The axes.
     """
     ax = ax or plt.subplots(figsize=(4, 4))[1]
+    n_points = require_positive_integer(n_points, "n_points")
     side = torch.linspace(-limit, limit, n_points)
     points = torch.cartesian_prod(side, side)
-    with torch.no_grad():
-        values = log_prob(points).exp().reshape(n_points, n_points).T.cpu()
+    values = _density(log_prob, points).reshape(n_points, n_points).T
     ax.imshow(values.numpy(), origin="lower", extent=(-limit, limit) * 2, cmap="viridis")
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
     return ax
+
+
+@torch.no_grad()
+def _density(log_prob: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    """Values of a density at points, on the CPU and of a type that NumPy has.
+
+    A function does not say which type it takes, since most often it is an expression around a model:
+    where it refuses that of the points, the others are tried.
+    """
+    others = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+    refusal = None
+    for dtype in dict.fromkeys((points.dtype, *others)):
+        try:
+            values = log_prob(points.to(dtype))
+        except (TypeError, RuntimeError) as error:
+            refusal = refusal or error  # the first: it is about what the caller sees
+        else:
+            return values.detach().double().exp().cpu()
+    raise refusal
 
 
 def posterior_ellipses(

@@ -79,15 +79,15 @@ MUTANTS = [
     Mutant(
         "pixels averaged in the linear autoencoder's error",
         "course_lib/vae/autoencoder.py",
-        "(x - self(x)).square().flatten(1).sum(1)",
-        "(x - self(x)).square().flatten(1).mean(1)",
+        "error.square().flatten(1).sum(1)",
+        "error.square().flatten(1).mean(1)",
         "tests/vae/test_autoencoder_and_wae.py::test_linear_autoencoder_finds_the_principal_subspace",
     ),
     Mutant(
         "dequantization by K − 1",
         "course_lib/data.py",
-        "return torch.minimum((x + noise) / levels, largest)",
-        "return (x + noise) / (levels - 1)",
+        "y = torch.minimum((x + u) / levels, largest)",
+        "y = (x + u) / (levels - 1)",
         "tests/test_data.py::test_dequantize_fills_the_interval_of_each_level",
     ),
     Mutant(
@@ -107,8 +107,8 @@ MUTANTS = [
     Mutant(
         "the map of a coupling rounded under autocast, and not its network alone",
         "course_lib/flow/coupling.py",
-        "parameters = self.conditioner(kept).to(x.dtype)",
-        "parameters = self.conditioner(kept)",
+        "parameters = applied_in_type(self.conditioner, kept).to(x.dtype)",
+        "parameters = applied_in_type(self.conditioner, kept)",
         "tests/flow/test_models.py::test_autocast_rounds_networks_and_nothing_else",
     ),
     Mutant(
@@ -121,8 +121,8 @@ MUTANTS = [
     Mutant(
         "the sign of an affine log-determinant",
         "course_lib/flow/elementwise.py",
-        "return (self.shared * self.log_scale.sum()).expand(len(x))",
-        "return (-self.shared * self.log_scale.sum()).expand(len(x))",
+        "return (self.shared * self._log_scale().sum()).expand(len(x))",
+        "return (-self.shared * self._log_scale().sum()).expand(len(x))",
         "tests/flow/test_transforms.py::test_log_determinant_is_that_of_the_autograd_jacobian",
     ),
     Mutant(

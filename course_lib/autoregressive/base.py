@@ -23,13 +23,14 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.networks import evaluation_mode
-from course_lib.precision import without_autocast
+from course_lib.precision import at_least_float32, without_autocast
+from course_lib.saved_settings import SavedSettings
 
 # Ancestral sampling as a coroutine: yields (dimension, its parameters), is sent its values.
 Steps = Generator[tuple[int, Tensor], Tensor, None]
 
 
-class Autoregressive(nn.Module):
+class Autoregressive(SavedSettings):
     """Base of all autoregressive models.
 
     A subclass writes ``forward(x, labels)``, which returns the parameters of the law of every
@@ -57,7 +58,7 @@ class Autoregressive(nn.Module):
     ) -> None:
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
-        require_positive_integer(levels, "levels")
+        levels = require_positive_integer(levels, "levels")
         if levels < 2:
             raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
         law = law or default_law(levels)
@@ -67,13 +68,23 @@ class Autoregressive(nn.Module):
                 f"Build the law with levels={levels}."
             )
         if n_classes is not None:
-            require_positive_integer(n_classes, "n_classes")
+            n_classes = require_positive_integer(n_classes, "n_classes")
         self.levels = levels
         self.law = law
         self.n_classes = n_classes
         self.n_dims = int(torch.tensor(self.event_shape).prod())
         # Dimensions of the flattened example, in the order in which they are generated.
         self.register_buffer("order", torch.arange(self.n_dims), persistent=False)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {
+            "event_shape": self.event_shape,
+            "levels": self.levels,
+            "law": type(self.law).__name__,
+            "parameters of the law": self.law.n_parameters,
+            "n_classes": self.n_classes,
+        }
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Exact log-probability, in one pass of the network.
@@ -89,7 +100,7 @@ class Autoregressive(nn.Module):
             TypeError: `x` is not a tensor of an integer type.
             ValueError: `x` has another shape or levels outside 0 … K−1; or `labels` do not fit.
         """
-        self._require_images(x)
+        x = self._require_images(x)
         labels = self._require_labels(labels, len(x))
         return self._nats(self(x, labels), x)
 
@@ -118,7 +129,7 @@ class Autoregressive(nn.Module):
         Raises:
             ValueError: `n` is below 1, or `labels` do not fit.
         """
-        require_positive_integer(n, "n")
+        n = require_positive_integer(n, "n")
         labels = self._require_labels(labels, n)
         return self._generate(n, generator, cached, labels)
 
@@ -166,7 +177,7 @@ class Autoregressive(nn.Module):
             )
         known = known.expand(x.shape)
         x = torch.where(known, x, torch.zeros_like(x))
-        self._require_images(x)
+        x = self._require_images(x)
         labels = self._require_labels(labels, len(x))
         return self._generate(len(x), generator, cached, labels, x, known)
 
@@ -177,7 +188,8 @@ class Autoregressive(nn.Module):
         the network can tell the outside of the image from a dark inside.
         """
         dtype = next(self.parameters()).dtype
-        return x.to(dtype) * (2 / (self.levels - 1)) - 1
+        wide = torch.promote_types(dtype, torch.float32)  # bfloat16 does not hold the level 257
+        return (x.to(wide) * (2 / (self.levels - 1)) - 1).to(dtype)
 
     def _generate(
         self,
@@ -244,14 +256,13 @@ class Autoregressive(nn.Module):
 
     def _nats(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-probability of each image, shape ``(N,)``, from the parameters of all conditionals."""
-        if parameters.dtype in (torch.bfloat16, torch.float16):
-            # Under autocast: a sum of hundreds of terms needs more digits than the network does.
-            parameters = parameters.float()
-        return self.law.log_prob(parameters, x).flatten(1).sum(1)
+        # A sum of hundreds of terms needs more digits than the network does.
+        return self.law.log_prob(at_least_float32(parameters), x).flatten(1).sum(1)
 
-    def _require_images(self, x: Tensor) -> None:
-        require_levels(x, self.levels)
+    def _require_images(self, x: Tensor) -> Tensor:
+        x = require_levels(x, self.levels)
         require_shape(x, self.event_shape)
+        return x
 
     def _require_labels(self, labels: Tensor | None, n: int) -> Tensor | None:
         """Require labels exactly where the model has classes; return them as an embedding reads them."""
@@ -267,7 +278,7 @@ class Autoregressive(nn.Module):
                 f"the model is conditional and no labels were given; classes "
                 f"0 … {self.n_classes - 1} of shape ({n},) are expected."
             )
-        require_levels(labels, self.n_classes, "labels")
+        labels = require_levels(labels, self.n_classes, "labels")
         require_shape(labels, (), "labels")
         if len(labels) != n:
             raise ValueError(

@@ -60,7 +60,8 @@ class GatedPixelCNN(RasterModel):
         law: Law | None = None,
     ) -> None:
         super().__init__(event_shape, levels, law, n_classes)
-        require_positive_integer(n_layers, "n_layers")
+        n_layers = require_positive_integer(n_layers, "n_layers")
+        channels = require_positive_integer(channels, "the number of channels")
         colours = self.event_shape[0]
         size = first_kernel_size(kernel_size, self.event_shape)
         self.layers = nn.ModuleList(

@@ -15,10 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib.inputs import require_levels, require_positive_integer
+from course_lib.precision import at_least_float32
 
 
 class Law:
     """A family of distributions on the grey levels 0 … K−1.
+
+    Parameters in half precision are brought to float32, in which their densities can be added up.
 
     Attributes:
         levels: the number K of grey levels.
@@ -82,12 +85,12 @@ class BernoulliLaw(Law):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-probability of zeros and ones; see `Law.log_prob`."""
-        logit = parameters.squeeze(-1)
+        logit = at_least_float32(parameters).squeeze(-1)
         return -F.binary_cross_entropy_with_logits(logit, x.to(logit.dtype), reduction="none")
 
     def cdf(self, parameters: Tensor) -> Tensor:
         """P(X ≤ 0), the only entry; see `Law.cdf`."""
-        return torch.sigmoid(-parameters)
+        return torch.sigmoid(-at_least_float32(parameters))
 
     def prepare(self, u: Tensor) -> Tensor:
         """The smallest logit that gives 1: σ(−logit) ≤ u where logit ≥ −log(u / (1 − u))."""
@@ -106,17 +109,17 @@ class SoftmaxLaw(Law):
     """
 
     def __init__(self, levels: int) -> None:
-        require_positive_integer(levels, "levels")
-        self.levels = self.n_parameters = levels
+        self.levels = self.n_parameters = require_positive_integer(levels, "levels")
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Entry `x` of the logarithm of the softmax; see `Law.log_prob`."""
-        cost = F.cross_entropy(parameters.flatten(0, -2), x.flatten().long(), reduction="none")
+        logits = at_least_float32(parameters).flatten(0, -2)
+        cost = F.cross_entropy(logits, x.flatten().long(), reduction="none")
         return -cost.view(x.shape)
 
     def cdf(self, parameters: Tensor) -> Tensor:
         """Cumulative sums of the softmax; see `Law.cdf`."""
-        return F.softmax(parameters, -1).cumsum(-1)[..., :-1]
+        return F.softmax(at_least_float32(parameters), -1).cumsum(-1)[..., :-1]
 
 
 class LogisticMixtureLaw(Law):
@@ -133,11 +136,11 @@ class LogisticMixtureLaw(Law):
     """
 
     def __init__(self, levels: int, n_components: int = 5) -> None:
-        require_positive_integer(levels - 1, "levels - 1")
-        require_positive_integer(n_components, "n_components")
-        self.levels = levels
-        self.n_components = n_components
-        self.n_parameters = 3 * n_components
+        self.levels = require_positive_integer(levels, "levels")
+        if self.levels < 2:
+            raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
+        self.n_components = require_positive_integer(n_components, "n_components")
+        self.n_parameters = 3 * self.n_components
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-mass of the bin of `x` under the mixture; see `Law.log_prob`."""
@@ -148,13 +151,13 @@ class LogisticMixtureLaw(Law):
     def cdf(self, parameters: Tensor) -> Tensor:
         """The mixture's distribution function at the edges between bins; see `Law.cdf`."""
         weight_logits, mean, log_scale = (part.unsqueeze(-2) for part in self._split(parameters))
-        k = torch.arange(self.levels - 1, device=parameters.device, dtype=parameters.dtype)
+        k = torch.arange(self.levels - 1, device=mean.device, dtype=mean.dtype)
         edge = ((2 * k + 1) / (self.levels - 1) - 1).unsqueeze(-1)  # (K−1, 1)
         below = torch.sigmoid((edge - mean) * torch.exp(-log_scale))  # (…, K−1, M)
         return (F.softmax(weight_logits, -1) * below).sum(-1)
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weight_logits, mean, log_scale = parameters.chunk(3, -1)
+        weight_logits, mean, log_scale = at_least_float32(parameters).chunk(3, -1)
         # A scale far below the width of a bin is a point mass already; without a floor a pixel
         # that is always black drives it on, until its gradient overflows.
         return weight_logits, mean, log_scale.clamp(min=-math.log(self.levels) - 5)
@@ -184,7 +187,8 @@ def discretized_logistic_log_mass(
         TypeError: `x` is not of an integer type.
         ValueError: `x` has values outside 0 … K−1.
     """
-    require_levels(x, levels)
+    x = require_levels(x, levels)
+    mean, log_scale = at_least_float32(mean), at_least_float32(log_scale)
     centre = 2 * x.to(mean.dtype) / (levels - 1) - 1
     half = 1 / (levels - 1)
     inverse_scale = torch.exp(-log_scale)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
-from course_lib.inputs import require_positive_integer, require_widths
+from course_lib.inputs import require_integer, require_positive_integer, require_widths
 from course_lib.masked import made_mask, masked_linear, readable_blocks, spread_degrees
 
 
@@ -60,14 +60,14 @@ class MADE(Autoregressive):
         law: Law | None = None,
     ) -> None:
         super().__init__(event_shape, levels, law)
-        require_widths(hidden)
+        hidden = require_widths(hidden)
         if not hidden:
             raise ValueError(
                 "hidden is empty; at least one hidden layer is expected, or use FVSBN."
             )
-        require_positive_integer(n_orderings, "n_orderings")
+        n_orderings = require_positive_integer(n_orderings, "n_orderings")
         D, P = self.n_dims, self.law.n_parameters
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(require_integer(seed, "seed"))
         orderings = [torch.arange(D)]
         orderings += [torch.randperm(D, generator=generator) for _ in range(n_orderings - 1)]
         self.register_buffer("orderings", torch.stack(orderings))
@@ -76,16 +76,23 @@ class MADE(Autoregressive):
         self.dropout = nn.Dropout(dropout)
         # Units that become computable together lie side by side; the cached sampler lives on it.
         self.hidden_degrees = [spread_degrees(D, width) for width in hidden]
-        blocks = []
-        for index in range(len(hidden) + 1):
-            places = self._input_degrees()
-            if 0 < index < len(hidden):  # between hidden layers all orderings share one mask
-                places = places[:1]
-            masks = torch.stack([self._mask(index, degrees) for degrees in places])
-            each = [readable_blocks(mask) for mask in masks]
-            blocks.append(each * (n_orderings // len(each)))
-            masks = masks.to(torch.get_default_dtype())
+        for index, linear in enumerate(self.linears):
+            # Between hidden layers all orderings share one mask.
+            count = 1 if 0 < index < len(hidden) else n_orderings
+            masks = torch.empty(count, *linear.weight.shape)
             self.register_buffer(f"mask_{index}", masks, persistent=False)
+        self.follow_buffers()
+
+    def follow_buffers(self) -> None:
+        """Derive masks and blocks from the orderings, also from those that come with a state dict."""
+        blocks = []
+        for index in range(len(self.linears)):
+            stored = self.get_buffer(f"mask_{index}")
+            places = self._input_degrees()[: len(stored)].cpu()
+            masks = torch.stack([self._mask(index, degrees) for degrees in places])
+            stored.copy_(masks)
+            each = [readable_blocks(mask) for mask in masks]
+            blocks.append(each * (len(self.orderings) // len(each)))
         self.blocks = list(zip(*blocks, strict=True))  # of each ordering, of each layer
 
     def _input_degrees(self) -> Tensor:
@@ -134,7 +141,7 @@ class MADE(Autoregressive):
         Returns:
             Nats, shape ``(N,)``.
         """
-        self._require_images(x)
+        x = self._require_images(x)
         self._require_labels(labels, len(x))
         if len(self.orderings) == 1:
             ordering = 0

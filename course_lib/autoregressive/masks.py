@@ -58,7 +58,7 @@ def pixelcnn_mask(
     """
     if kind not in ("A", "B"):
         raise ValueError(f"kind is {kind!r}; 'A' (first layer) or 'B' (later layers) is expected.")
-    require_positive_integer(kernel_size, "kernel_size")
+    kernel_size = require_positive_integer(kernel_size, "kernel_size")
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size is {kernel_size}; an odd number is expected.")
     radius = kernel_size // 2

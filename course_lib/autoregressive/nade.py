@@ -11,6 +11,7 @@ from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
 from course_lib.custom_gradient import wants_plain_operations
 from course_lib.inputs import require_positive_integer
+from course_lib.precision import at_least_float32
 
 
 class NADE(Autoregressive):
@@ -44,7 +45,7 @@ class NADE(Autoregressive):
         law: Law | None = None,
     ) -> None:
         super().__init__(event_shape, levels, law)
-        require_positive_integer(hidden, "hidden")
+        hidden = require_positive_integer(hidden, "hidden")
         D, P = self.n_dims, self.law.n_parameters
         self.V = nn.Parameter(torch.randn(D, hidden) * D**-0.5)
         self.c = nn.Parameter(torch.zeros(hidden))
@@ -53,17 +54,19 @@ class NADE(Autoregressive):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, *event_shape, P)``, for grey levels `x`."""
-        arguments = (self.encode(x).flatten(1), self.V, self.c, self.U)
+        # A running sum in half precision soon swallows the terms that are added to it.
+        arguments = map(at_least_float32, (self.encode(x).flatten(1), self.V, self.c, self.U))
         # One after another pays where a small step costs little.
         in_turn = x.device.type == "cpu" and not torch.compiler.is_compiling()
         parameters = (_RunningSum.apply if in_turn else _all_at_once)(*arguments) + self.b
         return parameters.view(len(x), *self.event_shape, -1)
 
     def _cached(self, n: int, labels: Tensor | None) -> Steps:
-        before = self.c.expand(n, -1).clone()
+        V, c, U, b = map(at_least_float32, (self.V, self.c, self.U, self.b))
+        before = c.expand(n, -1).clone()
         for i in range(self.n_dims):
-            value = yield i, torch.addmm(self.b[i], torch.sigmoid(before), self.U[i])
-            before.addr_(self.encode(value), self.V[i])
+            value = yield i, torch.addmm(b[i], torch.sigmoid(before), U[i])
+            before.addr_(at_least_float32(self.encode(value)), V[i])
 
 
 def _running_sums(x: Tensor, V: Tensor, c: Tensor) -> Tensor:

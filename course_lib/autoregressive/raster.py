@@ -11,9 +11,10 @@ from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.masks import pixelcnn_mask
 from course_lib.inputs import require_event_shape, require_positive_integer
+from course_lib.saved_settings import SavedSettings
 
 
-class MaskedConv2d(nn.Conv2d):
+class MaskedConv2d(SavedSettings, nn.Conv2d):
     """A convolution that sees the past of raster order only, at stride 1 and constant size.
 
     The weight is stored whole and masked when it is used; rows below the centre, which the mask
@@ -42,10 +43,11 @@ class MaskedConv2d(nn.Conv2d):
         n_gates: int = 1,
         rows_above: int | None = None,
     ) -> None:
-        require_positive_integer(out_channels, "the number of channels")
+        out_channels = require_positive_integer(out_channels, "the number of channels")
         self.radius = kernel_size // 2
         self.rows_above = self.radius if rows_above is None else rows_above
         super().__init__(in_channels, out_channels, (self.rows_above + 1, kernel_size))
+        self.kind, self.n_colours, self.n_gates = kind, n_colours, n_gates
         mask = pixelcnn_mask(
             kind, kernel_size, in_channels, out_channels, n_colours=n_colours, n_gates=n_gates
         )
@@ -55,6 +57,10 @@ class MaskedConv2d(nn.Conv2d):
         self.is_masked = not mask.all()  # a 1×1 kernel of kind B on a grey image hides nothing
         with torch.no_grad():  # the usual width of initial weights, for the inputs that are left
             self.weight *= (mask[0].numel() / mask.flatten(1).sum(1).clamp(min=1)).sqrt().mean()
+
+    def settings(self) -> dict[str, object]:
+        """What the mask, which is not in the state dict, depends on."""
+        return {"kind": self.kind, "n_colours": self.n_colours, "n_gates": self.n_gates}
 
     def masked_weight(self) -> Tensor:
         """The weight in use, shape ``(out, in, rows_above + 1, kernel_size)``."""
@@ -252,7 +258,7 @@ def first_kernel_size(kernel_size: int | None, event_shape: Sequence[int], defau
     longest = max(event_shape[1:])
     if kernel_size is None:
         return max(3, min(default, 2 * longest - 1))
-    require_positive_integer(kernel_size, "kernel_size")
+    kernel_size = require_positive_integer(kernel_size, "kernel_size")
     if kernel_size < 3 or kernel_size % 2 == 0:
         raise ValueError(
             f"kernel_size is {kernel_size}; an odd number of at least 3 is expected: the first "

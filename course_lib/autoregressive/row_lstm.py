@@ -60,7 +60,8 @@ class RowLSTM(RasterModel):
         law: Law | None = None,
     ) -> None:
         super().__init__(event_shape, levels, law)
-        require_positive_integer(n_layers, "n_layers")
+        n_layers = require_positive_integer(n_layers, "n_layers")
+        channels = require_positive_integer(channels, "the number of channels")
         colours = self.event_shape[0]
         size = first_kernel_size(kernel_size, self.event_shape)
         self.first = MaskedConv2d("A", colours, channels, size, n_colours=colours)

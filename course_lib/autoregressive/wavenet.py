@@ -10,6 +10,7 @@ from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.gated_pixelcnn import gated_unit
 from course_lib.autoregressive.laws import Law
 from course_lib.inputs import require_positive_integer
+from course_lib.saved_settings import SavedSettings
 
 
 class WaveNet(Autoregressive):
@@ -54,15 +55,14 @@ class WaveNet(Autoregressive):
             raise ValueError(
                 f"event_shape is {self.event_shape}; (T,), the length of a signal, is expected."
             )
-        require_positive_integer(channels, "channels")
-        require_positive_integer(kernel_size, "kernel_size")
+        channels = require_positive_integer(channels, "channels")
+        kernel_size = require_positive_integer(kernel_size, "kernel_size")
         length = self.n_dims
         if dilations is None:
             dilations = [1]
             while receptive_field([*dilations, 2 * dilations[-1]], kernel_size) <= length:
                 dilations.append(2 * dilations[-1])
-        for dilation in dilations:
-            require_positive_integer(dilation, "an entry of dilations")
+        dilations = tuple(require_positive_integer(d, "an entry of dilations") for d in dilations)
         if not dilations:
             raise ValueError("dilations is empty; at least one layer is expected.")
         self.receptive_field = receptive_field(dilations, kernel_size)
@@ -130,7 +130,7 @@ def receptive_field(dilations: Sequence[int], kernel_size: int = 2) -> int:
     return 1 + (kernel_size - 1) * sum(dilations)
 
 
-class WaveNetLayer(nn.Module):
+class WaveNetLayer(SavedSettings):
     """One gated, dilated, causal convolution.
 
     Args:
@@ -147,6 +147,10 @@ class WaveNetLayer(nn.Module):
         self.gates = nn.Conv1d(channels, 2 * channels, kernel_size, dilation=dilation)
         self.outputs = nn.Conv1d(channels, 2 * channels, 1)  # residual and skip
         self.dropout = nn.Dropout(dropout)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {"dilation": self.dilation}
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(N, channels, T)`` to the next layer's input and a term of the skip sum."""

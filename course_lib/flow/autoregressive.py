@@ -42,11 +42,11 @@ class MaskedAutoregressive(Transform):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(event_shape)
-        require_widths(hidden)
+        hidden = require_widths(hidden)
         if len(hidden) == 0:
             raise ValueError("hidden is empty; at least one hidden layer is expected.")
         require_bound(bound)
-        self.features = math.prod(event_shape)
+        self.features = math.prod(self.event_shape)
         self.bound = bound
         inputs = torch.arange(self.features)
         # Sorted degrees: what is known after i entries is a prefix of every hidden layer.
@@ -62,6 +62,10 @@ class MaskedAutoregressive(Transform):
         self.sizes = known.diff(dim=0, prepend=torch.zeros_like(known[:1])).T.tolist()
         nn.init.zeros_(self.layers[-1].weight)  # starts as the identity
         nn.init.zeros_(self.layers[-1].bias)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {**super().settings(), "bound": self.bound}
 
     def law(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return means μ and log-scales α of every entry given those before it.
@@ -138,8 +142,8 @@ class MaskedAutoregressive(Transform):
         return x.clone(), log_det.clone()  # ordinary tensors again
 
     def _solve_once(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        weights = [layer.masked_weight() for layer in self.layers]
-        biases = [layer.bias for layer in self.layers]
+        weights = [layer.masked_weight().to(z.dtype) for layer in self.layers]
+        biases = [layer.bias.to(z.dtype) for layer in self.layers]
         # The outputs of entry i, its mean and its log-scale, become neighbours: rows 2i and 2i + 1.
         neighbours = torch.arange(2 * self.features, device=z.device).view(2, -1).T.flatten()
         weights[-1], biases[-1] = weights[-1][neighbours], biases[-1][neighbours]

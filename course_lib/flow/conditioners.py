@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.networks import mlp
+from course_lib.saved_settings import SavedSettings
 
 
 def _start_as_identity(last: nn.Module) -> None:
@@ -14,7 +15,7 @@ def _start_as_identity(last: nn.Module) -> None:
     nn.init.zeros_(last.bias)
 
 
-class VectorConditioner(nn.Module):
+class VectorConditioner(SavedSettings):
     """A multilayer perceptron on the kept entries.
 
     Args:
@@ -32,12 +33,16 @@ class VectorConditioner(nn.Module):
         self.network = mlp(int(mask.sum()), hidden, n_parameters * self.shape[1], dropout=dropout)
         _start_as_identity(self.network[-1])
 
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on: how outputs are laid out."""
+        return {"shape of the parameters": self.shape}
+
     def forward(self, kept: Tensor) -> Tensor:
         """Map kept entries ``(N, D_kept)`` to parameters ``(N, P, D_transformed)``."""
         return self.network(kept).unflatten(1, self.shape)
 
 
-class ImageConditioner(nn.Module):
+class ImageConditioner(SavedSettings):
     """A small convolutional network on the image of kept entries, zero where nothing is kept.
 
     Channels without a kept entry are not read, and channels without a transformed one are not
@@ -70,6 +75,10 @@ class ImageConditioner(nn.Module):
         _start_as_identity(self.network[-1])
         # Convolutions take up to a fifth less time where the channels are last in memory.
         self.to(memory_format=torch.channels_last)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on: how inputs and outputs are laid out."""
+        return {"shape of the image": self.read_shape, "n_parameters": self.n_parameters}
 
     def forward(self, kept: Tensor) -> Tensor:
         """Map kept entries ``(N, D_kept)`` to parameters ``(N, P, D_transformed)``."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
+from course_lib.inputs import require_tensor
+from course_lib.precision import applied_in_type
 
 
 def bounded(raw: Tensor, bound: float) -> Tensor:
@@ -51,10 +53,16 @@ class Coupling(Transform):
         self.register_buffer("kept", kept)
         self.register_buffer("transformed", transformed)
         self.register_buffer("order", torch.cat([kept, transformed]).argsort())
-        # Where the mask is two blocks, views do what gathering does otherwise.
-        self.blocks = [len(kept), len(transformed)] if flat.diff().sum() == 1 else None
-        self.kept_first = bool(flat[0])
+        self.follow_buffers()
         self.conditioner = conditioner
+
+    def follow_buffers(self) -> None:
+        """See whether the mask is two blocks: views then do what gathering does otherwise."""
+        n_kept, n_transformed = len(self.kept), len(self.transformed)
+        self.kept_first = bool(self.kept[0] == 0)
+        # A block of n entries begins at 0 or ends with the last one.
+        ends = (self.kept[-1] == n_kept - 1) if self.kept_first else (self.kept[0] == n_transformed)
+        self.blocks = [n_kept, n_transformed] if ends else None
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._couple(self._transform, x)
@@ -67,7 +75,7 @@ class Coupling(Transform):
     ) -> tuple[Tensor, Tensor]:
         kept, changing = self._split(x.flatten(1))
         # Under autocast the network has rounded; the map and its determinant must not.
-        parameters = self.conditioner(kept).to(x.dtype)
+        parameters = applied_in_type(self.conditioner, kept).to(x.dtype)
         changed, log_slope = change(changing, parameters)
         return self._merge(kept, changed), log_slope.sum(1)
 
@@ -135,6 +143,10 @@ class AffineCoupling(Coupling):
         require_bound(bound)
         self.bound = bound
 
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {**super().settings(), "bound": self.bound}
+
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = parameters.unbind(1)
         log_scale = bounded(raw, self.bound)
@@ -157,6 +169,7 @@ def require_bound(bound: float) -> None:
 
 def require_mask(mask: Tensor) -> None:
     """Require a boolean mask with both values; raise `TypeError` or `ValueError` otherwise."""
+    require_tensor(mask, "mask")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask has dtype {mask.dtype}; a boolean mask is expected. Call .bool().")
     if mask.all() or not mask.any():

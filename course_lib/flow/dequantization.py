@@ -12,17 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.data import dequantize, intensities, place_in_bins
+from course_lib.data import dequantize, fill_intervals, intensities
 from course_lib.flow.conditioners import VectorConditioner
 from course_lib.flow.coupling import AffineCoupling
 from course_lib.flow.flow import Flow, standard_normal_log_prob
 from course_lib.flow.transform import Composition
 from course_lib.inputs import (
+    require_event_shape,
+    require_floating,
     require_levels,
     require_positive_integer,
     require_shape,
     require_tensor,
 )
+from course_lib.precision import at_least_float32, parameter_type
+from course_lib.saved_settings import SavedSettings
 
 
 def discrete_log_prob(log_density: Tensor, event_shape: Sequence[int], levels: int) -> Tensor:
@@ -40,7 +44,8 @@ def discrete_log_prob(log_density: Tensor, event_shape: Sequence[int], levels: i
     Raises:
         ValueError: `levels` is not positive.
     """
-    require_positive_integer(levels, "levels")
+    levels = require_positive_integer(levels, "levels")
+    log_density = at_least_float32(log_density)
     return log_density - math.prod(event_shape) * math.log(levels)
 
 
@@ -58,7 +63,8 @@ def density_bits_per_dim(log_density: Tensor, event_shape: Sequence[int], levels
         Bits per dimension, in the shape of `log_density`; in the mean over u an upper bound of the
         discrete model's.
     """
-    require_positive_integer(levels, "levels")
+    levels = require_positive_integer(levels, "levels")
+    log_density = at_least_float32(log_density)
     return math.log2(levels) - log_density / (math.prod(event_shape) * math.log(2))
 
 
@@ -87,7 +93,7 @@ class UniformDequantizer(nn.Module):
         return y, y.new_zeros(len(y))
 
 
-class VariationalDequantizer(nn.Module):
+class VariationalDequantizer(SavedSettings):
     r"""Noise from a learned law q(u|x) on the unit cube: a flow that sees the image.
 
     Standard normal noise ε passes affine couplings whose networks also see x, then a sigmoid. The
@@ -113,8 +119,8 @@ class VariationalDequantizer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
-        size = math.prod(event_shape)
+        self.event_shape = require_event_shape(event_shape)
+        size = math.prod(self.event_shape)
         if size == 1 and layers > 1:
             raise ValueError(
                 f"event_shape is {self.event_shape} and layers is {layers}; with one entry there is "
@@ -133,6 +139,10 @@ class VariationalDequantizer(nn.Module):
             couplings.append(AffineCoupling(mask, network))
         self.couplings = Composition(couplings)
 
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {"event_shape": self.event_shape}
+
     def forward(
         self,
         x: Tensor,
@@ -146,13 +156,14 @@ class VariationalDequantizer(nn.Module):
             x: integer grey levels, shape ``(N, *event_shape)``.
             levels: number K of grey levels.
             generator: source of the noise; the global one if none is given.
-            dtype: floating-point type of the result; that of the parameters if none is given.
+            dtype: floating-point type of y; that of the parameters, at least float32, if none is given.
 
         Returns:
-            y = (x + u)/K and log q(u|x) in nats, shape ``(N,)``; both differentiable.
+            y = (x + u)/K and log q(u|x) in nats, shape ``(N,)``, at least float32; both differentiable.
         """
+        require_tensor(x)
         require_shape(x, self.event_shape)
-        own = next(self.parameters()).dtype
+        own = torch.promote_types(next(self.parameters()).dtype, torch.float32)
         context = 2 * intensities(x, levels, dtype=own).flatten(1) - 1
         noise = torch.empty_like(context).normal_(generator=generator)
         pair, log_det = self.couplings(torch.cat([noise, context], 1))
@@ -161,12 +172,11 @@ class VariationalDequantizer(nn.Module):
         log_slope = -(F.softplus(v) + F.softplus(-v)).sum(1)
         log_q = standard_normal_log_prob(noise) - log_det - log_slope
         u = v.sigmoid().unflatten(1, self.event_shape)
-        # In the type of the result: rounding to it afterwards could leave the interval again.
-        result = dtype or own
-        return place_in_bins(x.to(result), u.to(result), levels), log_q.to(result)
+        y = fill_intervals(x, u, levels, dtype or own)
+        return y, log_q.to(torch.promote_types(dtype or own, torch.float32))
 
 
-class DequantizedFlow(nn.Module):
+class DequantizedFlow(SavedSettings):
     """A flow on [0, 1]^D as a model of grey levels, with bounds of its exact log probability.
 
     Args:
@@ -177,10 +187,13 @@ class DequantizedFlow(nn.Module):
 
     def __init__(self, flow: Flow, levels: int, dequantizer: nn.Module | None = None) -> None:
         super().__init__()
-        require_positive_integer(levels, "levels")
-        self.flow, self.levels = flow, levels
+        self.flow, self.levels = flow, require_positive_integer(levels, "levels")
         self.dequantizer = UniformDequantizer() if dequantizer is None else dequantizer
         self.event_shape = flow.event_shape
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {"levels": self.levels, "dequantizer": type(self.dequantizer).__name__}
 
     def weight(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log importance weight of one draw of u: log p(y) − D log K − log q(u|x).
@@ -200,9 +213,10 @@ class DequantizedFlow(nn.Module):
         """
         require_tensor(x)
         require_shape(x, self.event_shape)
-        require_levels(x, self.levels)
-        # The levels are integers and carry no precision: the flow's decides.
-        dtype = next((parameter.dtype for parameter in self.flow.parameters()), None)
+        x = require_levels(x, self.levels)
+        # The levels are integers and carry no precision: that of the flow's map decides.
+        dtype = parameter_type(self.flow)
+        dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
         y, log_q = self.dequantizer(x, self.levels, generator, dtype)
         return discrete_log_prob(self.flow.log_prob(y), self.event_shape, self.levels) - log_q
 
@@ -237,7 +251,7 @@ class DequantizedFlow(nn.Module):
         return self._weights(x, k, generator).logsumexp(0) - math.log(k)
 
     def _weights(self, x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-        require_positive_integer(k, "the number of draws")
+        k = require_positive_integer(k, "the number of draws")
         return torch.stack([self.weight(x, generator) for _ in range(k)])  # (k, N)
 
     @torch.no_grad()
@@ -261,4 +275,5 @@ class DequantizedFlow(nn.Module):
 
     def to_levels(self, y: Tensor) -> Tensor:
         """Return the grey level of each value, the ends for values outside [0, 1)."""
-        return (y * self.levels).floor().long().clamp(0, self.levels - 1)
+        require_floating(y, "y")
+        return (at_least_float32(y) * self.levels).floor().long().clamp(0, self.levels - 1)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
-from course_lib.inputs import require_event_shape, where_values_can_be_read
+from course_lib.inputs import require_event_shape, require_floating, where_values_can_be_read
+from course_lib.precision import at_least_float32
 
 
 class ElementwiseAffine(Transform):
@@ -31,16 +32,22 @@ class ElementwiseAffine(Transform):
         self.shared = math.prod(event_shape) // math.prod(parameter_shape)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x * self.log_scale.exp() + self.shift, self._log_det(x)
+        return x * self._log_scale().exp() + self.shift, self._log_det(x)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return (z - self.shift) * (-self.log_scale).exp(), -self._log_det(z)
+        return (z - self.shift) * (-self._log_scale()).exp(), -self._log_det(z)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.shared * self.log_scale.sum()).expand(len(x))
+        return (self.shared * self._log_scale().sum()).expand(len(x))
+
+    def _log_scale(self) -> Tensor:
+        # Half precision would round exp(s) and exp(−s), and they would be no inverses.
+        return at_least_float32(self.log_scale)
 
     def initialize(self, x: Tensor) -> Tensor:
         """Standardize the batch `x`: every scale's entries get mean 0 and variance 1."""
+        require_floating(x)
+        x = at_least_float32(x)
         with torch.no_grad():
             # All dimensions that share a parameter: the batch, and those of size 1.
             sizes = (1, *self.log_scale.shape)
@@ -48,7 +55,7 @@ class ElementwiseAffine(Transform):
             mean = x.mean(shared, keepdim=True).squeeze(0)
             deviation = (x - mean).square().mean(shared, keepdim=True).squeeze(0).sqrt()
             self.log_scale.copy_(-deviation.clamp(min=1e-3).log())
-            self.shift.copy_(-mean * self.log_scale.exp())
+            self.shift.copy_(-mean * self._log_scale().exp())
         return super().initialize(x)
 
 
@@ -89,6 +96,10 @@ class Logit(Transform):
                 f"alpha is {alpha}; a margin between 0 and 0.5, such as 0.05, is expected."
             )
         self.alpha = alpha
+
+    def settings(self) -> dict[str, object]:
+        """What the map depends on, which has no weights."""
+        return {**super().settings(), "alpha": self.alpha}
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         squeezed = self.alpha + (1 - 2 * self.alpha) * x

@@ -14,6 +14,7 @@ from course_lib.inputs import (
 )
 from course_lib.interpolation import spherical_path
 from course_lib.networks import evaluation_mode
+from course_lib.precision import at_least_float32, parameter_type
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
@@ -25,12 +26,15 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     Returns:
         The sum over all entries of each example, in nats, shape ``(N,)``.
     """
-    z = z.flatten(1)
+    z = at_least_float32(z).flatten(1)
     return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
 class Flow(Transform):
     """The law of f⁻¹(z) for z standard normal, with its exact density.
+
+    A flow whose weights are in half precision rounds nothing but its weights: it computes and samples in
+    float32, and takes float32 as well as its own type.
 
     Args:
         transform: the bijection f from data to latents.
@@ -53,8 +57,7 @@ class Flow(Transform):
             TypeError: `x` is not of a floating-point type.
             ValueError: `x` has another shape, or holds NaN or infinity.
         """
-        require_batch(x, self.event_shape, model=self)
-        return self.transform(self._in_own_type(x))
+        return self.transform(self._taken(x, self.event_shape, "x"))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map latents to data.
@@ -72,8 +75,7 @@ class Flow(Transform):
             TypeError: `z` is not of a floating-point type.
             ValueError: `z` has another shape, or holds NaN or infinity.
         """
-        require_batch(z, self.latent_shape, "z", model=self)
-        x, log_det = self.transform.inverse(self._in_own_type(z))
+        x, log_det = self.transform.inverse(self._taken(z, self.latent_shape, "z"))
         for logit in (part for part in self.transform.modules() if isinstance(part, Logit)):
             coarse = logit.is_coarse(x)
             with where_values_can_be_read():
@@ -81,9 +83,18 @@ class Flow(Transform):
                     log_det = torch.where(coarse, -self.transform(x)[1], log_det)
         return x, log_det
 
-    def _in_own_type(self, x: Tensor) -> Tensor:
-        """Under autocast a batch may come in half precision; the map is not computed in it."""
-        return x.to(next(self.parameters(), x).dtype)
+    def _taken(self, x: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+        """Require a batch, and return it in the type of the map, which is not of half precision."""
+        dtype = self._dtype()
+        # Only the type of the map or of the parameters; under autocast any.
+        fits = dtype is None or (isinstance(x, Tensor) and x.dtype == dtype)
+        require_batch(x, shape, name, model=None if fits else self)
+        return at_least_float32(x) if dtype is None else x.to(dtype)
+
+    def _dtype(self) -> torch.dtype | None:
+        """The type of the map: that of the parameters, at least float32; None without any."""
+        own = parameter_type(self)
+        return None if own is None else torch.promote_types(own, torch.float32)
 
     def initialize(self, x: Tensor) -> Tensor:
         """Set what is to be set from a first batch of data, and return z for it.
@@ -91,8 +102,7 @@ class Flow(Transform):
         Args:
             x: shape ``(N, *event_shape)``; the training set, or a good part of it.
         """
-        require_batch(x, self.event_shape, model=self)
-        return self.transform.initialize(x)
+        return self.transform.initialize(self._taken(x, self.event_shape, "x"))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density, equation ``eq-change-of-variables``.
@@ -124,7 +134,7 @@ class Flow(Transform):
         Raises:
             ValueError: `n` or `temperature` is not positive.
         """
-        require_positive_integer(n, "n")
+        n = require_positive_integer(n, "n")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; a positive number is expected.")
         parameter = next(self.parameters(), torch.empty(0))
@@ -132,7 +142,7 @@ class Flow(Transform):
             n,
             *self.latent_shape,
             generator=generator,
-            dtype=parameter.dtype,
+            dtype=self._dtype(),
             device=parameter.device,
         )
         with evaluation_mode(self):
@@ -157,7 +167,7 @@ class Flow(Transform):
         Raises:
             ValueError: fewer than two steps, or different numbers of examples.
         """
-        require_positive_integer(steps, "steps")
+        steps = require_positive_integer(steps, "steps")
         if steps < 2 or len(start) != len(end):
             raise ValueError(
                 f"steps is {steps} for {len(start)} starts and {len(end)} ends; at least 2 steps "

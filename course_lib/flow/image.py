@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.transform import Composition, Transform
 from course_lib.inputs import require_positive_integer
-from course_lib.precision import without_autocast
+from course_lib.precision import at_least_float32, without_autocast
 
 
 class Squeeze(Transform):
@@ -56,7 +56,6 @@ class Permutation(Transform):
     def __init__(self, event_shape: Sequence[int], order: Tensor | None = None) -> None:
         super().__init__(event_shape)
         size = math.prod(event_shape)
-        self.reverses = order is None
         order = torch.arange(size - 1, -1, -1) if order is None else order
         if order.shape != (size,) or not torch.equal(order.sort().values, torch.arange(size)):
             raise ValueError(
@@ -65,6 +64,11 @@ class Permutation(Transform):
             )
         self.register_buffer("order", order)
         self.register_buffer("back", order.argsort())
+        self.follow_buffers()
+
+    def follow_buffers(self) -> None:
+        """See whether the order is reversed, for which there is a faster way."""
+        self.reverses = bool((self.order.diff() == -1).all())
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._reorder(x, self.order)
@@ -105,31 +109,34 @@ class Invertible1x1Convolution(Transform):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return L, unit lower triangular, and U with its diagonal, both ``(C, C)``."""
-        identity = torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
-        lower = self.lower.tril(-1) + identity
-        return lower, self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
+        lower, upper, log_diagonal = map(
+            at_least_float32, (self.lower, self.upper, self.log_diagonal)
+        )
+        identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+        diagonal = torch.diag(self.sign * log_diagonal.exp())
+        return lower.tril(-1) + identity, upper.triu(1) + diagonal
 
     def weight(self) -> Tensor:
         """Return the matrix W, shape ``(C, C)``."""
         lower, upper = self.factors()
-        return self.permutation @ lower @ upper
+        return self.permutation.to(lower.dtype) @ lower @ upper
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with without_autocast(x):
-            z = self.weight() @ x.flatten(2)  # (C, C) @ (N, C, H·W)
+            z = self.weight().to(x.dtype) @ x.flatten(2)  # (C, C) @ (N, C, H·W)
         return z.reshape(x.shape), self._log_det(x)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = self.factors()
+        lower, upper = (factor.to(z.dtype) for factor in self.factors())
         with without_autocast(z):
-            x = self.permutation.T @ z.flatten(2)
+            x = self.permutation.T.to(z.dtype) @ z.flatten(2)
         x = torch.linalg.solve_triangular(lower, x, upper=False, unitriangular=True)
         x = torch.linalg.solve_triangular(upper, x, upper=True)
         return x.reshape(z.shape), -self._log_det(z)
 
     def _log_det(self, x: Tensor) -> Tensor:
         _, height, width = self.event_shape
-        return (height * width * self.log_diagonal.sum()).expand(len(x))
+        return (height * width * at_least_float32(self.log_diagonal).sum()).expand(len(x))
 
 
 class MultiScale(Transform):
@@ -209,7 +216,7 @@ def scale_by_scale(
         TypeError: `scales` is no integer.
         ValueError: `scales` is below 1, or a stage cannot be made for the shape that arrives.
     """
-    require_positive_integer(scales, "scales")
+    scales = require_positive_integer(scales, "scales")
     before, shape = preprocessing(event_shape, logit), tuple(event_shape)
     stages = []
     for _ in range(scales):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
-from course_lib.precision import without_autocast
+from course_lib.precision import at_least_float32, without_autocast
 
 
 class Planar(Transform):
@@ -44,22 +44,23 @@ class Planar(Transform):
         return self._direction_and_least_slope()[0]
 
     def _direction_and_least_slope(self) -> tuple[Tensor, Tensor]:
-        """u, and 1 + wᵀu > 0, the derivative of wᵀz by wᵀx where the tanh is steepest.
+        """u, and 1 + wᵀu > 0, the derivative of wᵀz with respect to wᵀx where the tanh is steepest.
 
         The second is known before u is; computed from u it would cancel where it is small.
         """
-        inner = self.weight @ self.free_direction
+        weight, free = at_least_float32(self.weight), at_least_float32(self.free_direction)
+        inner = weight @ free
         tiny = torch.finfo(inner.dtype).tiny
-        norm = self.weight.square().sum()
+        norm = weight.square().sum()
         least = F.softplus(inner).clamp(min=tiny)
-        direction = self.free_direction + (least - 1 - inner) * self.weight / norm.clamp(min=tiny)
+        direction = free + (least - 1 - inner) * weight / norm.clamp(min=tiny)
         # Without a weight nothing bends, whatever u is.
         return direction, torch.where(norm >= tiny, least, torch.ones_like(least))
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with without_autocast(x):
             direction, least = self._direction_and_least_slope()
-            bend = torch.tanh(x @ self.weight + self.bias)  # (N,)
+            bend = torch.tanh(x @ self.weight.to(x.dtype) + self.bias)  # (N,)
             z = x + bend[:, None] * direction
             return z, _slope(bend, least).log()
 
@@ -70,7 +71,7 @@ class Planar(Transform):
     def _invert(self, z: Tensor) -> tuple[Tensor, Tensor]:
         direction, least = self._direction_and_least_slope()
         inner = least - 1
-        target = z @ self.weight  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
+        target = z @ self.weight.to(z.dtype)  # wᵀz = a + wᵀu tanh(a + b) for the unknown a = wᵀx
         a = self._solve(target.detach(), inner.detach())
         # Newton steps outside the search: they polish a, and carry the derivatives with it, the first
         # step those of first order, the second those of second and third.

@@ -33,8 +33,11 @@ class SplineCoupling(Coupling):
         self, mask: Tensor, conditioner: nn.Module, bins: int = 8, limit: float = 4.0
     ) -> None:
         super().__init__(mask, conditioner)
-        require_bins(bins)
-        self.bins, self.limit = bins, limit
+        self.bins, self.limit = require_bins(bins), limit
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {**super().settings(), "bins": self.bins, "limit": self.limit}
 
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         return spline(x, *self._curves(parameters), self.limit)
@@ -46,19 +49,20 @@ class SplineCoupling(Coupling):
         return parameters.transpose(1, 2).split((self.bins, self.bins, self.bins - 1), -1)
 
 
-def require_bins(bins: int) -> None:
-    """Require a number of pieces that leaves something of the interval to distribute.
+def require_bins(bins: int) -> int:
+    """Require a number of pieces that leaves something of the interval to distribute; return it.
 
     Raises:
         TypeError: `bins` is no integer.
         ValueError: `bins` is below 1, or so large that the least pieces fill the interval.
     """
-    require_positive_integer(bins, "bins")
+    bins = require_positive_integer(bins, "bins")
     if bins * MIN_BIN >= 1:
         raise ValueError(
             f"bins is {bins}; fewer than {1 / MIN_BIN:.0f} are expected, because each takes at least "
             f"{MIN_BIN:g} of the interval. Take 8 to 32 bins, and more couplings for sharper curves."
         )
+    return bins
 
 
 def spline(

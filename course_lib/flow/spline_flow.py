@@ -35,7 +35,7 @@ class SplineFlow(Flow):
         limit: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        require_bins(bins)  # before the networks, whose sizes depend on it
+        bins = require_bins(bins)  # before the networks, whose sizes depend on it
         transforms = [ElementwiseAffine(event_shape)]
         for index in range(layers):
             mask = alternating_mask(event_shape, flip=index % 2 == 1)

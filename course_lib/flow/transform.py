@@ -5,15 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_event_shape, require_shape
+from course_lib.inputs import require_event_shape, require_floating, require_shape
+from course_lib.precision import at_least_float32
+from course_lib.saved_settings import SavedSettings
 
 
-class Transform(nn.Module):
+class Transform(SavedSettings):
     r"""A differentiable bijection that knows its log-determinant.
 
     ``forward`` maps data to latents and ``inverse`` latents to data. Each returns the
     log-determinant of the map it computes, so that the two values at a pair :math:`z = f(x)` sum to
-    zero. A subclass writes ``_forward`` and ``_inverse``; shapes are checked here.
+    zero. A subclass writes ``_forward`` and ``_inverse``; shapes and types are checked here. Numbers in
+    half precision, as parameters too, are brought to float32: a rounded map is no bijection.
 
     Args:
         event_shape: shape of one x.
@@ -25,7 +28,11 @@ class Transform(nn.Module):
     ) -> None:
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
-        self.latent_shape = tuple(event_shape if latent_shape is None else latent_shape)
+        self.latent_shape = self.event_shape if latent_shape is None else tuple(latent_shape)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {"event_shape": self.event_shape, "latent_shape": self.latent_shape}
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Map data to latents.
@@ -38,10 +45,12 @@ class Transform(nn.Module):
             shape ``(N,)``, in nats.
 
         Raises:
+            TypeError: `x` is not of a floating-point type.
             ValueError: `x` has another shape.
         """
+        require_floating(x)
         require_shape(x, self.event_shape)
-        return self._forward(x)
+        return self._forward(at_least_float32(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         r"""Map latents to data.
@@ -54,10 +63,12 @@ class Transform(nn.Module):
             :math:`\log|\det \partial x/\partial z|`, shape ``(N,)``, in nats.
 
         Raises:
+            TypeError: `z` is not of a floating-point type.
             ValueError: `z` has another shape.
         """
+        require_floating(z, "z")
         require_shape(z, self.latent_shape, "z")
-        return self._inverse(z)
+        return self._inverse(at_least_float32(z))
 
     def initialize(self, x: Tensor) -> Tensor:
         """Set what is to be set from a first batch of data, and return z for it.

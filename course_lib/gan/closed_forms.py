@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from course_lib.inputs import require_tensor
+from course_lib.precision import at_least_float32, in_one_type
 
 LogDensity = Callable[[Tensor], Tensor]
 
@@ -42,6 +43,7 @@ def optimal_discriminator(log_p: Tensor, log_q: Tensor) -> Tensor:
             f"log_p has shape {tuple(log_p.shape)} and log_q {tuple(log_q.shape)}; both densities at "
             f"the same points are expected."
         )
+    log_p, log_q = in_one_type(log_p, log_q)
     both_zero = log_p.isneginf() & log_q.isneginf()
     logits = torch.where(both_zero, torch.zeros_like(log_p), log_p) - torch.where(
         both_zero, torch.zeros_like(log_q), log_q
@@ -63,8 +65,8 @@ def game_value(logit: LogDensity, log_p: LogDensity, log_q: LogDensity, points: 
     Returns:
         V in nats, a scalar. It is at most 2·JSD − log 4, which D* attains; −log 4 if p = q.
     """
-    a = logit(points)
-    integrand = log_p(points).exp() * logsigmoid(a) + log_q(points).exp() * logsigmoid(-a)
+    points, a, log_p_at, log_q_at = _at(points, logit, log_p, log_q)
+    integrand = log_p_at.exp() * logsigmoid(a) + log_q_at.exp() * logsigmoid(-a)
     return torch.trapezoid(integrand, points)
 
 
@@ -81,7 +83,15 @@ def jensen_shannon(log_p: LogDensity, log_q: LogDensity, points: Tensor) -> Tens
     Returns:
         The divergence in nats, a scalar between 0 and log 2.
     """
-    p, q = log_p(points).exp(), log_q(points).exp()
+    points, *logs = _at(points, log_p, log_q)
+    p, q = (log.exp() for log in logs)
     m = (p + q) / 2
     m = torch.where(m == 0, torch.ones_like(m), m)  # there p = q = 0, and 0 log 0 = 0
     return torch.trapezoid(torch.xlogy(p, p / m) + torch.xlogy(q, q / m), points) / 2
+
+
+def _at(points: Tensor, *functions: LogDensity) -> list[Tensor]:
+    """Points, and the values of functions there, in types that can be added up."""
+    require_tensor(points, "points")
+    points = at_least_float32(points)
+    return [points, *(at_least_float32(function(points)) for function in functions)]

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from course_lib.gan.generator import count_halvings, require_labels
+from course_lib.gan.generator import count_halvings, require_labels, require_n_classes
 from course_lib.inputs import (
     require_batch,
     require_event_shape,
     require_positive_integer,
     require_widths,
 )
+from course_lib.saved_settings import SavedSettings
 
 
-class _Judge(nn.Module):
+class _Judge(SavedSettings):
     """What every discriminator shares: features of an example, and one number from them."""
 
     event_shape: tuple[int, ...]
@@ -30,13 +31,18 @@ class _Judge(nn.Module):
         n_classes: int | None,
         spectral_norm: bool,
     ) -> None:
-        self.event_shape, self.n_classes = tuple(event_shape), n_classes
+        self.event_shape = require_event_shape(event_shape)
+        n_classes = self.n_classes = require_n_classes(n_classes)
         self.body, self.head = body, nn.Linear(n_features, 1)
         self.embedding = nn.Embedding(n_classes, n_features) if n_classes is not None else None
         if spectral_norm:
             for layer in list(self.modules()):
                 if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding):
                     parametrizations.spectral_norm(layer)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {"event_shape": self.event_shape, "n_classes": self.n_classes}
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Judge examples: high means real.
@@ -87,8 +93,7 @@ class Discriminator(_Judge):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        require_widths(hidden)
-        widths = [math.prod(require_event_shape(event_shape)), *hidden]
+        widths = [math.prod(require_event_shape(event_shape)), *require_widths(hidden)]
         layers: list[nn.Module] = [nn.Flatten()]
         for width_in, width_out in itertools.pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.LeakyReLU(0.2)]
@@ -117,7 +122,7 @@ class ConvDiscriminator(_Judge):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        require_positive_integer(channels, "channels")
+        channels = require_positive_integer(channels, "channels")
         halvings = count_halvings(event_shape)
         width = channels
         layers: list[nn.Module] = [

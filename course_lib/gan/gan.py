@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from course_lib.gan.losses import NON_SATURATING, Objective
 from course_lib.inputs import require_batch, require_positive_integer, require_unit_interval
+from course_lib.precision import at_least_float32
 from course_lib.training import Batch, Player, Terms
 
 Penalty = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -102,7 +103,7 @@ def players(
 
     Source: Goodfellow et al. (2014), algorithm 1.
     """
-    require_positive_integer(discriminator_updates, "discriminator_updates (k)")
+    updates = require_positive_integer(discriminator_updates, "discriminator_updates (k)")
     judge = objective.discriminator
     if real_label is not None:
         judge = partial(judge, real_label=real_label)
@@ -112,7 +113,7 @@ def players(
         with torch.no_grad():  # detached: this step sends nothing to the generator
             fake = model(_noise(model, real), labels)
         discriminator = partial(model.discriminator, labels=labels)
-        on_real, on_fake = discriminator(real), discriminator(fake)
+        on_real, on_fake = (at_least_float32(discriminator(x)) for x in (real, fake))
         loss = judge(on_real, on_fake)
         terms = {
             "real": objective.output(on_real).mean(),
@@ -133,7 +134,7 @@ def players(
             "discriminator",
             discriminator_loss,
             lambda model: model.discriminator.parameters(),
-            updates=discriminator_updates,
+            updates=updates,
             optimizer=discriminator_optimizer or optimizer,
         ),
         Player(

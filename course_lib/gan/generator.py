@@ -13,9 +13,10 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.networks import evaluation_mode, mlp
+from course_lib.saved_settings import SavedSettings
 
 
-class _PushForward(nn.Module):
+class _PushForward(SavedSettings):
     """What every generator shares: noise z ~ N(0, I) in, an example x = G(z) out."""
 
     event_shape: tuple[int, ...]
@@ -27,10 +28,21 @@ class _PushForward(nn.Module):
         self, event_shape: Sequence[int], latent_dim: int, n_classes: int | None, bounded: bool
     ) -> None:
         super().__init__()
-        require_positive_integer(latent_dim, "latent_dim")
+        self.latent_dim = require_positive_integer(latent_dim, "latent_dim")
         self.event_shape = require_event_shape(event_shape)
-        self.latent_dim, self.n_classes, self.bounded = latent_dim, n_classes, bounded
-        self.embedding = nn.Embedding(n_classes, latent_dim) if n_classes is not None else None
+        self.n_classes, self.bounded = require_n_classes(n_classes), bounded
+        self.embedding = None
+        if n_classes is not None:
+            self.embedding = nn.Embedding(self.n_classes, self.latent_dim)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {
+            "event_shape": self.event_shape,
+            "latent_dim": self.latent_dim,
+            "n_classes": self.n_classes,
+            "bounded": bool(self.bounded),
+        }
 
     def _inputs(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Noise, and beside it the embedding of the class if the model has classes."""
@@ -65,7 +77,7 @@ class _PushForward(nn.Module):
         Returns:
             Samples, shape ``(n, *event_shape)``, without gradients.
         """
-        require_positive_integer(n, "n")
+        n = require_positive_integer(n, "n")
         parameter = next(self.parameters())
         z = torch.randn(
             n, self.latent_dim, generator=generator, device=parameter.device, dtype=parameter.dtype
@@ -140,7 +152,7 @@ class ConvGenerator(_PushForward):
         n_classes: int | None = None,
     ) -> None:
         super().__init__(event_shape, latent_dim, n_classes, bounded=True)
-        require_positive_integer(channels, "channels")
+        channels = require_positive_integer(channels, "channels")
         halvings = count_halvings(self.event_shape)
         side = tuple(size // 2**halvings for size in self.event_shape[1:])
         width = channels * 2**halvings
@@ -183,7 +195,8 @@ def count_halvings(event_shape: Sequence[int]) -> int:
     Raises:
         ValueError: the shape is not ``(C, H, W)``, or a side is below 4.
     """
-    if len(require_event_shape(event_shape)) != 3 or min(event_shape[1:]) < 4:
+    event_shape = require_event_shape(event_shape)
+    if len(event_shape) != 3 or min(event_shape[1:]) < 4:
         raise ValueError(
             f"event_shape is {tuple(event_shape)}; (C, H, W) with sides of at least 4 is expected. "
             f"Use Generator and Discriminator for data that are not images."
@@ -193,6 +206,11 @@ def count_halvings(event_shape: Sequence[int]) -> int:
         sides = [side // 2 for side in sides]
         halvings += 1
     return halvings
+
+
+def require_n_classes(n_classes: int | None) -> int | None:
+    """Require a number of classes of at least 1, or None for a model without classes; return it."""
+    return None if n_classes is None else require_positive_integer(n_classes, "n_classes")
 
 
 def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tensor | None:
@@ -223,9 +241,10 @@ def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tens
             f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; one integer per "
             f"example, shape ({n},), is expected."
         )
+    labels = labels.long()
     if labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(
             f"labels have values {labels.min().item()} … {labels.max().item()}; "
             f"0 … {n_classes - 1} are expected."
         )
-    return labels.long()
+    return labels

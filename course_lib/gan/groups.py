@@ -44,8 +44,8 @@ class _GroupedMLP(nn.Module):
 
     def __init__(self, groups: int, widths: Sequence[int]) -> None:
         super().__init__()
-        require_positive_integer(groups, "groups")
-        self.groups, self.n_classes = groups, None
+        groups = self.groups = require_positive_integer(groups, "groups")
+        self.n_classes = None
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
             layers += [GroupedLinear(groups, width_in, width_out), nn.LeakyReLU(0.2)]
@@ -88,8 +88,15 @@ class GroupedGenerator(_GroupedMLP):
         self, n: int, *, labels: None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw `n` samples of every group, shape ``(G, n, dim)``, without gradients."""
+        n = require_positive_integer(n, "n")
         weight = next(self.parameters())
-        z = torch.randn(self.groups * n, self.latent_dim, generator=generator, device=weight.device)
+        z = torch.randn(
+            self.groups * n,
+            self.latent_dim,
+            generator=generator,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
         return self(z).unflatten(0, (self.groups, n))
 
 

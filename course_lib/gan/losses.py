@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from course_lib.inputs import require_tensor
+from course_lib.precision import at_least_float32
 
 
 def discriminator_loss(
@@ -50,8 +51,8 @@ def discriminator_loss(
             f"real_label is {real_label}; a target in (0.5, 1] is expected, such as 0.9. "
             f"Only the real label is smoothed."
         )
-    _require_outputs(real_logits, "real_logits")
-    _require_outputs(fake_logits, "fake_logits")
+    real_logits = _require_outputs(real_logits, "real_logits")
+    fake_logits = _require_outputs(fake_logits, "fake_logits")
     real = real_label * softplus(-real_logits) + (1 - real_label) * softplus(real_logits)
     return real.mean() + softplus(fake_logits).mean()
 
@@ -72,7 +73,7 @@ def minimax_loss(fake_logits: Tensor) -> Tensor:
 
     Source: Goodfellow et al. (2014), equation ``eq-gan-value``.
     """
-    _require_outputs(fake_logits, "fake_logits")
+    fake_logits = _require_outputs(fake_logits, "fake_logits")
     return -softplus(fake_logits).mean()
 
 
@@ -92,7 +93,7 @@ def non_saturating_loss(fake_logits: Tensor) -> Tensor:
 
     Source: Goodfellow et al. (2014).
     """
-    _require_outputs(fake_logits, "fake_logits")
+    fake_logits = _require_outputs(fake_logits, "fake_logits")
     return softplus(-fake_logits).mean()
 
 
@@ -113,8 +114,8 @@ def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 
     Source: Arjovsky, Chintala and Bottou (2017).
     """
-    _require_outputs(real_scores, "real_scores")
-    _require_outputs(fake_scores, "fake_scores")
+    real_scores = _require_outputs(real_scores, "real_scores")
+    fake_scores = _require_outputs(fake_scores, "fake_scores")
     return fake_scores.mean() - real_scores.mean()
 
 
@@ -131,7 +132,7 @@ def wasserstein_loss(fake_scores: Tensor) -> Tensor:
 
     Source: Arjovsky, Chintala and Bottou (2017).
     """
-    _require_outputs(fake_scores, "fake_scores")
+    fake_scores = _require_outputs(fake_scores, "fake_scores")
     return -fake_scores.mean()
 
 
@@ -159,10 +160,12 @@ NON_SATURATING = Objective("non-saturating", discriminator_loss, non_saturating_
 WASSERSTEIN = Objective("Wasserstein", critic_loss, wasserstein_loss, torch.clone)
 
 
-def _require_outputs(outputs: Tensor, name: str) -> None:
+def _require_outputs(outputs: Tensor, name: str) -> Tensor:
+    """Require one output per example, and return them in a type that can be added up."""
     require_tensor(outputs, name)
     if outputs.dim() != 1 or len(outputs) == 0:
         raise ValueError(
             f"{name} has shape {tuple(outputs.shape)}; one output per example, shape (N,) with "
             f"N ≥ 1, is expected. Remove a last dimension of one with squeeze(-1)."
         )
+    return at_least_float32(outputs)

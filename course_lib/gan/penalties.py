@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.inputs import require_tensor
+from course_lib.precision import at_least_float32
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -55,8 +56,8 @@ def gradient_penalty(
     """
     _require_weight(weight, "weight (λ)")
     _refuse_batch_norm(critic)
-    require_tensor(real, "real")
-    require_tensor(fake, "fake")
+    _require_examples(real, "real")
+    _require_examples(fake, "fake")
     if real.shape != fake.shape:
         raise ValueError(
             f"real has shape {tuple(real.shape)} and fake {tuple(fake.shape)}; the same shape is "
@@ -98,7 +99,7 @@ def r1_penalty(discriminator: Critic, real: Tensor, *, gamma: float = 1.0) -> Te
     """
     _require_weight(gamma, "gamma (γ)")
     _refuse_batch_norm(discriminator)
-    require_tensor(real, "real")
+    _require_examples(real, "real")
     gradient = _gradient(discriminator, real)[1]
     return gamma / 2 * gradient.square().sum(1).mean()
 
@@ -131,8 +132,8 @@ def roth_penalty(
     """
     _require_weight(gamma, "gamma (γ)")
     _refuse_batch_norm(discriminator)
-    require_tensor(real, "real")
-    require_tensor(fake, "fake")
+    _require_examples(real, "real")
+    _require_examples(fake, "fake")
     real_logits, real_gradient = _gradient(discriminator, real)
     fake_logits, fake_gradient = _gradient(discriminator, fake)
     on_real = torch.sigmoid(-real_logits).square() * real_gradient.square().sum(1)
@@ -180,12 +181,10 @@ def weight_clipping(
 # torch.compile cannot differentiate twice what it has compiled: this part runs uncompiled.
 @torch.compiler.disable
 def _gradient(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs, shape ``(N,)``, and the gradient of each by its own example, shape ``(N, D)``."""
-    if not x.is_floating_point():
-        raise TypeError(
-            f"the examples have dtype {x.dtype}; a floating-point type is expected. Convert grey levels "
-            f"with course_lib.data.intensities(x, levels)."
-        )
+    """Outputs, shape ``(N,)``, and the gradient of each by its own example, shape ``(N, D)``.
+
+    Both in at least float32: the square of a gradient is a sum over all dimensions.
+    """
     # Gradients are wanted here even where the caller has switched them off (in a validation step).
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -196,7 +195,16 @@ def _gradient(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
                 f"shape {(len(x),)}, is expected. Remove a last dimension of one with squeeze(-1)."
             )
         (gradient,) = torch.autograd.grad(outputs.sum(), x, create_graph=True)
-    return outputs, gradient.flatten(1)
+    return at_least_float32(outputs), at_least_float32(gradient).flatten(1)
+
+
+def _require_examples(x: Tensor, name: str) -> None:
+    require_tensor(x, name)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"the examples have dtype {x.dtype}; a floating-point type is expected. Convert grey levels "
+            f"with course_lib.data.intensities(x, levels)."
+        )
 
 
 def _require_weight(weight: float, name: str) -> None:

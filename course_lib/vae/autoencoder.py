@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from course_lib.inputs import require_batch, require_event_shape, require_positive_integer
+from course_lib.precision import at_least_float32
+from course_lib.saved_settings import SavedSettings
 from course_lib.vae.networks import apply_to_latents, mlp_decoder, mlp_encoder
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(SavedSettings):
     r"""Deterministic encoder and decoder that minimize the squared error.
 
     .. math:: \min \tfrac12 \lVert x - g(f(x)) \rVert^2
@@ -36,11 +38,14 @@ class Autoencoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        require_positive_integer(latent_dim, "latent_dim")
+        self.latent_dim = require_positive_integer(latent_dim, "latent_dim")
         self.event_shape = require_event_shape(event_shape)
-        self.latent_dim = latent_dim
-        self.encoder = mlp_encoder(event_shape, hidden, latent_dim, dropout)
-        self.decoder = mlp_decoder(event_shape, hidden, latent_dim, dropout)
+        self.encoder = mlp_encoder(self.event_shape, hidden, self.latent_dim, dropout)
+        self.decoder = mlp_decoder(self.event_shape, hidden, self.latent_dim, dropout)
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {"event_shape": self.event_shape, "latent_dim": self.latent_dim}
 
     def code(self, x: Tensor) -> Tensor:
         """Return the code of `x`, shape ``(N, latent_dim)``: a point, not a distribution."""
@@ -57,4 +62,5 @@ class Autoencoder(nn.Module):
 
     def squared_error(self, x: Tensor) -> Tensor:
         """Return ½‖x − g(f(x))‖², summed over pixels, shape ``(N,)``."""
-        return 0.5 * (x - self(x)).square().flatten(1).sum(1)
+        error = at_least_float32(x) - at_least_float32(self(x))
+        return 0.5 * error.square().flatten(1).sum(1)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from course_lib.divergences import kl_standard_normal
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_batch, require_positive_integer, require_tensor
+from course_lib.precision import at_least_float32
 from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
 
@@ -37,7 +38,7 @@ def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Te
     Returns:
         E_q[log p(x|z)], estimated from the samples, and KL(q(z|x)‖p(z)), exact; each ``(N,)`` nats.
     """
-    require_positive_integer(n_samples, "n_samples")
+    n_samples = require_positive_integer(n_samples, "n_samples")
     _require_latent(model)
     posterior = model.encode(x)
     z = posterior.rsample((n_samples,))  # (n_samples, N, latent_dim)
@@ -73,7 +74,7 @@ def importance_log_weights(model: Latent, x: Tensor, n_samples: int) -> Tensor:
     Returns:
         Log weights in nats, shape ``(n_samples, N)``, differentiable.
     """
-    require_positive_integer(n_samples, "n_samples")
+    n_samples = require_positive_integer(n_samples, "n_samples")
     _require_latent(model)
     posterior = model.encode(x)
     z = posterior.rsample((n_samples,))
@@ -96,12 +97,13 @@ def iwae_bound(model: Latent, x: Tensor, k: int) -> Tensor:
     Returns:
         One draw of the bound in nats, shape ``(N,)``, differentiable.
     """
-    require_positive_integer(k, "k")
+    k = require_positive_integer(k, "k")
     return log_mean_exp(importance_log_weights(model, x, k))
 
 
 def log_mean_exp(log_weights: Tensor, dim: int = 0) -> Tensor:
     """Log of the mean of exponentials along a dimension: not the mean of the logs."""
+    log_weights = at_least_float32(log_weights)
     return log_weights.logsumexp(dim) - math.log(log_weights.shape[dim])
 
 
@@ -141,7 +143,8 @@ def log_likelihood_with_error(
         Estimates and their standard errors in nats, each of shape ``(N,)``. With k = 1 the
         standard error is infinite: one sample does not tell its spread.
     """
-    require_positive_integer(k, "k")
+    k = require_positive_integer(k, "k")
+    require_tensor(x)
     values, errors = [], []
     # A few examples at a time with all their samples, or one example with its samples in pieces.
     examples = max(1, CHUNK // k)
@@ -178,8 +181,10 @@ def prior_log_likelihood(model: Latent, x: Tensor, k: int) -> Tensor:
     Returns:
         Estimates in nats, shape ``(N,)``.
     """
-    require_positive_integer(k, "k")
-    z = torch.randn(k, model.latent_dim, dtype=x.dtype, device=x.device)
+    k = require_positive_integer(k, "k")
+    _require_latent(model)
+    require_batch(x, model.event_shape)
+    z = torch.randn(k, model.latent_dim, dtype=_wide(x), device=x.device)
     return log_mean_exp(_log_prob_given(model, x, z))
 
 
@@ -204,12 +209,15 @@ def quadrature_log_likelihood(
     Raises:
         ValueError: the model has more than two latent dimensions.
     """
+    n_points = require_positive_integer(n_points, "n_points")
+    _require_latent(model)
+    require_batch(x, model.event_shape)
     if model.latent_dim > 2:
         raise ValueError(
             f"the model has {model.latent_dim} latent dimensions; quadrature expects 1 or 2 (a "
             f"grid grows exponentially). Use log_likelihood(model, x, k) instead."
         )
-    side = torch.linspace(-limit, limit, n_points, dtype=x.dtype, device=x.device)
+    side = torch.linspace(-limit, limit, n_points, dtype=_wide(x), device=x.device)
     z = torch.cartesian_prod(*[side] * model.latent_dim).reshape(-1, model.latent_dim)
     # The trapezoid's half weights at the ends are left out: the prior is below 1e-7 there.
     log_volume = model.latent_dim * math.log(2 * limit / (n_points - 1))
@@ -222,12 +230,18 @@ def _log_prob_given(model: Latent, x: Tensor, z: Tensor) -> Tensor:
     size = max(1, CHUNK // len(x))
     # One tensor for all results: small ones, kept between large ones that are freed, would break
     # up the memory of the CPU, so that it grows with every piece.
-    result = x.new_empty(len(z), len(x))
+    result = z.new_empty(len(z), len(x))
     for part, z_part in zip(result.split(size), z.split(size), strict=True):
         part.copy_(model.decode(z_part.unsqueeze(1)).log_prob(x))
     return result
 
 
+def _wide(x: Tensor) -> torch.dtype:
+    """The type for latents and sums over them: that of `x`, at least float32."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 def _log_prior(z: Tensor) -> Tensor:
     """log N(z; 0, I), summed over the last dimension."""
+    z = at_least_float32(z)
     return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_tensor
+from course_lib.precision import in_one_type
+
 # Terms log q(z_i,j | x_n) computed at once: those of all pairs of 55,000 images would take 121 GB.
 CHUNK = 2**24
 
@@ -29,6 +32,9 @@ def kl_decomposition(mu: Tensor, logvar: Tensor, z: Tensor) -> tuple[Tensor, Ten
         Mutual information, total correlation and dimension-wise KL in nats, each a Monte-Carlo mean
         over the samples and a 0-d tensor. Their sum is the mean of log q(z|x) − log p(z).
     """
+    for name, value in (("mu", mu), ("logvar", logvar), ("z", z)):
+        require_tensor(value, name)
+    mu, logvar, z = in_one_type(mu, logvar, z)
     log_n = math.log(len(mu))
     given_own = _log_normal(z, mu, logvar).sum(-1)  # log q(z_i|x_i), (N,)
     aggregate, marginals = [], []

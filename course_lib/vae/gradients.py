@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_floating, require_positive_integer, require_tensor
+
 
 def reparameterize(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
     r"""A Gaussian sample as a function of noise, equation ``eq-reparameterization``.
@@ -19,6 +21,8 @@ def reparameterize(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
     Returns:
         A sample of N(μ, diag σ²), differentiable in `mu` and `logvar`.
     """
+    for name, value in (("mu", mu), ("logvar", logvar), ("noise", noise)):
+        require_tensor(value, name)
     return mu + (0.5 * logvar).exp() * noise
 
 
@@ -40,7 +44,7 @@ def pathwise_gradient(
     Returns:
         One estimate per row for μ and for log σ², each ``(n_samples, d)``; average the rows.
     """
-    noise = torch.randn(n_samples, len(mu), dtype=mu.dtype, device=mu.device)
+    noise = _noise(mu, n_samples)
     z = reparameterize(mu, logvar, noise).detach().requires_grad_()
     (slope,) = torch.autograd.grad(f(z).sum(), z)
     return slope, 0.5 * slope * (0.5 * logvar).exp() * noise
@@ -71,8 +75,14 @@ def score_function_gradient(
     Returns:
         One estimate per row for μ and for log σ², each ``(n_samples, d)``; average the rows.
     """
-    noise = torch.randn(n_samples, len(mu), dtype=mu.dtype, device=mu.device)
+    noise = _noise(mu, n_samples)
     with torch.no_grad():
         value = (f(reparameterize(mu, logvar, noise)) - baseline).unsqueeze(1)  # (n_samples, 1)
     # ∇_μ log q = (z − μ)/σ² = ε/σ and ∇_{log σ²} log q = ½(ε² − 1).
     return value * noise / (0.5 * logvar).exp(), value * 0.5 * (noise.square() - 1)
+
+
+def _noise(mu: Tensor, n_samples: int) -> Tensor:
+    n_samples = require_positive_integer(n_samples, "n_samples")
+    require_floating(mu, "mu")
+    return torch.randn(n_samples, len(mu), dtype=mu.dtype, device=mu.device)

@@ -4,7 +4,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import (
+    require_floating,
+    require_integer,
+    require_positive_integer,
+    require_tensor,
+)
 from course_lib.interpolation import spherical_path, straight_path
 
 
@@ -21,7 +26,7 @@ def latent_grid(n: int) -> Tensor:
     Returns:
         Points, shape ``(n * n, 2)``, row by row.
     """
-    require_positive_integer(n, "n")
+    n = require_positive_integer(n, "n")
     centres = (torch.arange(n) + 0.5) / n
     line = Normal(0.0, 1.0).icdf(centres)
     vertical, horizontal = torch.meshgrid(line.flip(0), line, indexing="ij")
@@ -40,8 +45,12 @@ def traversal(z: Tensor, dim: int, values: Tensor) -> Tensor:
         Points, shape ``(n, d)``.
 
     Raises:
+        TypeError: `z` is not of a floating-point type, or `dim` is no integer.
         ValueError: there is no such coordinate.
     """
+    require_floating(z, "z")
+    require_tensor(values, "values")
+    dim = require_integer(dim, "dim")
     if not 0 <= dim < len(z):
         raise ValueError(f"dim is {dim}; one of 0 … {len(z) - 1} is expected.")
     points = z.repeat(len(values), 1)
@@ -63,6 +72,7 @@ def interpolate(start: Tensor, end: Tensor, n: int, *, spherical: bool = False) 
         Points, shape ``(n, d)``, from `start` to `end` exactly.
 
     Raises:
+        TypeError: a point is not of a floating-point type, or `n` is not an integer.
         ValueError: `n` is below 2, or the shapes differ.
     """
     return (spherical_path if spherical else straight_path)(start, end, n)

@@ -1,7 +1,8 @@
 """Laws p(x|z) that a decoder's output can be the parameters of.
 
 Each gives the distribution for a tensor of parameters, checks that data can come from it, and
-samples from a generator (which `torch.distributions` cannot).
+samples from a generator (which `torch.distributions` cannot). Parameters in half precision are brought
+to float32: their densities are summed over thousands of pixels.
 """
 
 import math
@@ -12,6 +13,15 @@ from torch.distributions import Bernoulli as BernoulliLaw
 from torch.distributions import Distribution, Independent, Normal
 
 from course_lib.inputs import require_unit_interval
+from course_lib.precision import at_least_float32
+from course_lib.saved_settings import SavedSettings
+
+
+class _Pixels(Independent):
+    """Independent pixels, whose log-probabilities are added in at least float32 whatever the data are."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(at_least_float32(value))
 
 
 class Bernoulli(nn.Module):
@@ -25,18 +35,20 @@ class Bernoulli(nn.Module):
     def law(self, parameters: Tensor, event_dims: int) -> Distribution:
         """Return p(x|z) for logits of shape ``(..., *event_shape)``."""
         # Intensities are let through on purpose; values outside [0, 1] are stopped by `check`.
-        return Independent(BernoulliLaw(logits=parameters, validate_args=False), event_dims)
+        logits = at_least_float32(parameters)
+        return _Pixels(BernoulliLaw(logits=logits, validate_args=False), event_dims)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
         """Sample pixels in {0, 1}, in the shape of the logits."""
-        return torch.bernoulli(parameters.sigmoid(), generator=generator)
+        probabilities = at_least_float32(parameters).sigmoid()
+        return torch.bernoulli(probabilities, generator=generator).to(parameters.dtype)
 
     def check(self, x: Tensor) -> None:
         """Require values in [0, 1]; raise `ValueError` otherwise."""
         require_unit_interval(x)
 
 
-class Gaussian(nn.Module):
+class Gaussian(SavedSettings):
     r"""Independent Gaussian pixels of one common standard deviation; the decoder gives the means.
 
     With a fixed σ, :math:`-\log p(x|z) = \frac{1}{2\sigma^2}\lVert x-\hat x\rVert^2
@@ -60,32 +72,36 @@ class Gaussian(nn.Module):
         self.given_sigma = None if sigma is None else float(sigma)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(0.3))) if sigma is None else None
 
+    def settings(self) -> dict[str, object]:
+        """What the state's meaning depends on: a given σ is no parameter."""
+        return {"sigma": self.given_sigma}
+
     @property
     def sigma(self) -> Tensor:
         """The standard deviation, a scalar; in float64 if it was given."""
         if self.log_sigma is None:
             return torch.tensor(self.given_sigma, dtype=torch.float64)
         # Smaller than any image noise: a bound, so that a perfect fit cannot reach an infinite density.
-        return self.log_sigma.clamp(min=-7).exp()
+        return at_least_float32(self.log_sigma).clamp(min=-7).exp()
 
     def law(self, parameters: Tensor, event_dims: int) -> Distribution:
         """Return p(x|z) for means of shape ``(..., *event_shape)``."""
-        sigma = self._sigma_for(parameters)
-        return Independent(Normal(parameters, sigma, validate_args=False), event_dims)
+        means = at_least_float32(parameters)
+        sigma = self._sigma_for(means)
+        return _Pixels(Normal(means, sigma, validate_args=False), event_dims)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
         """Sample pixels, in the shape of the means."""
+        means = at_least_float32(parameters)
         noise = torch.randn(
-            parameters.shape, dtype=parameters.dtype, device=parameters.device, generator=generator
+            means.shape, dtype=means.dtype, device=means.device, generator=generator
         )
-        return parameters + self._sigma_for(parameters) * noise
+        return (means + self._sigma_for(means) * noise).to(parameters.dtype)
 
     def check(self, x: Tensor) -> None:
         """Accept any finite value."""
 
-    def _sigma_for(self, parameters: Tensor) -> Tensor:
-        # Under autocast the means are bfloat16, in which σ would lose its digits.
-        dtype = torch.promote_types(parameters.dtype, torch.float32)
+    def _sigma_for(self, means: Tensor) -> Tensor:
         if self.log_sigma is None:
-            return torch.full((), self.given_sigma, dtype=dtype, device=parameters.device)
-        return self.sigma.to(dtype)
+            return torch.full((), self.given_sigma, dtype=means.dtype, device=means.device)
+        return self.sigma.to(means.dtype)

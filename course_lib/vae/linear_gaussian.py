@@ -1,15 +1,17 @@
 """A latent-variable model that can be solved on paper: the yardstick for bounds."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.inputs import require_batch, require_floating, require_positive_integer
+from course_lib.precision import in_one_type
+from course_lib.saved_settings import SavedSettings
 from course_lib.vae.likelihoods import Gaussian
 from course_lib.vae.posterior import DiagonalGaussian
 
 
-class LinearGaussian(nn.Module):
+class LinearGaussian(SavedSettings):
     r"""x = W z + b + σ ε with standard normal z and ε: probabilistic PCA.
 
     Everything is Gaussian and known: :math:`p(x) = \mathcal{N}(b, WW^\top + \sigma^2 I)` and
@@ -35,6 +37,8 @@ class LinearGaussian(nn.Module):
             raise ValueError(
                 f"posterior_scale is {posterior_scale}; a positive factor is expected."
             )
+        require_floating(weight, "weight")
+        require_floating(bias, "bias")
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.event_shape, self.latent_dim = (weight.shape[0],), weight.shape[1]
@@ -42,13 +46,18 @@ class LinearGaussian(nn.Module):
         self.posterior_scale = posterior_scale
         self.likelihood = Gaussian(sigma)
 
+    def settings(self) -> dict[str, object]:
+        """What the meaning of W and b depends on."""
+        return {"sigma": self.sigma, "posterior_scale": self.posterior_scale}
+
     def posterior(self, x: Tensor) -> MultivariateNormal:
         """The true posterior p(z|x)."""
         require_batch(x, self.event_shape)
+        x, weight, bias = in_one_type(x, self.weight, self.bias)
         identity = torch.eye(self.latent_dim, dtype=x.dtype, device=x.device)
-        precision = identity + self.weight.mT @ self.weight / self.sigma**2
+        precision = identity + weight.mT @ weight / self.sigma**2
         covariance = torch.linalg.inv(precision)
-        mean = (x - self.bias) @ self.weight @ covariance / self.sigma**2
+        mean = (x - bias) @ weight @ covariance / self.sigma**2
         return MultivariateNormal(mean, covariance)
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
@@ -59,18 +68,20 @@ class LinearGaussian(nn.Module):
 
     def decode(self, z: Tensor) -> Distribution:
         """p(x|z) for latents of shape ``(..., d)``."""
-        return self.likelihood.law(z @ self.weight.mT + self.bias, 1)
+        require_floating(z, "z")
+        return self.likelihood.law(self._means(z), 1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x) in nats, shape ``(N,)``."""
         require_batch(x, self.event_shape)
-        noise = self.sigma**2 * torch.eye(len(self.bias), dtype=x.dtype, device=x.device)
-        return MultivariateNormal(self.bias, self.weight @ self.weight.mT + noise).log_prob(x)
+        x, weight, bias = in_one_type(x, self.weight, self.bias)
+        noise = self.sigma**2 * torch.eye(len(bias), dtype=x.dtype, device=x.device)
+        return MultivariateNormal(bias, weight @ weight.mT + noise).log_prob(x)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n examples, shape ``(n, D)``."""
-        require_positive_integer(n, "n")
+        n = require_positive_integer(n, "n")
         z = torch.randn(
             n,
             self.latent_dim,
@@ -78,4 +89,8 @@ class LinearGaussian(nn.Module):
             device=self.bias.device,
             generator=generator,
         )
-        return self.likelihood.draw(z @ self.weight.mT + self.bias, generator)
+        return self.likelihood.draw(self._means(z), generator).to(z.dtype)
+
+    def _means(self, z: Tensor) -> Tensor:
+        z, weight, bias = in_one_type(z, self.weight, self.bias)
+        return z @ weight.mT + bias

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_tensor
+from course_lib.precision import in_one_type
+
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -47,6 +50,9 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel = imq_kernel) -> Tensor:
     Raises:
         ValueError: a sample has fewer than two points, or the dimensions differ.
     """
+    require_tensor(x)
+    require_tensor(y, "y")
+    x, y = in_one_type(x, y)
     if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; (n, d) and (m, d) with at least "
@@ -62,6 +68,7 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel = imq_kernel) -> Tensor:
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    x, y = in_one_type(x, y)
     # From the differences themselves: |x|² + |y|² − 2xᵀy cancels where the points are far from 0.
     # The gradient of this distance at equal points is 0, not that of a square root.
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()

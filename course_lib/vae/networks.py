@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_positive_integer, require_tensor
 from course_lib.networks import mlp
+from course_lib.precision import in_type_of
 
 
 def mlp_encoder(
@@ -62,8 +63,9 @@ def convolutional_decoder(
 
 
 def apply_to_latents(decoder: nn.Module, z: Tensor) -> Tensor:
-    """Decode latents with any number of batch dimensions, ``(..., latent_dim)``."""
-    out = decoder(z.reshape(-1, z.shape[-1]))
+    """Decode latents with any number of batch dimensions, ``(..., latent_dim)``, of any type."""
+    require_tensor(z, "z")
+    out = decoder(in_type_of(decoder, z).reshape(-1, z.shape[-1]))
     return out.reshape(*z.shape[:-1], *out.shape[1:])
 
 
@@ -85,6 +87,6 @@ def sample_prior(
         TypeError: `n` is no integer.
         ValueError: `n` is below 1.
     """
-    require_positive_integer(n, "n")
+    n = require_positive_integer(n, "n")
     weight = next(decoder.parameters())
     return torch.randn(n, latent_dim, dtype=weight.dtype, device=weight.device, generator=generator)

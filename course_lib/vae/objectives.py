@@ -91,8 +91,7 @@ class NegativeIWAEBound:
     """
 
     def __init__(self, k: int) -> None:
-        require_positive_integer(k, "k")
-        self.k = k
+        self.k = require_positive_integer(k, "k")
 
     def __call__(self, model: VAE, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss in nats per example."""

@@ -13,6 +13,8 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.networks import evaluation_mode
+from course_lib.precision import at_least_float32
+from course_lib.saved_settings import SavedSettings
 from course_lib.vae import bounds
 from course_lib.vae.likelihoods import Bernoulli, Gaussian
 from course_lib.vae.networks import (
@@ -26,7 +28,7 @@ from course_lib.vae.networks import (
 from course_lib.vae.posterior import DiagonalGaussian
 
 
-class VAE(nn.Module):
+class VAE(SavedSettings):
     r"""Variational autoencoder with a standard normal prior and a diagonal Gaussian posterior.
 
     .. math:: \log p_\theta(x) \ge \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x|z)]
@@ -70,9 +72,8 @@ class VAE(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        require_positive_integer(latent_dim, "latent_dim")
-        self.event_shape = require_event_shape(event_shape)
-        self.latent_dim = latent_dim
+        latent_dim = self.latent_dim = require_positive_integer(latent_dim, "latent_dim")
+        event_shape = self.event_shape = require_event_shape(event_shape)
         self.likelihood = Bernoulli() if likelihood is None else likelihood
         if not isinstance(self.likelihood, nn.Module):
             raise TypeError(
@@ -82,12 +83,21 @@ class VAE(nn.Module):
             self.encoder = mlp_encoder(event_shape, hidden, 2 * latent_dim, dropout)
             self.decoder = mlp_decoder(event_shape, hidden, latent_dim, dropout)
         else:
-            require_positive_integer(channels, "channels")
+            channels = require_positive_integer(channels, "channels")
             self.encoder = convolutional_encoder(event_shape, channels, 2 * latent_dim)
             self.decoder = convolutional_decoder(event_shape, channels, latent_dim)
 
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        likelihood = type(self.likelihood).__name__
+        return {
+            "event_shape": self.event_shape,
+            "latent_dim": self.latent_dim,
+            "likelihood": likelihood,
+        }
+
     def encode(self, x: Tensor) -> DiagonalGaussian:
-        """Return q(z|x) for `x` of shape ``(N, *event_shape)``.
+        """Return q(z|x) for `x` of shape ``(N, *event_shape)``; of a model in half precision in float32.
 
         Raises:
             TypeError: `x` is not a floating-point tensor.
@@ -95,15 +105,13 @@ class VAE(nn.Module):
         """
         require_batch(x, self.event_shape, model=self)
         self.likelihood.check(x)
-        parameters = self.encoder(x)
-        if torch.is_autocast_enabled(x.device.type):
-            # What follows adds and compares densities: a log-weight needs more digits than bfloat16 has.
-            parameters = parameters.float()
+        # What follows adds and compares densities: a log-weight needs more digits than bfloat16 has.
+        parameters = at_least_float32(self.encoder(x))
         mu, logvar = parameters.chunk(2, dim=-1)  # each (N, latent_dim)
         return DiagonalGaussian(mu, logvar)
 
     def decode(self, z: Tensor) -> Distribution:
-        """Return p(x|z) for `z` of shape ``(..., latent_dim)``.
+        """Return p(x|z) for `z` of shape ``(..., latent_dim)``, which is brought to the model's type.
 
         Raises:
             TypeError: `z` is no tensor.
@@ -120,7 +128,7 @@ class VAE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the parameters of p(x|z) at one posterior sample of z, ``(N, *event_shape)``."""
-        return self.decoder(self.encode(x).rsample())
+        return apply_to_latents(self.decoder, self.encode(x).rsample())
 
     def elbo(self, x: Tensor, n_samples: int = 1) -> Tensor:
         """Return an unbiased estimate of the ELBO in nats, shape ``(N,)``.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.networks import evaluation_mode
+from course_lib.precision import at_least_float32
 from course_lib.vae.autoencoder import Autoencoder
 from course_lib.vae.mmd import imq_kernel, mmd
 from course_lib.vae.networks import sample_prior
@@ -52,7 +53,8 @@ class WAE(Autoencoder):
             progress: not used.
         """
         z = self.code(x)
-        error = 0.5 * (x - self.decoder(z)).square().flatten(1).sum(1).mean()
+        difference = at_least_float32(x) - at_least_float32(self.decoder(z))
+        error = 0.5 * difference.square().flatten(1).sum(1).mean()
         discrepancy = mmd(z, torch.randn_like(z), imq_kernel)
         return {
             "loss": error + self.penalty * discrepancy,
