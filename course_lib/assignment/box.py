@@ -2,13 +2,16 @@
 
 With bubblewrap: no network, its own process table, a read-only system, an empty home of bounded
 size, no view of other submissions, of the references or of the parts of `course_lib` that answer
-questions. Limits hold for memory, processes, files and output, and the
-whole process tree is killed and reaped at the end.
+questions. Limits hold for memory, processes, files and output.
+
+Every box has a keeper (`course_lib.assignment.keeper`), which kills and reaps the whole process
+tree at the end, and when the grader dies, whatever kills it. No call of `Box` waits without end.
 """
 
 import compileall
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import site
@@ -25,12 +28,19 @@ from typing import Any
 import numpy as np
 
 import course_lib
+from course_lib.assignment import control_group, keeper
+from course_lib.assignment.keeper import descendants
 from course_lib.assignment.system_calls import program
 from course_lib.grading import wire
 from course_lib.grading.presence import LIBRARY, STAND_IN
 
-FIRST_USER = 60_000
-HEADER_LIMIT = 2**20  # a submission's headers are short; parsing JSON costs many times its size
+PREFIX = "course-lib-room-"
+# Numbers that neither systemd nor the usual mappings of a directory service give to anybody; and
+# what is left where the system has only the first 65536, as in most containers of a user's own.
+USERS = (range(2_000_200_001, 2_147_352_576), range(20_000, 60_000))
+FILE_BYTES = 2048  # of kernel memory for a file in memory, its name included, without its content
+BOOT_SECONDS = 60
+END_SECONDS = 15  # until `close` gives up waiting for processes that cannot be killed
 INSTALL = """\
 bubblewrap is not installed, and student code must not run without isolation. Install it:
     Debian, Ubuntu:  sudo apt-get install bubblewrap
@@ -81,6 +91,9 @@ class Room:
     sandbox: str
     boxes: set["Box"] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
+    groups: Path | None = None  # the control group in which each box gets its own
+    # The kernel counts the processes of a user, so the users of two runs must not be the same.
+    first_user: int = field(default_factory=lambda: secrets.randbelow(2**31))
 
     def stop(self) -> None:
         """Kill all boxes; no other starts."""
@@ -101,7 +114,9 @@ def room(sandbox: str = "bubblewrap") -> Iterator[Room]:
     """
     if sandbox == "bubblewrap" and shutil.which("bwrap") is None:
         raise SandboxError(INSTALL)
-    folder = Path(tempfile.mkdtemp(prefix="course-lib-"))
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        keeper.remove_abandoned(left)  # by a run that was killed
+    folder, lock = _locked_folder()
     try:
         _copy_library(folder / "course_lib")
         (folder / "fonts").mkdir()
@@ -110,12 +125,23 @@ def room(sandbox: str = "bubblewrap") -> Iterator[Room]:
         ):
             shutil.copy(fonts, folder / "fonts")
         folder.chmod(0o755)
-        made = Room(folder, sandbox)
+        made = Room(folder, sandbox, groups=control_group.place())
         if sandbox == "bubblewrap":
             _require_working(made)
         yield made
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        keeper.remove(folder)
+        os.close(lock)
+
+
+def _locked_folder() -> tuple[Path, int]:
+    """A new folder and its lock, which tells other runs that this one is alive."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = keeper.locked(folder)
+        if lock is not None:
+            return folder, lock
+        # Another run, on its way through what was left, has taken it for abandoned.
 
 
 def _copy_library(folder: Path) -> None:
@@ -138,11 +164,20 @@ class Box:
 
     def __init__(self, room: Room, limits: Limits, slot: int) -> None:
         self.limits = limits
-        request_read, self._requests = os.pipe()
-        self._answers, answer_write = os.pipe()
         self._output = bytearray()
         self.peak_memory = 0
         self.killed_for_memory = False
+        self._answered = False
+        self._room = room
+        self._scratch = Path(tempfile.mkdtemp(prefix="box-", dir=room.folder))
+        self._group = room.groups and control_group.make(
+            *(room.groups, f"{room.folder.name}-{self._scratch.name}"),
+            *(limits.memory + 3 * limits.scratch, limits.processes),
+        )
+        request_read, self._requests = os.pipe()
+        self._answers, answer_write = os.pipe()
+        os.set_blocking(self._requests, False)
+        os.set_blocking(self._answers, False)
         try:
             self._process = start(
                 room,
@@ -151,6 +186,8 @@ class Box:
                 *("-m", "course_lib.grading.runner", str(request_read), str(answer_write)),
                 pass_fds=(request_read, answer_write),
                 stderr=subprocess.STDOUT,
+                scratch=self._scratch,
+                group=self._group,
             )
         finally:
             os.close(request_read)
@@ -160,7 +197,6 @@ class Box:
         ]
         for thread in self._threads:
             thread.start()
-        self._room = room
         room.boxes.add(self)
         if room.stopped.is_set():  # asked after joining: a box is killed by `stop`, or here
             self.close()
@@ -172,13 +208,26 @@ class Box:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
-        """Send one message; raise `course_lib.grading.wire.Broken` if the box is dead."""
-        wire.send(self._requests, header, arrays or {})
+    def send(
+        self,
+        header: dict[str, Any],
+        arrays: dict[str, np.ndarray] | None = None,
+        *,
+        deadline: float,
+    ) -> None:
+        """Send one message.
+
+        Raises:
+            TimeoutError: the box has not read it before the deadline.
+            Broken: the box is dead.
+        """
+        wire.send(self._requests, wire.pack(header, arrays or {}), deadline)
 
     def receive(self, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Receive one message; raise `TimeoutError` or `course_lib.grading.wire.Broken`."""
-        return wire.receive(self._answers, deadline, header_limit=HEADER_LIMIT)
+        message = wire.receive(self._answers, deadline, wire.ANSWER)
+        self._answered = True
+        return message
 
     @property
     def output(self) -> str:
@@ -186,35 +235,50 @@ class Box:
         return self._output.decode(errors="replace")
 
     def close(self) -> None:
-        """Kill every process of the box, and wait until they are gone."""
+        """Kill every process of the box, and wait until they are gone, `END_SECONDS` at most."""
+        end = time.monotonic() + END_SECONDS
         self._room.boxes.discard(self)
         self.kill()
-        self._process.wait()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:  # something has stopped the keeper
+            for member in (*reversed(descendants(self._process.pid)), self._process.pid):
+                with contextlib.suppress(OSError):
+                    os.kill(member, signal.SIGKILL)
+        self._process.stdin.close()
         for descriptor in (self._requests, self._answers):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._requests = self._answers = -1
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=max(0.5, end - time.monotonic()))
+        if not self._threads[0].is_alive():  # else it still waits for what holds the other end
+            self._process.stdout.close()
+        if self._group is not None:
+            self.killed_for_memory |= control_group.memory_ran_out(self._group)
+            keeper.remove_group(str(self._group))
+        keeper.remove(self._scratch)
 
     def kill(self) -> None:
-        """Kill every process of the box."""
-        for member in reversed(descendants(self._process.pid)):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(member, signal.SIGKILL)
-        self._process.kill()
+        """Tell the keeper to kill every process of the box."""
+        with contextlib.suppress(OSError, ValueError):  # the keeper has ended, or the box is closed
+            self._process.stdin.write(b"\n")
 
     def _drain(self) -> None:
-        while part := self._process.stdout.read1(2**16):
+        while part := self._process.stdout.read(2**16):
             self._output += part[: max(0, self.limits.output - len(self._output))]
 
     def _watch(self) -> None:
         """Kill the box when its processes together hold more memory than they may."""
         while self._process.poll() is None:
-            members = [self._process.pid, *descendants(self._process.pid)]
-            used = sum(map(resident, members))
+            members = descendants(self._process.pid)
+            # The first is bubblewrap; until its first message the second may still be in the making,
+            # and see this system.
+            inside = members[1:2] if self._answered and self._room.sandbox != "none" else []
+            kept = sum(map(kept_by_kernel, inside))
+            used = kept + sum(map(held, members))
             if used > self.limits.memory:  # forked children share pages: count each page once
-                used = sum(map(proportional, members))
+                used = kept + sum(map(proportional, members))
             self.peak_memory = max(self.peak_memory, used)
             if used > self.limits.memory:
                 self.killed_for_memory = True
@@ -230,23 +294,40 @@ def start(
     *python: str,
     pass_fds: tuple[int, ...] = (),
     stderr: int = subprocess.PIPE,
+    scratch: Path | None = None,
+    group: Path | None = None,
 ) -> subprocess.Popen:
-    """Start a box that runs ``python``; `slot` numbers boxes that run side by side."""
+    """Start a box that runs ``python``, under a keeper; a byte to its standard input ends it.
+
+    Args:
+        room: the shared files.
+        limits: what the box may use.
+        slot: number of the box among those of the room that run side by side.
+        *python: arguments of the interpreter.
+        pass_fds: descriptors that the box gets.
+        stderr: as for `subprocess.Popen`.
+        scratch: home and temporary folder of a box without bubblewrap; the room by default.
+        group: the control group of the box.
+    """
+    scratch = scratch or room.folder
     with _filter_of_calls(room) as descriptor:
         if room.sandbox == "none":
-            arguments, environment = [*_limited(limits), *python], _environment(room.folder)
+            arguments = [*_limited(limits), *python]
+            environment = _environment(room.folder, scratch, scratch)
         else:
             arguments = command(room, limits, slot, *python, filter_descriptor=descriptor)
             environment = {}
+        kept = [sys.executable, "-I", "-S", keeper.__file__, str(room.folder), str(group or "")]
         return subprocess.Popen(
-            arguments,
+            [*kept, *arguments],
             env=environment,
             pass_fds=pass_fds if descriptor is None else (*pass_fds, descriptor),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            bufsize=0,
             start_new_session=True,
-            cwd=room.folder,
+            cwd=scratch,
         )
 
 
@@ -271,19 +352,18 @@ def command(
 ) -> list[str]:
     """The command line of a box with bubblewrap."""
     limited = [*_limited(limits), *python]
-    as_root = os.geteuid() == 0
+    user = _user(room.first_user + slot) if os.geteuid() == 0 else None
     bubblewrap = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     bubblewrap += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
     if filter_descriptor is not None:
         bubblewrap += ["--seccomp", str(filter_descriptor)]
-    if as_root:
+    if user is not None:
         # Root's own folders may be closed to others, so bubblewrap binds what is needed while it
         # is root; the submission's process then becomes a user of its own, without capabilities.
         bubblewrap += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        user = str(FIRST_USER + slot)
         limited = [
-            *["setpriv", "--reuid", user, "--regid", user, "--clear-groups"],
-            *["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"],
+            *["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"],
+            *["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL"],
             *limited,
         ]
     else:
@@ -308,7 +388,7 @@ def command(
     for part in ("course_lib", "fonts"):
         bubblewrap += ["--ro-bind", str(room.folder / part), f"/course/{part}"]
     bubblewrap += ["--remount-ro", "/", "--chdir", "/home"]
-    for name, value in _environment(Path("/course")).items():
+    for name, value in _environment(Path("/course"), Path("/home"), Path("/tmp")).items():
         bubblewrap += ["--setenv", name, value]
     return ["/usr/bin/env", "-i", *bubblewrap, *limited]
 
@@ -329,39 +409,53 @@ def require_hidden(*paths: Path) -> None:
                 )
 
 
-def descendants(process: int) -> list[int]:
-    """The process numbers of all children, grandchildren and so on."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                # The name in parentheses may hold anything: read what stands behind the last one.
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
-    found, todo = [], [process]
-    while todo:
-        new = children.get(todo.pop(), [])
-        found += new
-        todo += new
-    return found
-
-
-def resident(process: int) -> int:
-    """Bytes of memory that a process holds; 0 if it is gone."""
-    try:
-        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def held(process: int) -> int:
+    """Bytes of memory that a process holds, in swap too, and its page tables; 0 if it is gone."""
+    return _kibibytes(Path(f"/proc/{process}/status"), "VmRSS:", "VmPTE:", "VmSwap:")
 
 
 def proportional(process: int) -> int:
-    """Bytes of memory that a process holds, shared pages divided among those that share them."""
+    """Bytes that a process holds, shared pages divided among those that share them."""
+    shares = _kibibytes(Path(f"/proc/{process}/smaps_rollup"), "Pss:", "SwapPss:")
+    tables = _kibibytes(Path(f"/proc/{process}/status"), "VmPTE:")
+    return shares + tables if shares else held(process)
+
+
+def kept_by_kernel(process: int) -> int:
+    """At most so many bytes does the kernel keep for sockets and files of the box of a process."""
+    own = Path(f"/proc/{process}")
+    kept = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # "sockets: used 4" of the box's own network; each can fill its buffer, and one message more.
+        sockets = int((own / "net" / "sockstat").read_text().split()[2])
+        kept += sockets * 2 * int(Path("/proc/sys/net/core/wmem_default").read_text())
+    for folder in ("tmp", "home", "dev/shm"):
+        with contextlib.suppress(OSError):
+            files = os.statvfs(own / "root" / folder)
+            kept += (files.f_files - files.f_ffree) * FILE_BYTES
+    return kept
+
+
+def _kibibytes(path: Path, *names: str) -> int:
+    """The sum of the named lines, in bytes; 0 if the process is gone."""
     try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        lines = path.read_text(errors="replace").splitlines()
+        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(names))
     except (OSError, ValueError, IndexError):
-        return resident(process)
+        return 0
+
+
+def _user(number: int) -> int | None:
+    """One of the users that are nobody's; ``None`` where this system has none of them."""
+    for users in USERS:
+        if all(_mapped(users, Path(f"/proc/self/{which}_map")) for which in ("uid", "gid")):
+            return users[number % len(users)]
+    return None
+
+
+def _mapped(users: range, table: Path) -> bool:
+    rows = [tuple(map(int, line.split())) for line in table.read_text().splitlines()]
+    return any(first <= users[0] and users[-1] < first + count for first, _, count in rows)
 
 
 def _limited(limits: Limits) -> list[str]:
@@ -372,16 +466,18 @@ def _limited(limits: Limits) -> list[str]:
         f"--data={limits.memory}",
         f"--fsize={limits.scratch}",
         "--nofile=512",
+        "--sigpending=1024",  # timers
+        "--msgqueue=0",
         "--core=0",
         *(sys.executable, "-s", "-B"),
     ]
 
 
-def _environment(course: Path) -> dict[str, str]:
-    scratch = "/tmp"
+def _environment(course: Path, home: Path, scratch: Path) -> dict[str, str]:
     return {
         "PATH": "/usr/bin:/bin",
-        "HOME": "/home",
+        "HOME": str(home),
+        "TMPDIR": str(scratch),
         "USER": "student",
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(course),
@@ -437,6 +533,14 @@ def _matplotlib_cache() -> str:
 
 def _require_working(made: Room) -> None:
     test = start(made, Limits(), 0, "-c", "print('works')")
-    output, errors = (part.decode(errors="replace").strip() for part in test.communicate())
+    lifeline, test.stdin = test.stdin, None  # `communicate` would close it
+    try:
+        answer = test.communicate(timeout=BOOT_SECONDS)
+    except subprocess.TimeoutExpired:
+        answer = (b"", b"no answer")
+    finally:
+        with contextlib.suppress(OSError), lifeline:
+            lifeline.write(b"\n")
+    output, errors = (part.decode(errors="replace").strip() for part in answer)
     if output != "works":
         raise SandboxError(NAMESPACES.format(error=errors or "no output"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.assignment.box import Box, Limits, Room
+from course_lib.assignment.box import BOOT_SECONDS, Box, Limits, Room
 from course_lib.assignment.question import (
     Assignment,
     Measure,
@@ -29,8 +29,9 @@ from course_lib.grading.compare import agree
 from course_lib.grading.public import Case
 
 SUBMISSION_LIMIT = 20 * 2**20
+OBJECTS_LIMIT = 500_000
+CELLS_LIMIT = 2_000
 RESTARTS = 12
-BOOT_SECONDS = 60
 GRACE = 5
 
 # Stands for an answer in words whose cell lost its metadata; students read it, too.
@@ -115,6 +116,12 @@ def read_notebook(submission: bytes) -> dict[str, Any]:
             f"the file has {len(submission) / 2**20:.0f} MiB; at most "
             f"{SUBMISSION_LIMIT // 2**20} MiB are read (clear the outputs and hand in again)"
         )
+    # Each object of the text costs up to a hundred times its bytes when the text is parsed.
+    if submission.count(b"{") + submission.count(b"[") > OBJECTS_LIMIT:
+        raise ValueError(
+            f"the file has more than {OBJECTS_LIMIT} brackets; so many are not read (clear the "
+            f"outputs and hand in again)"
+        )
     try:
         notebook = json.loads(submission.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -187,7 +194,13 @@ def grade(
 
 
 class Session:
-    """A submission's boxes, one after another: a dead one is replaced, without what killed it."""
+    """A submission's boxes, one after another: a dead one is replaced, without what killed it.
+
+    All of them together end when the total time of the limits is used up: each wait ends then, and
+    what it takes to kill the last box (a fraction of a second, `course_lib.assignment.box.END_SECONDS`
+    in the worst case) is all that comes on top. A box can only say what is to come next: cells in
+    their order, each with its beginning and its end, and one answer to each question.
+    """
 
     def __init__(
         self, sources: list[str], room: Room, limits: Limits, slot: int, record: Record
@@ -200,6 +213,10 @@ class Session:
         self._restarts = 0
         self._box: Box | None = None
         self._given_up = ""
+        if len(sources) > CELLS_LIMIT:
+            self._given_up = (
+                f"the notebook has {len(sources)} code cells; at most {CELLS_LIMIT} run"
+            )
 
     def __enter__(self) -> "Session":
         return self
@@ -230,84 +247,81 @@ class Session:
             "inputs": [None if isinstance(x, np.ndarray) else x for x in inputs],
             "kind": kind,
             "symbols": list(symbols),
-            "seconds": max(0.1, deadline - time.monotonic()),
+            "seconds": max(0.1, min(deadline, self._end) - time.monotonic()),
         }
+        last = min(deadline + GRACE, self._end)
         try:
-            box.send(header, arrays)
-            reply, results = box.receive(min(deadline, self._end) + GRACE)
-        except TimeoutError:
-            self._close()
-            raise Lost("no answer within the time limit") from None
-        except wire.Broken:
-            raise Lost(self._cause(box)) from None
-        if reply.get("id") != identity:
-            self._close()
-            raise Lost("the process sent something that was not asked for")
-        if reply.get("missing"):
+            box.send(header, arrays, deadline=last)
+            reply, results = box.receive(last)
+            if reply.get("id") != identity:
+                raise wire.Malformed("an answer to another question")
+        except (TimeoutError, wire.Broken) as error:
+            raise Lost(self._cause(box, error, "no answer within the time limit")) from None
+        if reply.get("missing") is True:
             return None
         if "error" in reply:
-            return str(reply["error"])[:500]
+            return _line(reply["error"])
         return results
 
     def ready(self) -> Box:
         """The running box; a new one, with the notebook executed, where there is none."""
         while self._box is None:
+            if time.monotonic() >= self._end:
+                self._given_up = self._used_up()
+            elif self._restarts > RESTARTS:
+                self._given_up = f"given up after {RESTARTS} restarts"
             if self._given_up:
                 raise Lost(self._given_up)
-            if self._restarts > RESTARTS:
-                self._given_up = f"given up after {RESTARTS} restarts"
-            elif time.monotonic() > self._end:
-                self._given_up = f"the time limit of {self._limits.total_seconds:g} s was used up"
-            else:
-                self._start()
+            self._start()
         return self._box
 
     def _start(self) -> None:
         """Boot a box and run the notebook in it; a cell that kills it is skipped the next time."""
         self._restarts += 1
         box = self._box = Box(self._room, self._limits, self._slot)
+        seconds = self._limits.cell_seconds
+        request = {"cells": self._sources, "skip": sorted(self._skip), "cell_seconds": seconds}
+        # Who is to blame if the box dies: the cell that runs, and behind its end the same one.
         running: int | None = None
         try:
-            box.receive(time.monotonic() + BOOT_SECONDS)
-            box.send(
-                {
-                    "cells": self._sources,
-                    "skip": sorted(self._skip),
-                    "cell_seconds": self._limits.cell_seconds,
-                }
-            )
-            while True:
-                wait = time.monotonic() + self._limits.cell_seconds + GRACE
-                message, _ = box.receive(min(wait, self._end))
-                if message.get("ready") == "notebook":
-                    return
-                cell = message.get("cell")
-                if not isinstance(cell, int) or not 0 <= cell < len(self._sources):
-                    raise wire.Broken("a message about no cell")
-                if "error" in message:
-                    running = None
-                    if message["error"] is not None:
-                        self._errors[cell] = str(message["error"])[:500]
-                else:
-                    running = cell
+            _expect(box.receive(self._within(BOOT_SECONDS))[0], ready="shell")
+            box.send(request, deadline=self._within(BOOT_SECONDS))
+            for cell in range(len(self._sources)):
+                if cell in self._skip:
+                    continue
+                _expect(box.receive(self._within(GRACE + seconds))[0], cell=cell)
+                running = cell
+                message = _expect(box.receive(self._within(GRACE + seconds))[0], cell=cell)
+                if "error" not in message:
+                    raise wire.Malformed("the end of a cell was to come")
+                if message["error"] is not None:
+                    self._errors[cell] = _line(message["error"])
+            _expect(box.receive(self._within(GRACE + seconds))[0], ready="notebook")
         except (TimeoutError, wire.Broken) as error:
-            cause = (
-                f"stopped after {self._limits.cell_seconds:g} s"
-                if isinstance(error, TimeoutError)
-                else self._cause(box)
-            )
-            self._close()
+            cause = self._cause(box, error, f"stopped after {seconds:g} s")
             if running is None:
                 self._given_up = f"the notebook could not be executed: {cause}"
             else:
                 self._skip.add(running)
                 self._errors[running] = f"{cause}; the cell was left out"
 
-    def _cause(self, box: Box) -> str:
+    def _within(self, seconds: float) -> float:
+        """The moment in so many seconds, or the end of the submission's time if that is earlier."""
+        return min(time.monotonic() + seconds, self._end)
+
+    def _cause(self, box: Box, error: Exception, late: str) -> str:
+        """Close the box; say why it could not go on, in words of which none is the submission's."""
         self._close()
         if box.killed_for_memory:
             return f"the process used more than {self._limits.memory / 2**30:.1f} GiB of memory"
+        if isinstance(error, wire.Malformed):
+            return "the process sent something that was not asked for"
+        if isinstance(error, TimeoutError):
+            return self._used_up() if time.monotonic() >= self._end else late
         return "the process ended"
+
+    def _used_up(self) -> str:
+        return f"the time limit of {self._limits.total_seconds:g} s was used up"
 
     def _close(self) -> None:
         if self._box is not None:
@@ -315,6 +329,24 @@ class Session:
             self._record.memory = max(self._record.memory, self._box.peak_memory)
             self._record.output = (self._record.output + self._box.output)[: self._limits.output]
             self._box = None
+
+
+def _expect(message: dict[str, Any], **entries: object) -> dict[str, Any]:
+    """The message, which must have these entries.
+
+    Raises:
+        course_lib.grading.wire.Malformed: it has others.
+    """
+    for name, value in entries.items():
+        if type(message.get(name)) is not type(value) or message[name] != value:
+            raise wire.Malformed(f"a message with {name} = {value!r} was to come")
+    return message
+
+
+def _line(text: object) -> str:
+    """What a submission calls its error, in one short line that can be written to every file."""
+    words = " ".join(str(text).split()) if isinstance(text, str) else "an error without a text"
+    return words.encode(errors="replace").decode()[:500]
 
 
 def _compared(

@@ -54,15 +54,15 @@ def main() -> None:
     from course_lib.grading.shell import make_shell
 
     shell = make_shell()
-    wire.send(answers, {"ready": "shell"}, {})
+    wire.send(answers, wire.pack({"ready": "shell"}, {}))
     header, _ = wire.receive(requests)
     for index, source in enumerate(header["cells"]):
         if index in header["skip"]:
             continue
-        wire.send(answers, {"cell": index}, {})
+        wire.send(answers, wire.pack({"cell": index}, {}))
         error = run_cell(shell, source, header["cell_seconds"])
-        wire.send(answers, {"cell": index, "error": error}, {})
-    wire.send(answers, {"ready": "notebook"}, {})
+        wire.send(answers, wire.pack({"cell": index, "error": error}, {}))
+    wire.send(answers, wire.pack({"ready": "notebook"}, {}))
     with shell.builtin_trap:  # what functions find among the built-in names while a cell runs
         while True:
             try:
@@ -70,7 +70,11 @@ def main() -> None:
             except wire.Broken:
                 return
             reply, results = answer(shell.user_ns, header, arrays)
-            wire.send(answers, {"id": header["id"], **reply}, results)
+            try:
+                message = wire.pack({"id": header["id"], **reply}, results)
+            except Exception as error:  # too large, or numbers of a type that does not travel
+                message = wire.pack({"id": header["id"], "error": describe(error)}, {})
+            wire.send(answers, message)
 
 
 def prepare() -> None:

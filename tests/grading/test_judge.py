@@ -38,7 +38,7 @@ class StandIn:
         self.deadlines = []
         self.made.append(self)
 
-    def send(self, header, arrays=None):
+    def send(self, header, arrays=None, *, deadline):
         if "cells" not in header:
             reply, results = runner.answer(self.namespace, header, arrays)
             self.replies.append(({"id": self.identity(header["id"]), **reply}, results))
