@@ -315,7 +315,7 @@ def answered(shared, cell, limits=LIMITS):
     record = Record("a", "")
     with Session([PROBE + cell], shared, limits, 0, record) as session:
         session.ready()
-        assert record.errors == []
+    assert record.errors == []
     return record
 
 
@@ -338,7 +338,7 @@ for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
     except PermissionError:
         pass
 import asyncio, multiprocessing
-asyncio.run(asyncio.sleep(0))
+await asyncio.sleep(0)
 with multiprocessing.Pool(1) as pool: print("pool", pool.map(abs, [-1]))
 import torch
 from torch.utils.data import DataLoader

@@ -362,7 +362,7 @@ def in_runner(shared):
     process = start(shared, Limits(), 0, *arguments, pass_fds=(write,), stderr=subprocess.STDOUT)
     os.close(write)
     with os.fdopen(read) as file, process:
-        process.communicate()  # the results are far below what a pipe holds
+        process.stdout.read()  # the results are far below what a pipe holds
         found = {name: rest for name, *rest in map(json.loads, file)}
     return found
 
