@@ -21,6 +21,7 @@ from course_lib.assignment.question import (
     seed,
 )
 from course_lib.assignment.release import written_answer
+from course_lib.assignment.text import shortened, storable
 from course_lib.grading import measures, wire
 from course_lib.grading.answers import Arrays
 from course_lib.grading.checking import diagnosis, shows
@@ -31,6 +32,12 @@ SUBMISSION_LIMIT = 20 * 2**20
 RESTARTS = 12
 BOOT_SECONDS = 60
 GRACE = 5
+
+# A record is read by people and kept for every student: what a submission can put into one is cut.
+COMMENT_LENGTH = 1000
+ERROR_LENGTH = 500
+ANSWER_LENGTH = 50_000
+ERRORS = 100
 
 # Stands for an answer in words whose cell lost its metadata; students read it, too.
 NOT_FOUND = "(The cell of this answer was not found by its metadata: a person looks for it in the notebook.)"
@@ -72,6 +79,8 @@ class Record:
         seconds: time that grading took.
         memory: the most memory, in bytes, that the submission's processes held at once.
         output: the first part of what the submission printed.
+        questions: digest of the questions that were asked.
+        more_time: factor of the time limits that this student was given.
     """
 
     student: str
@@ -84,6 +93,8 @@ class Record:
     seconds: float = 0.0
     memory: int = 0
     output: str = ""
+    questions: str = ""
+    more_time: float = 1.0
 
     @property
     def points(self) -> float:
@@ -159,13 +170,17 @@ def grade(
     """
     start = time.monotonic()
     record = Record(
-        student, record_key(submission, assignment, secret, limits), sandbox=room.sandbox
+        student,
+        record_key(submission, assignment, secret, limits),
+        sandbox=room.sandbox,
+        questions=assignment.digest(),
     )
     try:
         notebook = read_notebook(submission)
     except ValueError as error:
         record.fault = str(error)
         record.verdicts = [Verdict(q.name, 0, q.points, "not graded") for q in assignment.questions]
+        _bound(record)
         return record
     sources = [
         cell["source"]
@@ -182,7 +197,24 @@ def grade(
                 key = (secret, student)
                 record.verdicts.append(_compared(session, question, assignment.name, key))
     record.seconds = time.monotonic() - start
+    _bound(record)
     return record
+
+
+def _bound(record: Record) -> None:
+    """Make every text of a record one that can be stored, of bounded length."""
+    record.fault = shortened(storable(record.fault), ERROR_LENGTH)
+    for verdict in record.verdicts:
+        verdict.comment = shortened(storable(verdict.comment), COMMENT_LENGTH)
+    more = len(record.errors) - ERRORS
+    if more > 0:
+        record.errors = record.errors[:ERRORS]
+        record.errors[-1] = (record.errors[-1][0], f"this cell failed, and {more} more behind it")
+    record.errors = [(k, shortened(storable(text), ERROR_LENGTH)) for k, text in record.errors]
+    record.answers = {
+        name: shortened(storable(text), ANSWER_LENGTH) for name, text in record.answers.items()
+    }
+    record.output = storable(record.output)
 
 
 class Session:

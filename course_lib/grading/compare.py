@@ -7,6 +7,9 @@ import numpy as np
 
 from course_lib.grading.answers import Arrays
 
+LABEL_LENGTH = 60
+LABELS = 8
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -152,4 +155,7 @@ def _flat(arrays: Sequence[Arrays]) -> np.ndarray:
 def _results(arrays: Arrays) -> str:
     if len(arrays) == 1 and "" in arrays:
         return "one result is"
-    return f"{len(arrays)} results ({', '.join(map(repr, arrays))}) are"
+    # A submission chooses these labels, and how long and how many they are.
+    shown = [name if len(name) <= LABEL_LENGTH else f"{name[:LABEL_LENGTH]}…" for name in arrays]
+    names = ", ".join(map(repr, shown[:LABELS])) + (", …" if len(shown) > LABELS else "")
+    return f"{len(arrays)} results ({names}) are"
