@@ -30,6 +30,10 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     Raises:
         OSError: the file cannot be written; the message names `path`.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device holds nothing that could be lost
+        with open(path, "wb") as file:
+            yield file
+        return
     path = Path(os.path.realpath(path))
     remove_leftovers(path.parent, path.name)
     temporary = path.with_name(f"{_prefix(path.name)}{secrets.token_hex(8)}.part")

@@ -27,6 +27,8 @@ from nbclient import NotebookClient
 from tqdm import tqdm
 from traitlets.config import Config
 
+from course_lib.files import replace_text
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from reproducible_build import cache_folder, prepare_kernels  # noqa: E402
@@ -153,7 +155,7 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     for index, cell in enumerate(notebook.cells):
         cell.id = f"cell-{index:02d}"
     nbformat.validate(notebook)
-    nbformat.write(notebook, path)
+    replace_text(path, nbformat.writes(notebook) + "\n")
 
 
 def sync() -> None:
@@ -172,7 +174,7 @@ def sync() -> None:
             rf"\g<1>{slug}",
             text,
         )
-        path.write_text(text, encoding="utf-8")
+        replace_text(path, text)
 
 
 def main() -> None:

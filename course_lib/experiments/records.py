@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from course_lib.files import replace_text
+
 RESULTS = "results"
 SET_ASIDE = ".not-better.json"
 TRIAL = ".trial.json"
@@ -125,9 +127,7 @@ def write_record(
     # `not <=` also keeps a record from a new value that is NaN.
     if path.exists() and not trial and not replace and not record.score <= _read(path).score:
         path = folder / f"{record.name}{SET_ASIDE}"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, json.dumps(asdict(record), indent=1) + "\n")
     return path
 
 

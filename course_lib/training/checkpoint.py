@@ -1,11 +1,11 @@
 """The whole of a training run in one file, from which it goes on exactly where it was."""
 
 import copy
-import os
 from pathlib import Path
 
 import torch
 
+from course_lib.files import replacing
 from course_lib.training.batches import Order
 from course_lib.training.errors import TrainingError
 from course_lib.training.state import State
@@ -40,9 +40,8 @@ def save_checkpoint(path: Path, state: State, order: Order, noise: torch.Generat
         "precision": state.precision.state_dict(),  # with float16, the scale of the gradient
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    with replacing(path) as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: Path, state: State, order: Order, noise: torch.Generator) -> None:
