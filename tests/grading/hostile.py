@@ -229,32 +229,35 @@ def boxes(draw: st.DrawFn) -> None:
     Puppet.printed = (raw + draw(texts))[: 2**16]
 
 
-# Cells for the true sandbox; each takes one text.
-CELLS = (
+# Cells for true boxes; each takes one text. The first say something, the others answer with it.
+SAYING = (
     "raise ValueError({text})",
     "print({text})",
     "import sys; sys.stderr.write(repr({text}) * 10); sys.stdout.buffer.write(bytes(range(256)))",
-    "def target(x, w): raise RuntimeError({text})",
-    "def target(x, w): return {{{text}: x, 'b': w}}",
-    "def target(x, w): return {{{text} * 1_000_000: x}}",
-    "def target(x, w): return {{(str(k) + {text}): x for k in range(2000)}}",
     "class Odd(Exception):\n    def __str__(self): raise self\nraise Odd({text})",
-    "class Odd(Exception):\n    def __str__(self): return 5\ndef target(x, w): raise Odd({text})",
     "raise type('E' + ''.join(c for c in {text} if c.isalpha()), (Exception,), {{}})({text})",
-    "class Key(str):\n    def __str__(self): raise KeyError({text})\n"
-    "def target(x, w): return {{Key('a'): x}}",
-    "def target(x, w): return [[[{text}]]]",
-    "def target(x, w):\n    r = []\n    r.append(r)\n    return r",
     "import warnings; warnings.warn({text})",
     "{raw}",
 )
+ANSWERING = (
+    "def target(x, w): raise RuntimeError({text})",
+    "def target(x, w): return {{{text}: x, 'b': w}}",
+    "def target(x, w): return {{{text} * 500_000: x}}",
+    "def target(x, w): return {{(str(k) + {text}): x for k in range(2000)}}",
+    "class Odd(Exception):\n    def __str__(self): return 5\ndef target(x, w): raise Odd({text})",
+    "class Key(str):\n    def __str__(self): raise KeyError({text})\n"
+    "def target(x, w): return {{Key('a'): x}}",
+    "def target(x, w):\n    r = [{text}]\n    r.append(r)\n    return r",
+)
 
 
-@st.composite
-def real_notebooks(draw: st.DrawFn) -> nbformat.NotebookNode:
-    """A notebook whose cells say and return odd texts when they are executed."""
-    text = draw(texts)[:2000]
-    cell = draw(st.sampled_from(CELLS)).format(text=ascii(text), raw=text)
-    made = make.notebook(cell)
-    made.cells[-1].source = draw(texts)
-    return made
+def real_notebooks(text: str) -> dict[str, bytes]:
+    """Notebooks that say a text in every way, and one for each way to answer with it."""
+
+    def made(*cells: str) -> bytes:
+        filled = [cell.format(text=ascii(text), raw=text) for cell in cells]
+        notebook = make.notebook(*filled)
+        notebook.cells[-1].source = text
+        return json.dumps(notebook).encode()
+
+    return {"odd": made(*SAYING)} | {f"odd {k}": made(cell) for k, cell in enumerate(ANSWERING)}
