@@ -134,15 +134,26 @@ def grade_all(
         if earlier is not None and earlier.student != student:
             earlier = None
         factor = factors.get(student, earlier.more_time if earlier else 1.0)
-        task = _Task(submission, student, factor)
         if again and student not in again:
             records[student] = earlier or _ungraded(student, assignment, "not graded yet")
-        elif student in again or not _is_current(
-            earlier, task, assignment, secret, limits, sandbox
+            continue
+        try:
+            content = submission.read()
+        except OSError as error:
+            unread = f"the file could not be read: {error.strerror}"
+            records[student] = _ungraded(student, assignment, unread)
+            write_record(record_path(output, student), records[student])
+            continue
+        _, scaled = _with_time(assignment, limits, factor)
+        made_so = (record_key(content, assignment, secret, scaled), sandbox, factor)
+        if (
+            earlier is not None
+            and student not in again
+            and (earlier.key, earlier.sandbox, earlier.more_time) == made_so
         ):
-            todo.append(task)
-        else:
             records[student] = earlier
+        else:
+            todo.append(_Task(submission, student, factor))
     if records and not again:
         print(f"{len(records)} of {len(submissions)} are graded already; going on with the rest")
     with _grading(assignment, jobs, sandbox, dask, secret, limits) as start:
@@ -188,25 +199,6 @@ def _named(name: str, students: Mapping[str, str]) -> str:
         f"nobody is named {name!r} among the {len(students)} submissions{known}. Give a name as it "
         f"stands in grades.csv."
     )
-
-
-def _is_current(
-    record: Record | None,
-    task: _Task,
-    assignment: Assignment,
-    secret: str,
-    limits: Limits,
-    sandbox: str,
-) -> bool:
-    """Whether a record is what grading would give again."""
-    if record is None or record.sandbox != sandbox or record.more_time != task.more_time:
-        return False
-    try:
-        content = task.submission.read()
-    except OSError:  # found again when it is graded, and said in its row
-        return False
-    _, scaled = _with_time(assignment, limits, task.more_time)
-    return record.key == record_key(content, assignment, secret, scaled)
 
 
 def _with_time(assignment: Assignment, limits: Limits, factor: float) -> tuple[Assignment, Limits]:
