@@ -83,7 +83,10 @@ def label(name: str) -> str:
     )
     if plain:
         return name
-    kept = (c if (c.isprintable() and c != "/") or c in JOINERS else "�" for c in readable(name))
+    kept = (
+        c if (c.isprintable() and c != "/") or c in JOINERS else "�"
+        for c in readable(name[:NAME_BYTES])
+    )
     shown = "".join(kept).strip(" .").encode()[: NAME_BYTES - 13].decode(errors="ignore")
     return f"{shown}~{_digest(name)}"
 

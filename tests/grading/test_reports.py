@@ -7,7 +7,7 @@ import json
 import pytest
 
 from course_lib.assignment import judge, report
-from course_lib.assignment.judge import Verdict
+from course_lib.assignment.judge import Record, Verdict
 
 from .reports import example, table
 from .test_classroom import MINI
@@ -193,3 +193,75 @@ def test_grading_without_isolation_says_so_everywhere(tmp_path):
     report.write_reports([record], MINI, tmp_path)
     assert "without isolation" in (tmp_path / "feedback" / "ada.html").read_text()
     assert table(tmp_path / "grades.csv")["ada"]["sandbox"] == "none"
+
+
+def test_the_answer_stands_beside_the_points_and_on_a_page_of_its_own(tmp_path):
+    record = example(answers={"words": "Because <b>of</b> it.\n" * 2000}, output="loss 0.5")
+    report.write_reports([record, example("=x y")], MINI, tmp_path)
+    rows = table(tmp_path / "manual.csv")
+    assert rows["ada"]["answer"].startswith("Because <b>of</b> it.\nBecause")
+    assert len(rows["ada"]["answer"]) <= 5000
+    assert rows["'=x y"]["answer"] == "<i>because</i>"
+    page = (tmp_path / "manual.html").read_text(encoding="utf-8")
+    for row in rows.values():
+        name, _, anchor = row["page"].partition("#")
+        assert name == "manual.html"
+        assert f'id="{anchor}"' in page
+    assert 'href="feedback/%3Dx%20y.html"' in page
+    assert "One point for a reason." in page
+    # What the rubric asks about; it may tell of hidden inputs, so students do not get it.
+    assert "loss 0.5" in page
+    assert "loss 0.5" not in (tmp_path / "feedback" / "ada.html").read_text(encoding="utf-8")
+
+
+def test_tables_of_earlier_versions_and_columns_of_a_person_are_kept(tmp_path):
+    manual = tmp_path / "manual.csv"
+    report.write_reports([example()], MINI, tmp_path)
+    version = table(manual)["ada"]["version"]
+    old = "student,question,points,possible,comment,rubric,answer\nada,words,1,1,Good.,One point.,{}\n"
+    for digest, points in ((version, "1"), ("a0123456789", "")):
+        manual.write_text(old.format(digest), encoding="utf-8-sig")
+        report.write_reports([example()], MINI, tmp_path)
+        row = table(manual)["ada"]
+        assert (row["points"], row["comment"], row["version"]) == ("1", "Good.", digest)
+        assert row["answer"] == "<i>because</i>"
+        assert table(tmp_path / "grades.csv")["ada"]["words"] == points
+    moved = f"Points,marker,version,student,question,comment\n1,Me,{version},ada,words,Good.\n"
+    manual.write_text(moved, encoding="utf-8")
+    report.write_reports([example()], MINI, tmp_path)
+    assert table(manual)["ada"]["marker"] == "Me"
+    assert table(tmp_path / "grades.csv")["ada"]["words"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ada,words,1,1,\n", "without a column student, question, points, comment"),
+        ("student,question,points,comment\nada,words,1,a,b,c\n", "row 2: .* is not understood"),
+        ("student,question,points,comment\nada,words,1,\nada,words,0,\n", "two rows with points"),
+        (
+            f"student,question,points,comment\nada,words,1,{'x' * 200_000}\n",
+            "field larger than field limit",
+        ),
+    ],
+)
+def test_a_table_that_could_lose_points_is_refused_and_left_alone(tmp_path, text, message):
+    manual = tmp_path / "manual.csv"
+    manual.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        report.write_reports([example()], MINI, tmp_path)
+    assert manual.read_text(encoding="utf-8") == text
+    assert [path.name for path in tmp_path.iterdir()] == ["manual.csv"]
+
+
+def test_thousands_of_errors_and_long_texts_make_no_long_pages(tmp_path):
+    long = "<&>" * 100_000
+    record = Record("ada", "key", errors=[(k, long) for k in range(5000)], output=long, fault=long)
+    record.answers = {"words": long}
+    record.verdicts = [Verdict(q.name, 0, q.points, long) for q in MINI.questions]
+    judge._bound(record)
+    report.write_reports([record], MINI, tmp_path)
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file():
+            assert path.stat().st_size < 200_000, path
+    assert "and 4900 more" in record.errors[-1][1]
