@@ -97,6 +97,8 @@ def notebooks(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """An honest notebook with one part that is not, and the kind of that part."""
     made = copy.deepcopy(HONEST)
     cells = made["cells"]
+    # Even an untouched copy of the honest cells must not be taken for one of the honest students.
+    cells[1]["source"] = "# another's\n" + "".join(cells[1]["source"])
     kind = draw(st.sampled_from(["answer", "field", "cell", "cells", "metadata", "code", "many"]))
     if kind == "answer":
         cells[-1]["source"] = draw(texts | st.lists(texts, max_size=4))
@@ -113,8 +115,6 @@ def notebooks(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
         cells[0]["source"] = draw(texts)
     else:
         cells += [{"cell_type": "code", "source": draw(texts)[:10] + "x"}] * 3000
-    # Even an untouched copy of the honest cells must not be taken for one of the honest students.
-    cells[1]["source"] = "# another's\n" + "".join(cells[1]["source"])
     return f"a notebook with odd {kind}", made
 
 
