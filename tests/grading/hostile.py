@@ -93,13 +93,12 @@ FIELDS = ("cell_type", "source", "metadata", "outputs", "id", "execution_count",
 
 
 @st.composite
-def notebooks(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """An honest notebook with one part that is not, and the kind of that part."""
+def notebooks(draw: st.DrawFn, kind: str) -> dict[str, Any]:
+    """An honest notebook with one part that is not."""
     made = copy.deepcopy(HONEST)
     cells = made["cells"]
     # Even an untouched copy of the honest cells must not be taken for one of the honest students.
     cells[1]["source"] = "# another's\n" + "".join(cells[1]["source"])
-    kind = draw(st.sampled_from(["answer", "field", "cell", "cells", "metadata", "code", "many"]))
     if kind == "answer":
         cells[-1]["source"] = draw(texts | st.lists(texts, max_size=4))
     elif kind == "field":
@@ -115,34 +114,36 @@ def notebooks(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
         cells[0]["source"] = draw(texts)
     else:
         cells += [{"cell_type": "code", "source": draw(texts)[:10] + "x"}] * 3000
-    return f"a notebook with odd {kind}", made
+    return made
+
+
+PARTS = ("answer", "field", "cell", "cells", "metadata", "code", "many")
+KINDS = (*PARTS, "bytes", "JSON", "changed", "nested", "long")
 
 
 @st.composite
-def submissions(draw: st.DrawFn) -> tuple[str, bytes]:
-    """The bytes that are handed in, and of what kind they are."""
-    kind = draw(st.sampled_from(["notebook"] * 6 + ["bytes", "JSON", "changed", "nested", "long"]))
+def submissions(draw: st.DrawFn, kind: str) -> bytes:
+    """The bytes that are handed in."""
     whole = json.dumps(HONEST).encode()
-    if kind == "notebook":
-        kind, made = draw(notebooks())
-        plain = draw(st.booleans())
-        return kind, json.dumps(made, ensure_ascii=plain).encode("utf-8", "surrogatepass")
+    if kind in PARTS:
+        made, plain = draw(notebooks(kind)), draw(st.booleans())
+        return json.dumps(made, ensure_ascii=plain).encode("utf-8", "surrogatepass")
     if kind == "bytes":
-        return kind, draw(st.binary(max_size=200))
+        return draw(st.binary(max_size=200))
     if kind == "JSON":
-        return kind, json.dumps(draw(values | st.fixed_dictionaries({"cells": values}))).encode()
+        return json.dumps(draw(values | st.fixed_dictionaries({"cells": values}))).encode()
     if kind == "changed":
         at = draw(st.integers(0, len(whole)))
         with_bytes = whole[:at] + draw(st.binary(max_size=4)) + whole[at + 1 :]
         other = json.dumps(HONEST).encode("utf-16")
-        return kind, draw(st.sampled_from([whole[:at], with_bytes, b"\xef\xbb\xbf" + whole, other]))
+        return draw(st.sampled_from([whole[:at], with_bytes, b"\xef\xbb\xbf" + whole, other]))
     if kind == "nested":
         depth = draw(st.sampled_from([100, 900, 2000, 100_000]))
         inner = "[" * depth + "]" * depth
-        return kind, whole.replace(b'"metadata": {}', b'"metadata": ' + inner.encode())
+        return whole.replace(b'"metadata": {}', b'"metadata": ' + inner.encode())
     number = "9" * draw(st.sampled_from([5000, 20_000]))
     size = draw(st.sampled_from([b"", b" " * SUBMISSION_LIMIT]))
-    return kind, b'{"nbformat": ' + number.encode() + b"}" + size
+    return b'{"nbformat": ' + number.encode() + b"}" + size
 
 
 arrays = st.dictionaries(
