@@ -25,6 +25,7 @@ from course_lib.data import Dataset
 from course_lib.experiments import RECIPES, Recipe
 from course_lib.experiments.records import hardware, versions
 from course_lib.experiments.running import accelerator_or_cpu, build, loss_of, transform_of
+from course_lib.files import replace_text
 from course_lib.precision import float32_products
 from course_lib.training import fit
 
@@ -177,7 +178,7 @@ def main() -> None:
         print(f"{model}, {budget}", flush=True)
         content["models"][f"{model}, {budget}"] = one_model(key, options, best)
         if options.out:  # after each: nothing is lost if the next is stopped
-            options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            replace_text(options.out, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from course_lib.files import replace_text
 from course_lib.gan import study
 
 METHODS = (
@@ -90,7 +91,7 @@ def main() -> None:
         "rows": rows,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+    replace_text(arguments.out, json.dumps(content, indent=1) + "\n")
     print(f"written: {arguments.out}")
 
 

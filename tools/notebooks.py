@@ -27,6 +27,8 @@ from nbclient import NotebookClient
 from tqdm import tqdm
 from traitlets.config import Config
 
+from course_lib.files import replace_text
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from repository import COLAB, HOW_TO_SET, Repository, parse, read  # noqa: E402
@@ -179,13 +181,13 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     for index, cell in enumerate(notebook.cells):
         cell.id = f"cell-{index:02d}"
     nbformat.validate(notebook)
-    nbformat.write(notebook, path)
+    replace_text(path, nbformat.writes(notebook) + "\n")
 
 
 def sync(repository: Repository) -> None:
     """Write the set-up cell and the repository's address wherever they stand."""
     text = CONFIGURATION.read_text(encoding="utf-8")
-    CONFIGURATION.write_text(configuration(text, repository), encoding="utf-8")
+    replace_text(CONFIGURATION, configuration(text, repository))
     for path in [*notebooks(), *masters(), *students()]:
         notebook = nbformat.read(path, as_version=4)
         first = next(cell for cell in notebook.cells if cell.cell_type == "code")
@@ -194,8 +196,7 @@ def sync(repository: Repository) -> None:
         write(notebook, path)
     for name, rewritten in (("README.md", readme), ("CITATION.cff", citation)):
         path = ROOT / name
-        text = rewritten(path.read_text(encoding="utf-8"), repository)
-        path.write_text(text, encoding="utf-8")
+        replace_text(path, rewritten(path.read_text(encoding="utf-8"), repository))
 
 
 def configuration(text: str, repository: Repository) -> str:

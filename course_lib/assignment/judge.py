@@ -22,6 +22,7 @@ from course_lib.assignment.question import (
     seed,
 )
 from course_lib.assignment.release import written_answer
+from course_lib.assignment.text import shortened, storable
 from course_lib.grading import measures, wire
 from course_lib.grading.answers import Arrays
 from course_lib.grading.checking import diagnosis, shows
@@ -33,6 +34,12 @@ OBJECTS_LIMIT = 500_000
 CELLS_LIMIT = 2_000
 RESTARTS = 12
 GRACE = 5
+
+# A record is read by people and kept for every student: what a submission can put into one is cut.
+COMMENT_LENGTH = 1000
+ERROR_LENGTH = 500
+ANSWER_LENGTH = 50_000
+ERRORS = 100
 
 # Stands for an answer in words whose cell lost its metadata; students read it, too.
 NOT_FOUND = "(The cell of this answer was not found by its metadata: a person looks for it in the notebook.)"
@@ -74,6 +81,8 @@ class Record:
         seconds: time that grading took.
         memory: the most memory, in bytes, that the submission's processes held at once.
         output: the first part of what the submission printed.
+        questions: digest of the questions that were asked.
+        more_time: factor of the time limits that this student was given.
     """
 
     student: str
@@ -86,6 +95,8 @@ class Record:
     seconds: float = 0.0
     memory: int = 0
     output: str = ""
+    questions: str = ""
+    more_time: float = 1.0
 
     @property
     def points(self) -> float:
@@ -167,13 +178,17 @@ def grade(
     """
     start = time.monotonic()
     record = Record(
-        student, record_key(submission, assignment, secret, limits), sandbox=room.sandbox
+        student,
+        record_key(submission, assignment, secret, limits),
+        sandbox=room.sandbox,
+        questions=assignment.digest(),
     )
     try:
         notebook = read_notebook(submission)
     except ValueError as error:
         record.fault = str(error)
         record.verdicts = [Verdict(q.name, 0, q.points, "not graded") for q in assignment.questions]
+        _bound(record)
         return record
     sources = [
         cell["source"]
@@ -190,7 +205,24 @@ def grade(
                 key = (secret, student)
                 record.verdicts.append(_compared(session, question, assignment.name, key))
     record.seconds = time.monotonic() - start
+    _bound(record)
     return record
+
+
+def _bound(record: Record) -> None:
+    """Make every text of a record one that can be stored, of bounded length."""
+    record.fault = shortened(storable(record.fault), ERROR_LENGTH)
+    for verdict in record.verdicts:
+        verdict.comment = shortened(storable(verdict.comment), COMMENT_LENGTH)
+    more = len(record.errors) - ERRORS
+    if more > 0:
+        record.errors = record.errors[:ERRORS]
+        record.errors[-1] = (record.errors[-1][0], f"this cell failed, and {more} more behind it")
+    record.errors = [(k, shortened(storable(text), ERROR_LENGTH)) for k, text in record.errors]
+    record.answers = {
+        name: shortened(storable(text), ANSWER_LENGTH) for name, text in record.answers.items()
+    }
+    record.output = storable(record.output)
 
 
 class Session:

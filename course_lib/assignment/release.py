@@ -13,6 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_lib.assignment.question import Assignment, Measure, Question, Written
+from course_lib.files import replace_text
 from course_lib.grading.public import encode
 
 CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
@@ -98,9 +99,9 @@ def release(assignment: Assignment, library: Path) -> list[Path]:
     for path, notebook in written.items():
         path.parent.mkdir(exist_ok=True)
         nbformat.validate(notebook)
-        nbformat.write(notebook, path)
+        replace_text(path, nbformat.writes(notebook) + "\n")
     path = library / "grading" / "public" / f"{assignment.name}.json"
-    path.write_text(public_text(assignment), encoding="utf-8")
+    replace_text(path, public_text(assignment))
     return [*written, path]
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import course_lib
-from course_lib.command_line.options import positive
+from course_lib.command_line.options import factor, positive
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -58,6 +58,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--memory", type=positive(float), metavar="GIB", help="memory of a submission (default: 3)"
     )
+    command.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="STUDENT",
+        help="grade this student again and nobody else; may be given several times",
+    )
+    command.add_argument(
+        "--more-time",
+        action="append",
+        default=[],
+        type=factor,
+        metavar="STUDENT=FACTOR",
+        help="all limits of time of this student, FACTOR times as long; may be given several times",
+    )
     _root(command)
     command.set_defaults(run=grade)
 
@@ -82,7 +97,8 @@ def grade(options: argparse.Namespace) -> int:
     from course_lib.assignment.box import Limits, SandboxError
     from course_lib.assignment.classroom import collect, grade_all, overlooked
     from course_lib.assignment.question import load_assignment
-    from course_lib.assignment.report import UNSAFE, write_reports
+    from course_lib.assignment.records import held
+    from course_lib.assignment.report import UNSAFE, require_manual, write_reports
 
     chosen = {
         "cell_seconds": options.cell_seconds,
@@ -102,16 +118,20 @@ def grade(options: argparse.Namespace) -> int:
                 f"(<student>.ipynb or <student>/<any>.ipynb): {', '.join(left)}",
                 file=sys.stderr,
             )
-        records = grade_all(
-            submissions,
-            assignment,
-            output,
-            jobs=options.jobs,
-            sandbox=options.sandbox,
-            limits=limits,
-            dask=options.dask,
-        )
-        paths = write_reports(records, assignment, output)
+        with held(output):
+            require_manual(assignment, output)
+            records = grade_all(
+                submissions,
+                assignment,
+                output,
+                jobs=options.jobs,
+                sandbox=options.sandbox,
+                limits=limits,
+                dask=options.dask,
+                only=options.only,
+                more_time=dict(options.more_time),
+            )
+            paths = write_reports(records, assignment, output)
     except (ValueError, OSError, SandboxError, ImportError) as error:
         return _fail(error)
     for name, path in paths.items():

@@ -21,6 +21,16 @@ def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     return read
 
 
+def factor(text: str) -> tuple[str, float]:
+    """A name and a positive factor, as in ``ada=1.5``."""
+    name, _, number = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is given; a name and a factor are expected, as in ada=1.5"
+        )
+    return name, positive(float)(number)
+
+
 def processes(text: str) -> int | str:
     """A number of processes, or ``auto``."""
     return text if text == "auto" else positive(int)(text)

@@ -10,6 +10,9 @@ from course_lib.grading.sealed import Seal
 
 Expected = Mapping[str, np.ndarray | Seal]
 
+LABEL_LENGTH = 60
+LABELS = 8
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -159,4 +162,7 @@ def _flat(arrays: Sequence[Arrays]) -> np.ndarray:
 def _results(arrays: Expected) -> str:
     if len(arrays) == 1 and "" in arrays:
         return "one result is"
-    return f"{len(arrays)} results ({', '.join(map(repr, arrays))}) are"
+    # A submission chooses these labels, and how long and how many they are.
+    shown = [name if len(name) <= LABEL_LENGTH else f"{name[:LABEL_LENGTH]}…" for name in arrays]
+    names = ", ".join(map(repr, shown[:LABELS])) + (", …" if len(shown) > LABELS else "")
+    return f"{len(arrays)} results ({names}) are"
