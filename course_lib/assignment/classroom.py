@@ -14,7 +14,8 @@ from pathlib import Path
 import nbformat
 
 from course_lib.assignment.box import Limits, Stopped, require_hidden, room
-from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
+from course_lib.assignment.collecting import Submission
+from course_lib.assignment.judge import Record, Verdict, grade, record_key, ungraded
 from course_lib.assignment.question import Assignment, Written, load_assignment
 from course_lib.assignment.records import read_record, record_path, write_record
 from course_lib.assignment.release import public_checks, require_consistent
@@ -22,62 +23,6 @@ from course_lib.assignment.text import labels, one_line
 from course_lib.files import replace_text
 from course_lib.inputs import require_writable
 from course_lib.progress import progress_bar
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A notebook that was handed in, and by whom."""
-
-    student: str
-    path: Path
-
-    def read(self) -> bytes:
-        """Its bytes, one more than are accepted at most: a larger file is refused, not loaded."""
-        with self.path.open("rb") as file:
-            return file.read(SUBMISSION_LIMIT + 1)
-
-
-def collect(folder: Path, assignment: str) -> list[Submission]:
-    """Find submissions: ``<student>.ipynb``, ``<student>/<any>.ipynb`` or nbgrader's folders.
-
-    nbgrader's are ``<student>/<assignment>/<assignment>.ipynb``. Links are not followed: a
-    student's link could point to another's file. What programs leave behind is nobody's: hidden
-    files and folders such as ``.ipynb_checkpoints``, and the ``__MACOSX`` of some archives.
-
-    Raises:
-        ValueError: the folder is missing or holds no notebook, or a student has several.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give the folder that holds the submissions")
-    entries = _entries(folder)
-    found = [Submission(p.stem, p) for p in entries if p.suffix == ".ipynb"]
-    for student in (p for p in entries if p.is_dir() and not p.is_symlink()):
-        below = [*student.glob("[!.]*.ipynb"), *(student / assignment).glob("[!.]*.ipynb")]
-        named = [p for p in below if p.stem == assignment] or below
-        found += [Submission(student.name, path) for path in sorted(named)]
-    found = [s for s in found if s.path.is_file() and not s.path.is_symlink()]
-    if not found:
-        raise ValueError(
-            f"{folder} holds no submission; <student>.ipynb or <student>/{assignment}.ipynb is expected"
-        )
-    paths: dict[str, list[str]] = {}
-    for submission in found:
-        path = submission.path.relative_to(folder).as_posix()
-        paths.setdefault(submission.student, []).append(path)
-    twice = [f"{name} ({', '.join(own)})" for name, own in paths.items() if len(own) > 1]
-    if twice:
-        raise ValueError(f"several notebooks of {'; '.join(twice)}; keep one for each student")
-    return found
-
-
-def overlooked(folder: Path, submissions: list[Submission]) -> list[str]:
-    """Names of the files and folders in which `collect` has found no submission."""
-    used = {s.path.relative_to(folder).parts[0] for s in submissions}
-    return [p.name for p in _entries(folder) if p.name not in used]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")))
 
 
 def grade_all(
@@ -120,7 +65,7 @@ def grade_all(
     public_checks(assignment)
     require_consistent(assignment, nbformat.read(assignment.master, as_version=4))
     if sandbox == "bubblewrap":
-        require_hidden(assignment.folder, output, *(s.path for s in submissions))
+        require_hidden(assignment.folder, output, *(s.path for s in submissions if s.path))
     (output / "records").mkdir(parents=True, exist_ok=True)
     secret = _secret(output)
     students = labels([submission.student for submission in submissions])
@@ -128,6 +73,7 @@ def grade_all(
     again = {_named(name, named) for name in only}
     factors = {_named(name, named): factor for name, factor in (more_time or {}).items()}
     records: dict[str, Record] = {}
+    faults: dict[str, Record] = {}  # not stored: they cost nothing
     todo: list[_Task] = []
     for submission, student in zip(submissions, students, strict=True):
         earlier = read_record(record_path(output, student))
@@ -137,12 +83,25 @@ def grade_all(
         task = _Task(submission, student, factor)
         if again and student not in again:
             records[student] = earlier or _ungraded(student, assignment, "not graded yet")
-        elif student in again or not _is_current(
-            earlier, task, assignment, secret, limits, sandbox
+            continue
+        try:
+            content = submission.read()
+        except ValueError as error:
+            nothing = Record(student, "", sandbox=sandbox)
+            faults[student] = ungraded(nothing, assignment, str(error))
+            if not submission.entries and earlier is not None:
+                faults[student] = earlier  # handed in earlier, into another folder
+            continue
+        _, scaled = _with_time(assignment, limits, factor)
+        current = (record_key(content, assignment, secret, scaled), sandbox, factor)
+        if (
+            earlier is not None
+            and student not in again
+            and (earlier.key, earlier.sandbox, earlier.more_time) == current
         ):
-            todo.append(task)
-        else:
             records[student] = earlier
+        else:
+            todo.append(task)
     if records and not again:
         print(f"{len(records)} of {len(submissions)} are graded already; going on with the rest")
     with _grading(assignment, jobs, sandbox, dask, secret, limits) as start:
@@ -160,6 +119,10 @@ def grade_all(
                 for future in pending:
                     future.cancel()
                 raise
+    records |= faults
+    for submission, student in zip(submissions, students, strict=True):
+        if submission.note:
+            records[student].notes.insert(0, submission.note)
     return [records[student] for student in students]
 
 
@@ -188,25 +151,6 @@ def _named(name: str, students: Mapping[str, str]) -> str:
         f"nobody is named {name!r} among the {len(students)} submissions{known}. Give a name as it "
         f"stands in grades.csv."
     )
-
-
-def _is_current(
-    record: Record | None,
-    task: _Task,
-    assignment: Assignment,
-    secret: str,
-    limits: Limits,
-    sandbox: str,
-) -> bool:
-    """Whether a record is what grading would give again."""
-    if record is None or record.sandbox != sandbox or record.more_time != task.more_time:
-        return False
-    try:
-        content = task.submission.read()
-    except OSError:  # found again when it is graded, and said in its row
-        return False
-    _, scaled = _with_time(assignment, limits, task.more_time)
-    return record.key == record_key(content, assignment, secret, scaled)
 
 
 def _with_time(assignment: Assignment, limits: Limits, factor: float) -> tuple[Assignment, Limits]:
