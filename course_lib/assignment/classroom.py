@@ -14,67 +14,12 @@ from pathlib import Path
 import nbformat
 
 from course_lib.assignment.box import Limits, Stopped, require_hidden, room
-from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
+from course_lib.assignment.collecting import Submission
+from course_lib.assignment.judge import Record, Verdict, grade, record_key, ungraded
 from course_lib.assignment.question import Assignment, load_assignment
 from course_lib.assignment.release import public_checks, require_consistent
 from course_lib.inputs import require_writable
 from course_lib.progress import progress_bar
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A notebook that was handed in, and by whom."""
-
-    student: str
-    path: Path
-
-    def read(self) -> bytes:
-        """Its bytes, one more than are accepted at most: a larger file is refused, not loaded."""
-        with self.path.open("rb") as file:
-            return file.read(SUBMISSION_LIMIT + 1)
-
-
-def collect(folder: Path, assignment: str) -> list[Submission]:
-    """Find submissions: ``<student>.ipynb``, ``<student>/<any>.ipynb`` or nbgrader's folders.
-
-    nbgrader's are ``<student>/<assignment>/<assignment>.ipynb``. Links are not followed: a
-    student's link could point to another's file. What programs leave behind is nobody's: hidden
-    files and folders such as ``.ipynb_checkpoints``, and the ``__MACOSX`` of some archives.
-
-    Raises:
-        ValueError: the folder is missing or holds no notebook, or a student has several.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give the folder that holds the submissions")
-    entries = _entries(folder)
-    found = [Submission(p.stem, p) for p in entries if p.suffix == ".ipynb"]
-    for student in (p for p in entries if p.is_dir() and not p.is_symlink()):
-        below = [*student.glob("[!.]*.ipynb"), *(student / assignment).glob("[!.]*.ipynb")]
-        named = [p for p in below if p.stem == assignment] or below
-        found += [Submission(student.name, path) for path in sorted(named)]
-    found = [s for s in found if s.path.is_file() and not s.path.is_symlink()]
-    if not found:
-        raise ValueError(
-            f"{folder} holds no submission; <student>.ipynb or <student>/{assignment}.ipynb is expected"
-        )
-    paths: dict[str, list[str]] = {}
-    for submission in found:
-        path = submission.path.relative_to(folder).as_posix()
-        paths.setdefault(submission.student, []).append(path)
-    twice = [f"{name} ({', '.join(own)})" for name, own in paths.items() if len(own) > 1]
-    if twice:
-        raise ValueError(f"several notebooks of {'; '.join(twice)}; keep one for each student")
-    return found
-
-
-def overlooked(folder: Path, submissions: list[Submission]) -> list[str]:
-    """Names of the files and folders in which `collect` has found no submission."""
-    used = {s.path.relative_to(folder).parts[0] for s in submissions}
-    return [p.name for p in _entries(folder) if p.name not in used]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")))
 
 
 def grade_all(
@@ -111,15 +56,23 @@ def grade_all(
     public_checks(assignment)
     require_consistent(assignment, nbformat.read(assignment.master, as_version=4))
     if sandbox == "bubblewrap":
-        require_hidden(assignment.folder, output, *(s.path for s in submissions))
+        require_hidden(assignment.folder, output, *(s.path for s in submissions if s.path))
     folder = output / "records"
     folder.mkdir(parents=True, exist_ok=True)
     secret = _secret(output)
     records: dict[str, Record] = {}
+    faults: dict[str, Record] = {}  # not stored: they cost nothing
     todo: list[tuple[Submission, bytes]] = []
     for submission in submissions:
         record = read_record(folder / f"{submission.student}.json")
-        content = submission.read()
+        try:
+            content = submission.read()
+        except ValueError as error:
+            nothing = Record(submission.student, "", sandbox=sandbox)
+            faults[submission.student] = ungraded(nothing, assignment, str(error))
+            if not submission.entries and record is not None:
+                faults[submission.student] = record  # handed in earlier, into another folder
+            continue
         key = record_key(content, assignment, secret, limits)
         if record is not None and record.key == key and record.sandbox == sandbox:
             records[submission.student] = record
@@ -145,6 +98,10 @@ def grade_all(
                 for future in pending:
                     future.cancel()
                 raise
+    records |= faults
+    for submission in submissions:
+        if submission.note:
+            records[submission.student].notes.insert(0, submission.note)
     return [records[submission.student] for submission in submissions]
 
 
