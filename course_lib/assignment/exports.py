@@ -16,7 +16,6 @@ nbgrader, or by hand
     ``identifier/`` or ``identifier.ipynb``.
 """
 
-import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -94,8 +93,11 @@ def common_slug(folders: list[str]) -> str:
     """What the names of all clones of an assignment begin with: ``vae-`` of ``vae-ada``, ``vae-bob``."""
     if len(folders) < 2:
         return ""
-    common = os.path.commonprefix(folders)
-    return common[: common.rfind("-") + 1]
+    first, last = min(folders), max(folders)
+    length = next(
+        (k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first)
+    )
+    return first[: first.rfind("-", 0, length) + 1]
 
 
 def without_suffix(file: str) -> str:
