@@ -142,6 +142,6 @@ def _visible(character: str) -> bool:
 
 def _stem(name: str) -> str:
     """A file's name without its endings; systems add some to those that they do not know."""
-    if ".ipynb" in name.lower():
-        return name[: name.lower().index(".ipynb")]
+    if notebook := re.search(r"\.ipynb", name, re.IGNORECASE):
+        return name[: notebook.start()]
     return name.rpartition(".")[0].removesuffix(".tar") or name

@@ -44,6 +44,9 @@ def _names(notebook: dict[str, Any]) -> set[str]:
 @lru_cache
 def _asked(master: Path, changed: int) -> frozenset[str]:
     """The names of the questions in a master; `changed` is the time of its last change."""
-    cells = json.loads(master.read_text(encoding="utf-8"))["cells"]
-    found = (marks(cell).get("grade_id", "") for cell in cells)
+    try:
+        cells = json.loads(master.read_text(encoding="utf-8"))["cells"]
+        found = [marks(cell).get("grade_id", "") for cell in cells]
+    except (ValueError, KeyError):  # another assignment, which somebody is writing
+        return frozenset()
     return frozenset(name.removeprefix("check-") for name in found if name)

@@ -13,12 +13,14 @@ from course_lib.assignment.release import TEXT_STUB, marks, student_version
 
 # Comments of a cell that also computes something are an answer only if they say more than that.
 REMARK_WORDS = 12
+# Longer code is not an answer in words, and the search for texts in it could take for ever.
+REMARK_CODE = 20_000
 STUB = re.compile(rf"\W*{TEXT_STUB}\W*", re.IGNORECASE)
 # A text between triple quotes that nothing is done with.
 TEXT = re.compile(
     r"^[ \t]*(?P<quote>\"{3}|'{3})(?P<text>.*?)(?P=quote)[ \t]*$", re.MULTILINE | re.DOTALL
 )
-IMAGE = re.compile(r"!\[[^\]]*\]\(|<img\b|attachment:", re.IGNORECASE)
+IMAGE = ("![", "<img", "attachment:")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def written_answer(
     own = [i for i, cell in enumerate(cells) if marks(cell).get("grade_id") == question.name]
     if not own:
         return None
-    image = any(cells[i].get("attachments") or IMAGE.search(cells[i]["source"]) for i in own)
+    image = any(_has_image(cells[i]) for i in own)
     parts = [_without_stub(cells[i]["source"]) for i in own]
     text = "\n\n".join(dict.fromkeys(part for part in parts if part))  # a copy says nothing new
     beside = [i for i in _neighbours(cells, own) if i not in own]
@@ -68,7 +70,7 @@ def written_answer(
     if text := "\n\n".join(part for part in added if part):
         doubt = "the cell of the answer is as it was handed out, and this text stands beside it"
         return Answer(text, doubt)
-    if image or any(cells[i].get("attachments") for i in beside):
+    if image or any(_has_image(cells[i]) for i in beside if not _is_code(cells[i])):
         return Answer("(An image.)", "it holds an image, which only the notebook shows")
     return Answer("")
 
@@ -85,6 +87,11 @@ def lines_handed_out(master: Path) -> frozenset[str]:
 def _lines_handed_out(master: Path, changed: int) -> frozenset[str]:
     cells = student_version(nbformat.read(master, as_version=4)).cells
     return frozenset(line.strip() for cell in cells for line in cell.source.splitlines())
+
+
+def _has_image(cell: dict[str, Any]) -> bool:
+    text = cell["source"].lower()
+    return bool(cell.get("attachments")) or any(sign in text for sign in IMAGE)
 
 
 def _without_stub(text: str) -> str:
@@ -106,6 +113,8 @@ def _is_code(cell: dict[str, Any]) -> bool:
 
 def _added(cell: dict[str, Any], given: frozenset[str]) -> str:
     """The words of a cell that the notebook was not handed out with."""
+    if _is_code(cell) and len(cell["source"]) > REMARK_CODE:
+        return ""
     source = _without_stub(cell["source"])
     code = False
     if _is_code(cell):

@@ -110,9 +110,12 @@ def grade(options: argparse.Namespace) -> int:
         submissions = collect(options.submissions, name, roster)
         if left := overlooked(options.submissions, submissions):
             print(f"Taken for nobody's submission: {', '.join(left)}", file=sys.stderr)
+        said: dict[str, list[str]] = {}
         for submission in submissions:
-            if said := submission.fault or submission.note:
-                print(f"{submission.student}: {said}", file=sys.stderr)
+            said.setdefault(submission.fault or submission.note, []).append(submission.student)
+        for what, students in said.items():
+            if what:
+                print(f"{', '.join(students)}: {what}", file=sys.stderr)
         records = grade_all(
             submissions,
             assignment,

@@ -282,3 +282,15 @@ def test_the_notebook_that_is_handed_out_holds_no_answer_in_words(assignment):
     found = written_answer(cells, question, given)
     assert found.text == "Because the images are binary."
     assert found.doubt
+
+
+@pytest.mark.parametrize("kind", ["code", "markdown"])
+@pytest.mark.parametrize(
+    "text", ['"""x\n', "![", "# \n", "YOUR ANSWER", " ", "\n\n", "'''", "def f", "a="]
+)
+def test_no_text_keeps_the_grader_busy(text, kind):
+    """The work grows with the length, not with its square: this would take hours otherwise."""
+    cell = plain(text * (2**18 // len(text)), kind)
+    answer(words(STUB), cell)
+    answer(words(cell["source"]) | {"cell_type": kind})
+    other_assignment({"cells": [cell]}, ASSIGNMENTS[0])
