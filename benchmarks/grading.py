@@ -17,7 +17,8 @@ from pathlib import Path
 import nbformat
 
 from course_lib.assignment.box import Limits, room
-from course_lib.assignment.classroom import Submission, grade_all
+from course_lib.assignment.classroom import grade_all
+from course_lib.assignment.collecting import Submission
 from course_lib.assignment.judge import grade
 from course_lib.assignment.question import load_assignment
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import nbformat
 
 from course_lib.assignment.box import Limits, Stopped, require_hidden, room
-from course_lib.assignment.judge import SUBMISSION_LIMIT, Record, Verdict, grade, record_key
+from course_lib.assignment.collecting import Submission
+from course_lib.assignment.judge import Record, Verdict, grade, record_key, ungraded
 from course_lib.assignment.question import Assignment, Written, load_assignment
 from course_lib.assignment.records import read_record, record_path, write_record
 from course_lib.assignment.release import public_checks, require_consistent
@@ -22,62 +23,6 @@ from course_lib.assignment.text import labels, one_line
 from course_lib.files import replace_text
 from course_lib.inputs import require_writable
 from course_lib.progress import progress_bar
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A notebook that was handed in, and by whom."""
-
-    student: str
-    path: Path
-
-    def read(self) -> bytes:
-        """Its bytes, one more than are accepted at most: a larger file is refused, not loaded."""
-        with self.path.open("rb") as file:
-            return file.read(SUBMISSION_LIMIT + 1)
-
-
-def collect(folder: Path, assignment: str) -> list[Submission]:
-    """Find submissions: ``<student>.ipynb``, ``<student>/<any>.ipynb`` or nbgrader's folders.
-
-    nbgrader's are ``<student>/<assignment>/<assignment>.ipynb``. Links are not followed: a
-    student's link could point to another's file. What programs leave behind is nobody's: hidden
-    files and folders such as ``.ipynb_checkpoints``, and the ``__MACOSX`` of some archives.
-
-    Raises:
-        ValueError: the folder is missing or holds no notebook, or a student has several.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give the folder that holds the submissions")
-    entries = _entries(folder)
-    found = [Submission(p.stem, p) for p in entries if p.suffix == ".ipynb"]
-    for student in (p for p in entries if p.is_dir() and not p.is_symlink()):
-        below = [*student.glob("[!.]*.ipynb"), *(student / assignment).glob("[!.]*.ipynb")]
-        named = [p for p in below if p.stem == assignment] or below
-        found += [Submission(student.name, path) for path in sorted(named)]
-    found = [s for s in found if s.path.is_file() and not s.path.is_symlink()]
-    if not found:
-        raise ValueError(
-            f"{folder} holds no submission; <student>.ipynb or <student>/{assignment}.ipynb is expected"
-        )
-    paths: dict[str, list[str]] = {}
-    for submission in found:
-        path = submission.path.relative_to(folder).as_posix()
-        paths.setdefault(submission.student, []).append(path)
-    twice = [f"{name} ({', '.join(own)})" for name, own in paths.items() if len(own) > 1]
-    if twice:
-        raise ValueError(f"several notebooks of {'; '.join(twice)}; keep one for each student")
-    return found
-
-
-def overlooked(folder: Path, submissions: list[Submission]) -> list[str]:
-    """Names of the files and folders in which `collect` has found no submission."""
-    used = {s.path.relative_to(folder).parts[0] for s in submissions}
-    return [p.name for p in _entries(folder) if p.name not in used]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")))
 
 
 def grade_all(
@@ -120,7 +65,7 @@ def grade_all(
     public_checks(assignment)
     require_consistent(assignment, nbformat.read(assignment.master, as_version=4))
     if sandbox == "bubblewrap":
-        require_hidden(assignment.folder, output, *(s.path for s in submissions))
+        require_hidden(assignment.folder, output, *(s.path for s in submissions if s.path))
     (output / "records").mkdir(parents=True, exist_ok=True)
     secret = _secret(output)
     students = labels([submission.student for submission in submissions])
@@ -135,13 +80,16 @@ def grade_all(
             earlier = None
         factor = factors.get(student, earlier.more_time if earlier else 1.0)
         if again and student not in again:
-            records[student] = earlier or _ungraded(student, assignment, "not graded yet")
+            records[student] = earlier or _waiting(student, assignment, "not graded yet")
             continue
         try:
             content = submission.read()
-        except OSError as error:
-            unread = f"the file could not be read: {error.strerror}"
-            records[student] = _ungraded(student, assignment, unread)
+        except ValueError as error:
+            if not submission.entries and earlier is not None:
+                records[student] = earlier  # handed in earlier, into another folder
+                continue
+            nothing = Record(student, "", sandbox=sandbox)
+            records[student] = ungraded(nothing, assignment, str(error))
             write_record(record_path(output, student), records[student])
             continue
         _, scaled = _with_time(assignment, limits, factor)
@@ -171,6 +119,9 @@ def grade_all(
                 for future in pending:
                     future.cancel()
                 raise
+    for submission, student in zip(submissions, students, strict=True):
+        if submission.note:
+            records[student].notes.insert(0, submission.note)
     return [records[student] for student in students]
 
 
@@ -214,7 +165,7 @@ def _with_time(assignment: Assignment, limits: Limits, factor: float) -> tuple[A
     return replace(assignment, questions=questions), replace(limits, **times)
 
 
-def _ungraded(student: str, assignment: Assignment, fault: str) -> Record:
+def _waiting(student: str, assignment: Assignment, fault: str) -> Record:
     """A record without points or a key: the next call grades the submission."""
     verdicts = [Verdict(q.name, None, q.points, "not graded yet") for q in assignment.questions]
     return Record(student, "", verdicts, fault=fault)
@@ -228,7 +179,7 @@ def _outcome(future: Future, student: str, assignment: Assignment) -> Record:
     # Some errors hold the whole text that they are about.
     said = one_line(repr(error), 300)
     print(f"{student}: the grader failed: {said}", file=sys.stderr)
-    return _ungraded(student, assignment, f"the grader failed: {said}")
+    return _waiting(student, assignment, f"the grader failed: {said}")
 
 
 @contextmanager

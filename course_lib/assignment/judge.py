@@ -3,9 +3,7 @@
 Nothing of the submission is imported or unpickled here; its answers are plain arrays.
 """
 
-import contextlib
 import hashlib
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from course_lib.assignment.box import BOOT_SECONDS, Box, Limits, Room
+from course_lib.assignment.notebook import read_notebook
 from course_lib.assignment.question import (
     Assignment,
     Measure,
@@ -21,16 +20,15 @@ from course_lib.assignment.question import (
     Written,
     seed,
 )
-from course_lib.assignment.release import written_answer
+from course_lib.assignment.recognising import other_assignment
 from course_lib.assignment.text import shortened, storable
+from course_lib.assignment.written import Answer, lines_handed_out, written_answer
 from course_lib.grading import measures, wire
 from course_lib.grading.answers import Arrays
 from course_lib.grading.checking import diagnosis, shows
 from course_lib.grading.compare import agree
 from course_lib.grading.public import Case
 
-SUBMISSION_LIMIT = 20 * 2**20
-OBJECTS_LIMIT = 500_000
 CELLS_LIMIT = 2_000
 RESTARTS = 12
 GRACE = 5
@@ -83,6 +81,7 @@ class Record:
         output: the first part of what the submission printed.
         questions: digest of the questions that were asked.
         more_time: factor of the time limits that this student was given.
+        notes: what else a person should look at: how the notebook was handed in.
     """
 
     student: str
@@ -97,6 +96,7 @@ class Record:
     output: str = ""
     questions: str = ""
     more_time: float = 1.0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def points(self) -> float:
@@ -112,47 +112,6 @@ def record_key(submission: bytes, assignment: Assignment, secret: str, limits: L
     """Digest of all that a record depends on."""
     parts = (assignment.name, assignment.digest(), secret, repr(limits))
     return hashlib.sha256("\0".join(parts).encode() + b"\0" + submission).hexdigest()[:32]
-
-
-def read_notebook(submission: bytes) -> dict[str, Any]:
-    """Read a notebook without trusting it: JSON with a list of cells whose sources are text.
-
-    Raises:
-        ValueError: it is no such thing; the message says what was found.
-    """
-    if not submission.strip():
-        raise ValueError("the file is empty")
-    if len(submission) > SUBMISSION_LIMIT:
-        raise ValueError(
-            f"the file has {len(submission) / 2**20:.0f} MiB; at most "
-            f"{SUBMISSION_LIMIT // 2**20} MiB are read (clear the outputs and hand in again)"
-        )
-    # Each object of the text costs up to a hundred times its bytes when the text is parsed.
-    if submission.count(b"{") + submission.count(b"[") > OBJECTS_LIMIT:
-        raise ValueError(
-            f"the file has more than {OBJECTS_LIMIT} brackets; so many are not read (clear the "
-            f"outputs and hand in again)"
-        )
-    try:
-        notebook = json.loads(submission.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"the file is no UTF-8 text: {error.reason} at byte {error.start}"
-        ) from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"the file is no JSON, so no notebook: {error}") from error
-    cells = notebook.get("cells") if isinstance(notebook, dict) else None
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise ValueError(
-            "the file holds JSON, but no notebook of format 4: it has no list of cells"
-        )
-    for cell in cells:
-        source = cell.get("source", "")
-        lines = source if isinstance(source, list) else [source]
-        if not all(isinstance(line, str) for line in lines):
-            raise ValueError("the file is no notebook: the source of a cell is no text")
-        cell["source"] = "".join(lines)
-    return notebook
 
 
 def grade(
@@ -185,11 +144,10 @@ def grade(
     )
     try:
         notebook = read_notebook(submission)
+        if other := other_assignment(notebook, assignment):
+            raise ValueError(f"this looks like the notebook of {other}, not of {assignment.name}")
     except ValueError as error:
-        record.fault = str(error)
-        record.verdicts = [Verdict(q.name, 0, q.points, "not graded") for q in assignment.questions]
-        _bound(record)
-        return record
+        return ungraded(record, assignment, str(error))
     sources = [
         cell["source"]
         for cell in notebook["cells"]
@@ -198,13 +156,23 @@ def grade(
     with Session(sources, room, limits, slot, record) as session:
         for question in assignment.questions:
             if isinstance(question, Written):
-                record.verdicts.append(_written(notebook, question, record))
+                record.verdicts.append(_written(notebook, question, assignment, record))
             elif isinstance(question, Measure):
                 record.verdicts.append(_measured(session, question, (secret, student)))
             else:
                 key = (secret, student)
                 record.verdicts.append(_compared(session, question, assignment.name, key))
+    if all(verdict.comment == "not answered" for verdict in record.verdicts):
+        record.notes.append("no question is answered in the notebook")
     record.seconds = time.monotonic() - start
+    _bound(record)
+    return record
+
+
+def ungraded(record: Record, assignment: Assignment, fault: str) -> Record:
+    """Complete the record of a submission of which nothing can be graded: no points, and why."""
+    record.fault = fault
+    record.verdicts = [Verdict(q.name, 0, q.points, "not graded") for q in assignment.questions]
     _bound(record)
     return record
 
@@ -222,6 +190,7 @@ def _bound(record: Record) -> None:
     record.answers = {
         name: shortened(storable(text), ANSWER_LENGTH) for name, text in record.answers.items()
     }
+    record.notes = [shortened(storable(note), ERROR_LENGTH) for note in record.notes]
     record.output = storable(record.output)
 
 
@@ -486,16 +455,19 @@ def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verd
     )
 
 
-def _written(notebook: dict[str, Any], question: Written, record: Record) -> Verdict:
-    text = None
-    with contextlib.suppress(Exception):  # metadata may hold anything
-        text = written_answer(notebook["cells"], question)
-    if text is None:
-        text = NOT_FOUND
-    if not text:
+def _written(
+    notebook: dict[str, Any], question: Written, assignment: Assignment, record: Record
+) -> Verdict:
+    answer = written_answer(notebook["cells"], question, lines_handed_out(assignment.master))
+    if answer is None:
+        answer = Answer(NOT_FOUND)
+    if not answer.text:
         return Verdict(question.name, 0, question.points, "not answered")
-    record.answers[question.name] = text
-    return Verdict(question.name, None, question.points, "graded by a person")
+    record.answers[question.name] = answer.text
+    verdict = Verdict(question.name, None, question.points, "graded by a person")
+    if answer.doubt:
+        verdict.comment, verdict.suspicious = f"graded by a person: {answer.doubt}", True
+    return verdict
 
 
 class _Missing(Exception):

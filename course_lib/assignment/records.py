@@ -90,7 +90,7 @@ def _is_whole(record: Record) -> bool:
     verdicts = record.verdicts
     texts = [record.student, record.key, record.fault, record.sandbox, record.output]
     texts += [record.questions, *record.answers, *record.answers.values()]
-    texts += [text for _, text in record.errors]
+    texts += [text for _, text in record.errors] + record.notes
     texts += [text for v in verdicts for text in (v.name, v.comment, v.mistake or "")]
     numbers = [record.seconds, record.memory, record.more_time]
     numbers += [number for number, _ in record.errors]

@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from course_lib.assignment.question import Assignment, Measure, Question, Written
+from course_lib.assignment.question import Assignment, Measure, Question
 from course_lib.files import replace_text
 from course_lib.grading.public import encode
 
@@ -129,19 +129,6 @@ def require_consistent(assignment: Assignment, master: NotebookNode) -> None:
             f"{assignment.master} and questions.py differ: {differ}. Give each question one graded "
             f"cell with grade_id 'check-<name>' (written ones: '<name>') and the same points."
         )
-
-
-def written_answer(cells: list[dict[str, Any]], question: Written) -> str | None:
-    """The text that answers a question in words.
-
-    Empty if it is unchanged; ``None`` if no cell carries the question's name, as in a notebook
-    that has lost its metadata: then a person has to look.
-    """
-    for cell in cells:
-        if marks(cell).get("grade_id") == question.name and cell.get("cell_type") == "markdown":
-            text = cell["source"]
-            return "" if text.strip() == TEXT_STUB else text
-    return None
 
 
 def _public(assignment: Assignment, question: Question) -> dict[str, Any]:

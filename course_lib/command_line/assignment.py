@@ -28,9 +28,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "submissions",
         type=Path,
         metavar="SUBMISSIONS",
-        help="folder with a file or folder a student",
+        help="folder with a file or folder a student, as by hand or as Moodle, Canvas, GitHub "
+        "Classroom or nbgrader export it",
     )
     command.add_argument("--assignment", required=True, metavar="NAME", help="for instance vae")
+    command.add_argument(
+        "--roster",
+        type=Path,
+        metavar="FILE",
+        help="the class, as CSV with a header: identifiers and what else names a student's folder",
+    )
     command.add_argument(
         "--output", type=Path, help="where reports and records go (default: graded/NAME)"
     )
@@ -82,9 +89,10 @@ def release(options: argparse.Namespace) -> int:
     from course_lib.assignment.question import load_assignment
     from course_lib.assignment.release import release
 
-    for name in options.names:
+    for given in options.names:
         try:
-            written = release(load_assignment(name, options.root), Path(course_lib.__file__).parent)
+            name, root = _named(given, options.root)
+            written = release(load_assignment(name, root), Path(course_lib.__file__).parent)
         except (ValueError, FileNotFoundError) as error:
             return _fail(error)
         for path in written:
@@ -95,10 +103,12 @@ def release(options: argparse.Namespace) -> int:
 def grade(options: argparse.Namespace) -> int:
     """Grade the submissions that `options` names and write the reports."""
     from course_lib.assignment.box import Limits, SandboxError
-    from course_lib.assignment.classroom import collect, grade_all, overlooked
+    from course_lib.assignment.classroom import grade_all
+    from course_lib.assignment.collecting import collect, overlooked
     from course_lib.assignment.question import load_assignment
     from course_lib.assignment.records import held
     from course_lib.assignment.report import UNSAFE, require_manual, write_reports
+    from course_lib.assignment.roster import read_roster
 
     chosen = {
         "cell_seconds": options.cell_seconds,
@@ -106,18 +116,22 @@ def grade(options: argparse.Namespace) -> int:
         "memory": options.memory and int(options.memory * 2**30),
     }
     limits = Limits(**{name: value for name, value in chosen.items() if value is not None})
-    output = options.output or Path("graded") / options.assignment
+    name, root = _named(options.assignment, options.root)
+    output = options.output or Path("graded") / name
     if options.sandbox == "none":
         print(f"WARNING: {UNSAFE}", file=sys.stderr)
     try:
-        assignment = load_assignment(options.assignment, options.root)
-        submissions = collect(options.submissions, options.assignment)
+        assignment = load_assignment(name, root)
+        roster = None if options.roster is None else read_roster(options.roster)
+        submissions = collect(options.submissions, name, roster)
         if left := overlooked(options.submissions, submissions):
-            print(
-                f"Not graded, because no notebook was found where one is expected "
-                f"(<student>.ipynb or <student>/<any>.ipynb): {', '.join(left)}",
-                file=sys.stderr,
-            )
+            print(f"Taken for nobody's submission: {', '.join(left)}", file=sys.stderr)
+        said: dict[str, list[str]] = {}
+        for submission in submissions:
+            said.setdefault(submission.fault or submission.note, []).append(submission.student)
+        for what, students in said.items():
+            if what:
+                print(f"{', '.join(students)}: {what}", file=sys.stderr)
         with held(output):
             require_manual(assignment, output)
             records = grade_all(
@@ -134,8 +148,8 @@ def grade(options: argparse.Namespace) -> int:
             paths = write_reports(records, assignment, output)
     except (ValueError, OSError, SandboxError, ImportError) as error:
         return _fail(error)
-    for name, path in paths.items():
-        print(f"{name:>8}: {path}")
+    for what, path in paths.items():
+        print(f"{what:>8}: {path}")
     return 1 if any(record.fault.startswith("the grader failed") for record in records) else 0
 
 
@@ -143,9 +157,22 @@ def _root(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--root",
         type=Path,
-        default=Path(),
         help="the clone of the course that holds assignments/ (default: the current folder)",
     )
+
+
+def _named(given: str, root: Path | None) -> tuple[str, Path]:
+    """An assignment's name and clone, from its name or the path of its folder or of a file in it.
+
+    Shells complete a name that is also a folder's; ``vae/`` and ``./assignments/vae/vae.ipynb`` mean
+    ``vae``.
+    """
+    for parts in (Path(given).parts, Path(given).resolve().parts):
+        for at in (at for at, part in enumerate(parts[:-1]) if part == "assignments"):
+            clone, name = Path(*parts[:at]), parts[at + 1]
+            if (clone / "assignments" / name / "questions.py").is_file():
+                return name, clone if root is None else root
+    return Path(given).name.removesuffix(".ipynb"), Path() if root is None else root
 
 
 def _fail(error: Exception) -> int:

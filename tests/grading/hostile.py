@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import torch
 
-from course_lib.assignment.judge import SUBMISSION_LIMIT
+from course_lib.assignment.notebook import FILE_LIMIT
 from course_lib.grading import wire
 from course_lib.grading.answers import as_arrays
 
@@ -142,7 +142,7 @@ def submissions(draw: st.DrawFn, kind: str) -> bytes:
         inner = "[" * depth + "]" * depth
         return whole.replace(b'"metadata": {}', b'"metadata": ' + inner.encode())
     number = "9" * draw(st.sampled_from([5000, 20_000]))
-    size = draw(st.sampled_from([b"", b" " * SUBMISSION_LIMIT]))
+    size = draw(st.sampled_from([b"", b" " * FILE_LIMIT]))
     return b'{"nbformat": ' + number.encode() + b"}" + size
 
 

@@ -12,15 +12,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_lib.assignment import box, classroom, judge
+from course_lib.assignment import box, classroom
 from course_lib.assignment.box import Limits, Room, SandboxError, descendants
-from course_lib.assignment.classroom import (
-    collect,
-    grade_all,
-    overlooked,
-    read_record,
-    write_record,
-)
+from course_lib.assignment.classroom import grade_all, read_record, write_record
+from course_lib.assignment.collecting import collect
 from course_lib.assignment.judge import Record, Verdict
 from course_lib.assignment.question import load_assignment
 from course_lib.command_line import main
@@ -260,52 +255,6 @@ def test_references_and_submissions_that_boxes_could_read_stop_the_run(tmp_path,
     monkeypatch.setattr(box, "_system_paths", lambda: [tmp_path / "other"])
     graded(folder, output, "bubblewrap")
     assert students == ["ada"]
-
-
-def test_a_file_that_is_too_large_is_neither_read_whole_nor_cut(tmp_path):
-    path = tmp_path / "ada.ipynb"
-    path.write_bytes(nbformat.writes(make.master()).encode())
-    with path.open("ab") as file:
-        file.truncate(judge.SUBMISSION_LIMIT + 10**6)
-    read = classroom.Submission("ada", path).read()
-    assert len(read) == judge.SUBMISSION_LIMIT + 1
-    with pytest.raises(ValueError, match="at most 20 MiB are read"):
-        judge.read_notebook(read)
-
-
-def test_submissions_are_found_in_every_usual_layout(tmp_path):
-    hand_in(tmp_path, ada=make.master())
-    (tmp_path / "bob").mkdir()
-    nbformat.write(make.master(), tmp_path / "bob" / "mini.ipynb")
-    nbformat.write(make.master(), tmp_path / "bob" / "scratch.ipynb")
-    (tmp_path / "eve" / "mini").mkdir(parents=True)
-    nbformat.write(make.master(), tmp_path / "eve" / "mini" / "mini.ipynb")
-    (tmp_path / "thief.ipynb").symlink_to(tmp_path / "ada.ipynb")
-    # What a Mac and Jupyter leave behind is nobody's.
-    (tmp_path / "._ada.ipynb").write_bytes(b"\0")
-    for name in (".ipynb_checkpoints", "__MACOSX", "bob/.ipynb_checkpoints"):
-        (tmp_path / name).mkdir()
-        nbformat.write(make.master(), tmp_path / name / "mini.ipynb")
-    (tmp_path / "bob" / "._mini.ipynb").write_bytes(b"\0")
-    submissions = collect(tmp_path, "mini")
-    found = {s.student: s.path.relative_to(tmp_path).as_posix() for s in submissions}
-    assert found == {"ada": "ada.ipynb", "bob": "bob/mini.ipynb", "eve": "eve/mini/mini.ipynb"}
-    # Whatever else was handed in is named, so that nobody vanishes.
-    (tmp_path / "dan.pdf").write_bytes(b"%PDF")
-    (tmp_path / "gil" / "week 3" / "homework").mkdir(parents=True)
-    nbformat.write(make.master(), tmp_path / "gil" / "week 3" / "homework" / "mini.ipynb")
-    assert collect(tmp_path, "mini") == submissions
-    assert overlooked(tmp_path, submissions) == ["dan.pdf", "gil", "thief.ipynb"]
-    with pytest.raises(ValueError, match="no folder"):
-        collect(tmp_path / "nowhere", "mini")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no submission"):
-        collect(tmp_path / "empty", "mini")
-    nbformat.write(make.master(), tmp_path / "bob.ipynb")
-    with pytest.raises(
-        ValueError, match=r"several notebooks of bob \(bob\.ipynb, bob/mini\.ipynb\)"
-    ):
-        collect(tmp_path, "mini")
 
 
 def test_the_seed_of_hidden_inputs_is_kept_private_and_never_empty(tmp_path):

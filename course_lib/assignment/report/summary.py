@@ -91,7 +91,7 @@ def _shown(row: dict, field: str) -> str:
 
 
 def _concerns(record: Record) -> list[str]:
-    found = [record.fault] if record.fault else []
+    found = ([record.fault] if record.fault else []) + record.notes
     found += [f"{v.name}: {v.comment}" for v in record.verdicts if v.suspicious]
     found += [f"{name}: {text}" for name, text in record.answers.items() if text == NOT_FOUND]
     found += [f"cell {number + 1}: {text}" for number, text in record.errors if "left out" in text]
