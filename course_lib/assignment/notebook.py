@@ -9,6 +9,9 @@ FILE_LIMIT = 64 * 2**20
 SUBMISSION_LIMIT = 20 * 2**20
 CELL_LIMIT = 10_000
 VALUE_LIMIT = 3_000_000
+# Python's own limit counts the calls around it, too: the same file would be read or not.
+DEPTH_LIMIT = 200
+TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 BEGINNINGS = {
     b"PK\x03\x04": "a zip archive",
@@ -88,6 +91,8 @@ def _parsed(content: bytes, size: str) -> Any:
         raise ValueError(
             f"the file ({size}) holds more than {VALUE_LIMIT:,} values; clear the outputs and hand in again"
         )
+    if _depth(text) > DEPTH_LIMIT:
+        raise ValueError(f"the file ({size}) is nested more than {DEPTH_LIMIT} deep")
     try:
         # Of numbers only those in outputs are long; as floats they are read in linear time.
         return json.loads(text, parse_int=float)
@@ -98,6 +103,21 @@ def _parsed(content: bytes, size: str) -> Any:
         raise ValueError(
             f"the file ({size}) holds {found}, so it is not a notebook: {error}"
         ) from error
+
+
+def _depth(text: str) -> int:
+    """How deep a text in JSON is nested; quickly 0 where it cannot be deep."""
+    if text.count("[") + text.count("{") <= DEPTH_LIMIT:
+        return 0
+    depth = deepest = 0
+    for token in TOKEN.finditer(text):
+        sign = token[0]
+        if sign in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif sign in "]}":
+            depth -= 1
+    return deepest
 
 
 def _cells(notebook: Any) -> list[dict[str, Any]]:

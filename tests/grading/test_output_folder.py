@@ -10,7 +10,8 @@ import time
 import pytest
 
 from course_lib.assignment import judge, report
-from course_lib.assignment.classroom import collect, grade_all
+from course_lib.assignment.classroom import grade_all
+from course_lib.assignment.collecting import collect
 from course_lib.assignment.judge import Record, Verdict
 from course_lib.assignment.records import held, read_record, write_record
 from course_lib.command_line import main
@@ -251,7 +252,7 @@ def test_a_submission_that_cannot_be_read_costs_only_itself(tmp_path, monkeypatc
     (folder / "bob.ipynb").unlink()
     found = grade_all(submissions, MINI, output, jobs=1, sandbox="none", limits=LIMITS)
     assert found[0].fault == ""
-    assert found[1].fault == "the file could not be read: No such file or directory"
+    assert found[1].fault == "the notebook could not be opened: No such file or directory"
     report.write_reports(found[:1], MINI, output)
     assert list(table(output / "grades.csv")) == ["ada", "bob"]
 

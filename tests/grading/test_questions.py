@@ -183,7 +183,9 @@ def f(x):
 def test_the_master_is_stored_clean_with_the_common_setup(assignment):
     master = nbformat.read(assignment.master, as_version=4)
     code = [cell for cell in master.cells if cell.cell_type == "code"]
-    assert code[0].source == tool.setup_cell(), "run: python tools/notebooks.py sync"
+    assert code[0].source == tool.setup_cell(tool.repository()), (
+        "run: python tools/notebooks.py sync"
+    )
     assert not any(cell.outputs for cell in code)
 
 

@@ -116,8 +116,8 @@ def archive() -> bytes:
         (b"\xef\xbb\xbf", "no JSON"),
         (b'{"cells": [', "no JSON"),
         (b"\x80\x81\x82", "no UTF-8 text and no JSON"),
-        (b'{"cells": ' + b"[" * 200_000, "no JSON"),
-        (b'{"cells": [' + b'{"a":' * 200_000, "no JSON"),
+        (b'{"cells": ' + b"[" * 200_000, "nested more than 200 deep"),
+        (b'{"cells": [' + b'{"a":' * 200_000, "nested more than 200 deep"),
         (b'{"cells": {"source": "x"}}', "no list of cells"),
         (b'{"cells": [{"source": [1]}]}', "no text"),
     ],
@@ -294,3 +294,12 @@ def test_no_text_keeps_the_grader_busy(text, kind):
     answer(words(STUB), cell)
     answer(words(cell["source"]) | {"cell_type": kind})
     other_assignment({"cells": [cell]}, ASSIGNMENTS[0])
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + '\\"' * 2_000_000, '"' * 2_000_001, "[" * 250 + '"' + "\\" * 3_000_000]
+)
+def test_measuring_the_depth_of_a_text_takes_one_pass(text):
+    """Quadratic time would take hours here."""
+    with pytest.raises(ValueError, match="JSON|nested"):
+        read_notebook(("[" * 201 + text).encode())
