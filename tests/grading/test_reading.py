@@ -301,5 +301,5 @@ def test_no_text_keeps_the_grader_busy(text, kind):
 )
 def test_measuring_the_depth_of_a_text_takes_one_pass(text):
     """Quadratic time would take hours here."""
-    with pytest.raises(ValueError, match="JSON|nested"):
+    with pytest.raises(ValueError, match=r"JSON|nested"):
         read_notebook(("[" * 201 + text).encode())
