@@ -1,9 +1,8 @@
 """What `fit` was given, checked before anything is started."""
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 from torch import nn
 
@@ -13,46 +12,25 @@ from course_lib.inputs import (
     require_real,
     require_writable,
 )
-from course_lib.training.batches import Batch, Transform, count
-from course_lib.training.optimizers import OptimizerFactory, require_factory
-from course_lib.training.players import Loss, Player, as_players
+from course_lib.training.batches import count
+from course_lib.training.optimizers import require_factory
+from course_lib.training.players import as_players
 
 
-@dataclass
-class Arguments:
-    """The arguments of `fit`, which describes them; numbers are Python's own, which a file can hold.
+class Arguments(SimpleNamespace):
+    """The arguments of `fit`, each under its name; numbers are Python's own, which a file can hold.
+
+    Attributes:
+        n_train: number of training examples.
+        players: who minimizes what; a single loss is that of one player without a name.
 
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range, or does not fit another one.
     """
 
-    model: nn.Module
-    loss: Loss | Sequence[Player]
-    train: Batch
-    validation: Batch | None
-    steps: int
-    batch_size: int
-    learning_rate: float
-    schedule: Callable[[float], float] | None
-    optimizer: OptimizerFactory | None
-    transform: Transform | None
-    gradient_clip: float | None
-    ema: float | None
-    evaluate_every: int | None
-    checkpoint: str | os.PathLike | None
-    checkpoint_every: int
-    extend: bool
-    callback: Callable[[int, nn.Module], None] | None
-    seed: int
-    compile: bool
-    precision: str
-    accelerator: str
-    devices: int | str
-    num_nodes: int
-    progress: bool
-
-    def __post_init__(self) -> None:
+    def __init__(self, **given: object) -> None:
+        super().__init__(**given)
         if not isinstance(self.model, nn.Module):
             given = type(self.model).__name__
             raise TypeError(f"model is a {given}; a torch.nn.Module is expected.")

@@ -8,6 +8,7 @@ a generator of noise, a library's object) counts by its type alone.
 import dis
 import functools
 import hashlib
+import itertools
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -70,24 +71,28 @@ class Identity:
         return {n: pair for n, pair in other.items() if not n.startswith(owners)}
 
 
-def describe(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """Describe a value and, as ``name.attribute``, what belongs to it: names and texts."""
-    return _describe(name, value, DEPTH, frozenset(), {})
-
-
-def _describe(
-    name: str, value: object, depth: int, read: frozenset[str], seen: dict[int, object]
+def describe(
+    name: str,
+    value: object,
+    depth: int = DEPTH,
+    read: frozenset[str] = frozenset(),
+    seen: dict[int, object] | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """Describe it; of objects, the attributes that are `read` by who uses them."""
+    """Describe a value and, as ``name.attribute``, what belongs to it: names and texts.
+
+    Of objects only those attributes count that are `read` by their methods, or by who uses them.
+    """
+    seen = {} if seen is None else seen
     yield name, _text(value)
     if depth == 0 or id(value) in seen or isinstance(value, type | Tensor) or _is_plain(value):
         return
     seen[id(value)] = value
     if isinstance(value, types.FunctionType) and _is_of_the_user(value):
-        yield f"code of {name} ({COMPILER})", _digest(_code(value.__code__, value.__doc__).encode())
-    read = read.union(*(c.co_names for f in _functions(value) for c in _codes(f.__code__)))
+        code = repr(_code(value.__code__, value.__doc__)).encode()
+        yield f"code of {name} ({COMPILER})", _digest(code)
+    read = read.union(*(_loaded(f.__code__, "ATTR", "METHOD") for f in _functions(value)))
     for key, one in _inside(value, read):
-        yield from _describe(name + key, one, depth - 1, read, seen)
+        yield from describe(name + key, one, depth - 1, read, seen)
 
 
 def _inside(value: object, read: frozenset[str]) -> Iterator[tuple[str, object]]:
@@ -99,25 +104,25 @@ def _inside(value: object, read: frozenset[str]) -> Iterator[tuple[str, object]]
         yield from _dotted(value.keywords)
     elif isinstance(value, types.FunctionType):
         yield from _dotted(_variables(value))
-    elif isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", value[key]) for key in list(value)[:ENTRIES])
-    elif isinstance(value, list | tuple):
-        yield from ((f"[{i}]", one) for i, one in enumerate(value[:ENTRIES]))
+    elif isinstance(value, Mapping | list | tuple):
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+        yield from ((f"[{key!r}]", one) for key, one in itertools.islice(entries, ENTRIES))
     elif isinstance(value, torch.optim.Optimizer):
         for i, group in enumerate(value.param_groups):
             settings = {key: one for key, one in group.items() if key not in ("params", "lr")}
             yield from _dotted(settings, f" of group {i}" if i else "")
     elif isinstance(value, nn.Module):
         for path, layer in value.named_modules():
-            yield f".{path}".rstrip("."), _text(layer)
-            yield from _dotted(_methods_of_the_user(layer), start=f"{path}." if path else "")
+            path = f".{path}".rstrip(".")
+            yield path, _text(layer)
+            yield from ((f"{path}.{f.__qualname__}", f) for f in _functions(layer))
         if not any(parameter.requires_grad for parameter in value.parameters()):
             yield from _dotted(value.state_dict())  # weights that are not trained
     else:
         state = object.__getstate__(value)  # a pair, if there are slots
         for fields in state if isinstance(state, tuple) else (state,):
             yield from _dotted({key: one for key, one in (fields or {}).items() if key in read})
-        yield from _dotted(_methods_of_the_user(value))
+        yield from ((f".{f.__qualname__}", f) for f in _functions(value))
 
 
 def _text(value: object) -> str:
@@ -183,10 +188,6 @@ def _functions(value: object) -> list[types.FunctionType]:
     return found
 
 
-def _methods_of_the_user(value: object) -> dict[str, types.FunctionType]:
-    return {f.__qualname__: f for f in _functions(value) if _is_of_the_user(f)}
-
-
 def _variables(function: types.FunctionType) -> dict[str, object]:
     """What a function reads beside its arguments: defaults, closure, and the user's global names."""
     code, names = function.__code__, function.__globals__
@@ -197,38 +198,37 @@ def _variables(function: types.FunctionType) -> dict[str, object]:
         if cell != types.CellType():  # it is assigned
             found[name] = cell.cell_contents
     if _is_of_the_user(function):
-        # Not co_names, where a global `mean` could not be told from the method of a tensor.
-        read = {
-            i for c in _codes(code) for i in dis.get_instructions(c) if i.opname == "LOAD_GLOBAL"
-        }
-        found |= {i.argval: names[i.argval] for i in read if i.argval in names}
+        read = _loaded(code, "GLOBAL", "NAME")
+        found |= {name: names[name] for name in sorted(read) if name in names}
     return {name: one for name, one in found.items() if not isinstance(one, types.ModuleType)}
 
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Code, and code inside of it."""
-    yield code
-    for one in code.co_consts:
-        if isinstance(one, types.CodeType):
-            yield from _codes(one)
+@functools.cache
+def _loaded(code: types.CodeType, *kinds: str) -> frozenset[str]:
+    """Names that code, and code inside of it, loads as attributes, or as global variables.
+
+    In `co_names` a global ``mean`` could not be told from ``x.mean()``.
+    """
+    operations = {f"LOAD_{kind}" for kind in kinds}
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in operations}
+    inner = (_loaded(c, *kinds) for c in code.co_consts if isinstance(c, types.CodeType))
+    return frozenset(own).union(*inner)
 
 
-def _code(code: types.CodeType, documentation: str | None = None) -> str:
+def _code(code: types.CodeType, documentation: str | None = None) -> tuple:
     """What a function does, without the places in its file and without its documentation."""
-    constants = []
-    for one in code.co_consts:
-        if isinstance(one, types.CodeType):
-            constants.append(_code(one))
-        elif isinstance(one, frozenset):
-            constants.append(sorted(map(repr, one)))
-        elif documentation is None or one != documentation:
-            constants.append(one)
+    words = {frozenset: lambda one: sorted(map(repr, one)), types.CodeType: _code}
+    constants = [
+        words.get(type(one), repr)(one)
+        for one in code.co_consts
+        if one is None or one != documentation
+    ]
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-    return repr((code.co_code, names, constants))
+    return code.co_code, names, constants
 
 
-def _dotted(values: Mapping, end: str = "", start: str = "") -> Iterator[tuple[str, object]]:
-    return ((f".{start}{name}{end}", value) for name, value in values.items())
+def _dotted(values: Mapping[str, object], end: str = "") -> Iterator[tuple[str, object]]:
+    return ((f".{name}{end}", value) for name, value in values.items())
 
 
 def _digest(content: object) -> str:

@@ -18,7 +18,7 @@ from course_lib.training.arguments import Arguments
 from course_lib.training.batches import Batch, Transform
 from course_lib.training.checkpoint import Checkpoint
 from course_lib.training.history import History
-from course_lib.training.interruption import Failure, Interruption
+from course_lib.training.interruption import Interruption, failure_explained
 from course_lib.training.optimizers import OptimizerFactory
 from course_lib.training.players import Loss, Player
 from course_lib.training.state import State
@@ -133,7 +133,7 @@ def fit(
             initial=state.step,
             desc="training",
         )
-        with bar, Interruption(fabric) as interruption, Failure(state, file), state:
+        with bar, Interruption(fabric) as interruption, failure_explained(state, file), state:
             if state.step == 0:
                 state.call_back()
             while state.step < given.steps:

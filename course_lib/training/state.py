@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from course_lib.randomness import seeded
 from course_lib.training.arguments import Arguments
-from course_lib.training.averaging import EvaluatedWeights, WeightAverage
+from course_lib.training.averaging import WeightAverage, evaluated_weights
 from course_lib.training.batches import Batch, Order, cast, count, select, to_device
 from course_lib.training.errors import TrainingError
 from course_lib.training.history import History
@@ -118,7 +118,7 @@ class State:
     def finish_step(self) -> None:
         """All players have had their updates."""
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(first=self.step == 0)
         self.step += 1
         self.since_log += 1
 
@@ -152,9 +152,9 @@ class State:
     def _share_buffers(self) -> None:
         """Every process keeps statistics of its own share, as batch normalization does; rank 0's count."""
         if self.fabric.world_size > 1:
-            for module in filter(None, (self.model, self.average)):
-                for buffer in module.buffers():
-                    torch.distributed.broadcast(buffer, 0)
+            modules = [self.model] if self.average is None else [self.model, self.average.module]
+            for buffer in (buffer for module in modules for buffer in module.buffers()):
+                torch.distributed.broadcast(buffer, 0)
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
@@ -167,7 +167,11 @@ class State:
         # bfloat16 would be known in steps of up to 64 nats, and the best weights chosen by them.
         double = self.given.precision == "64-true"
         precision = self.fabric.autocast() if double else nullcontext()
-        with self._evaluated_weights(), seeded(self.given.seed, device), precision:
+        with (
+            evaluated_weights(self.model, self.average),
+            seeded(self.given.seed, device),
+            precision,
+        ):
             noise = torch.Generator(device).manual_seed(self.given.seed)
             done = torch.ones((), device=device)
             # Parts of nearly equal size: a loss over pairs could do nothing with a last single one.
@@ -192,11 +196,10 @@ class State:
         """Not through the wrapper: every process sees the whole validation set."""
         objective = self.objective.module
         objective = getattr(objective, "_orig_mod", objective)  # what the compiler has wrapped
-        weights = dict([*objective.named_parameters(), *objective.named_buffers()])
-        floats = {name: w for name, w in weights.items() if w.is_floating_point()}
+        weights = [*objective.named_parameters(), *objective.named_buffers()]
+        floats = {name: w for name, w in weights if w.is_floating_point()}
         if not self.half:
-            dtype = next(iter(floats.values())).dtype
-            return objective(cast(batch, dtype), done)
+            return objective(cast(batch, next(iter(floats.values())).dtype), done)
         floats = {name: w.float() for name, w in floats.items()}
         arguments = (cast(batch, torch.float32), done)
         return torch.func.functional_call(objective, floats, arguments)
@@ -215,14 +218,10 @@ class State:
         """Seconds of training, those before a checkpoint included."""
         return self.seconds + time.perf_counter() - self.started
 
-    def _evaluated_weights(self) -> EvaluatedWeights:
-        """While entered, the model is as it is evaluated."""
-        return EvaluatedWeights(self.model, self.average)
-
     def call_back(self) -> None:
         """Call the callback, if there is one, with the weights that are evaluated."""
         if self.given.callback is not None:
-            with self._evaluated_weights():
+            with evaluated_weights(self.model, self.average):
                 self.given.callback(self.step, self.model)
 
     def state_dict(self) -> dict[str, object]:
@@ -243,7 +242,7 @@ class State:
             "seconds": self._elapsed(),
             "model": self.model.state_dict(),  # those that are trained, not the best
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
             "precision": self.precision.state_dict(),  # with float16, the scale of the gradient
             "order": self.order.state_dict(),
             "noises": noises,
@@ -264,7 +263,7 @@ class State:
                 optimizer.load_state_dict(its)
             self.precision.load_state_dict(kept["precision"])
             if self.average is not None:
-                self.average.load_state_dict(kept["average"])
+                self.average.module.load_state_dict(kept["average"])
         except Exception:
             self.model.load_state_dict(before)
             raise
