@@ -26,34 +26,24 @@ LISTED, SHOWN = 6, 120
 
 
 class Checkpoint:
-    """The file of one run; without a path, nothing is kept. While entered, no other run has it.
+    """The file of one run, which has it to itself; see `sole_use`. Without a path, nothing is kept.
 
     Args:
         path: of the file.
         fabric: the engine; of several processes the first one writes.
 
     Attributes:
-        saved_step: of what the file holds; None if there is nothing yet.
+        kept: what the file holds, until the run goes on from there.
+        saved_step: its step; None if there is nothing yet.
 
     Raises:
-        TrainingError: another run has it, or the file holds something else.
+        TrainingError: the file holds something else.
     """
 
     def __init__(self, path: Path | None, fabric: Fabric) -> None:
         self.path, self.fabric = path, fabric
+        self.kept = _read(path) if path is not None and path.exists() else None
         self.saved_step: int | None = None
-        self.kept: dict | None = None
-
-    def __enter__(self) -> "Checkpoint":
-        with contextlib.ExitStack() as stack:
-            if self.path is not None:
-                stack.enter_context(_sole_use(self.path, self.fabric))
-                self.kept = _read(self.path) if self.path.exists() else None
-            self.lock = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.lock.close()
 
     def interval(self, given: Arguments) -> int:
         """Steps between evaluations: as chosen, as in the run that is made longer, or 20 in all."""
@@ -162,12 +152,18 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def _sole_use(path: Path, fabric: Fabric) -> Iterator[None]:
+def sole_use(path: Path | None, fabric: Fabric) -> Iterator[None]:
     """Keep other runs from `path` for a while.
 
     The system takes the lock back when the process ends, however it ends; a file that a killed run
     leaves behind blocks nobody. Where the file system knows no locks, nothing happens.
+
+    Raises:
+        TrainingError: another run has it, in this process or another one.
     """
+    if path is None:
+        yield
+        return
     real = Path(os.path.realpath(path))  # a link to it is the same file
     lock, held = real.with_name(f".{real.name}.lock"), None
     busy = False

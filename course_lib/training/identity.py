@@ -71,28 +71,24 @@ class Identity:
         return {n: pair for n, pair in other.items() if not n.startswith(owners)}
 
 
-def describe(
-    name: str,
-    value: object,
-    depth: int = DEPTH,
-    read: frozenset[str] = frozenset(),
-    seen: dict[int, object] | None = None,
-) -> Iterator[tuple[str, str]]:
-    """Describe a value and, as ``name.attribute``, what belongs to it: names and texts.
+def describe(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """Describe a value and, as ``name.attribute``, what belongs to it: names and texts."""
+    seen: dict[int, object] = {}
 
-    Of objects only those attributes count that are `read` by their methods, or by who uses them.
-    """
-    seen = {} if seen is None else seen
-    yield name, _text(value)
-    if depth == 0 or id(value) in seen or isinstance(value, type | Tensor) or _is_plain(value):
-        return
-    seen[id(value)] = value
-    if isinstance(value, types.FunctionType) and _is_of_the_user(value):
-        code = repr(_code(value.__code__, value.__doc__)).encode()
-        yield f"code of {name} ({COMPILER})", _digest(code)
-    read = read.union(*(_loaded(f.__code__, "ATTR", "METHOD") for f in _functions(value)))
-    for key, one in _inside(value, read):
-        yield from describe(name + key, one, depth - 1, read, seen)
+    def words(name: str, value: object, depth: int, read: frozenset) -> Iterator[tuple[str, str]]:
+        """Of objects only those attributes count that are `read` by who has or uses them."""
+        yield name, _text(value)
+        if depth == 0 or id(value) in seen or isinstance(value, type | Tensor) or _is_plain(value):
+            return
+        seen[id(value)] = value
+        if isinstance(value, types.FunctionType) and _is_of_the_user(value):
+            code = repr(_code(value.__code__, value.__doc__)).encode()
+            yield f"code of {name} ({COMPILER})", _digest(code)
+        read = read.union(*(_loaded(f.__code__, "ATTR", "METHOD") for f in _functions(value)))
+        for key, one in _inside(value, read):
+            yield from words(name + key, one, depth - 1, read)
+
+    return words(name, value, DEPTH, frozenset())
 
 
 def _inside(value: object, read: frozenset[str]) -> Iterator[tuple[str, object]]:

@@ -14,31 +14,29 @@ from course_lib.training.errors import TrainingError
 from course_lib.training.state import State
 
 
-class Interruption:
-    """While entered: the first Ctrl-C is noted and waits for the end of the step."""
+@contextlib.contextmanager
+def interruptible(fabric: Fabric) -> Iterator[Callable[[], bool]]:
+    """While entered: the first Ctrl-C is noted and waits for the end of the step.
 
-    def __init__(self, fabric: Fabric) -> None:
-        self.fabric, self.wanted = fabric, False
-        self.handled = _handled(signal.SIGINT, self._note)
+    Yields:
+        Whether any process has been asked to stop: they must stop after the same step.
+    """
+    noted = False
 
-    def anywhere(self) -> bool:
-        """Whether any process has been asked to stop: they must stop after the same step."""
-        if self.fabric.world_size == 1:
-            return self.wanted
-        wanted = torch.tensor(float(self.wanted), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(wanted, reduce_op="sum") > 0)
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.wanted:  # a second Ctrl-C does not wait
+    def note(number: int, frame: object) -> None:
+        nonlocal noted
+        if noted:  # a second Ctrl-C does not wait
             raise KeyboardInterrupt
-        self.wanted = True
+        noted = True
 
-    def __enter__(self) -> "Interruption":
-        self.handled.__enter__()
-        return self
+    def anywhere() -> bool:
+        if fabric.world_size == 1:
+            return noted
+        wanted = torch.tensor(float(noted), device=fabric.device)
+        return bool(fabric.all_reduce(wanted, reduce_op="sum") > 0)
 
-    def __exit__(self, *error: object) -> None:
-        self.handled.__exit__(*error)
+    with _handled(signal.SIGINT, note):
+        yield anywhere
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
 from course_lib.training.arguments import Arguments
 from course_lib.training.batches import Batch, Transform
-from course_lib.training.checkpoint import Checkpoint
+from course_lib.training.checkpoint import Checkpoint, sole_use
 from course_lib.training.history import History
-from course_lib.training.interruption import Interruption, failure_explained
+from course_lib.training.interruption import failure_explained, interruptible
 from course_lib.training.optimizers import OptimizerFactory
 from course_lib.training.players import Loss, Player
 from course_lib.training.state import State
@@ -123,8 +123,9 @@ def fit(
     """
     given = Arguments(**locals())  # checked
     fabric = _launch(given)
-    file = Checkpoint(given.checkpoint, fabric)
-    with file, seeded(given.seed + fabric.global_rank, fabric.device):
+    seed = given.seed + fabric.global_rank
+    with sole_use(given.checkpoint, fabric), seeded(seed, fabric.device):
+        file = Checkpoint(given.checkpoint, fabric)
         state = State(fabric, given, file.interval(given))
         file.resume(state)
         bar = progress_bar(
@@ -133,7 +134,7 @@ def fit(
             initial=state.step,
             desc="training",
         )
-        with bar, Interruption(fabric) as interruption, failure_explained(state, file), state:
+        with bar, interruptible(fabric) as asked_to_stop, failure_explained(state, file), state:
             if state.step == 0:
                 state.call_back()
             while state.step < given.steps:
@@ -146,7 +147,7 @@ def fit(
                     row = state.record()
                     bar.set_postfix({n: f"{v:.4g}" for n, v in row.items() if n.endswith("loss")})
                     state.call_back()
-                interrupted = interruption.anywhere()
+                interrupted = asked_to_stop()
                 if ended or interrupted or state.step % given.checkpoint_every == 0:
                     file.save(state)
                 if interrupted:

@@ -88,7 +88,8 @@ class State:
             for group, rate in zip(optimizer.param_groups, self.rates[turn], strict=True):
                 # A checkpoint holds plain numbers.
                 group["lr"] = float(rate * self.given.schedule(done))
-        self.model.train()
+        if not self.model.training:  # as after an evaluation
+            self.model.train()
         terms = self.objective(batch, torch.tensor(done, device=self.fabric.device), turn)
         values = {player.record_name(name): v for name, v in _numbers(terms).items()}
         self._require_finite(values, "training")
@@ -293,6 +294,7 @@ class State:
         }
 
     def __enter__(self) -> "State":
+        self.model.train()  # all of its parts
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -306,4 +308,6 @@ class State:
 
 def _numbers(terms: Terms) -> dict[str, float]:
     """The terms of a loss as plain numbers, fetched all at once: a GPU is waited for once."""
-    return dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+    return dict(
+        zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True)
+    )
