@@ -112,6 +112,13 @@ def changed(data):
     return x, y
 
 
+def decayed(of_weights):
+    """Another setting for one group of parameters."""
+    return lambda parameters, lr: torch.optim.SGD(
+        [{"params": parameters[:1]}, {"params": parameters[1:], "weight_decay": of_weights}], lr=lr
+    )
+
+
 def sgd(momentum):
     return lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=momentum)
 
@@ -156,6 +163,11 @@ OTHER = {
     "clipping": ({"gradient_clip": 1.0}, {"gradient_clip": 2.0}, "gradient_clip = 2"),
     "evaluations": ({}, {"evaluate_every": 3}, "evaluate_every = 1, and .* evaluate_every = 3"),
     "optimizer": ({"optimizer": sgd(0.5)}, {"optimizer": sgd(0.9)}, "optimizer.momentum = 0.9"),
+    "a group of parameters": (
+        {"optimizer": decayed(0)},
+        {"optimizer": decayed(0.1)},
+        "optimizer.weight_decay of group 1 = 0.1",
+    ),
     "model": ({}, {"model": network(dropout=0.5)}, r"model.2 = .*Dropout\(inplace=False, p=0.5"),
     "activation": ({}, {"model": network(activation=nn.Tanh)}, "model.1 = .*Tanh"),
 }  # fmt: skip
@@ -210,9 +222,9 @@ def test_the_loss_of_a_player_is_named(tmp_path):
         run(tmp_path / "a.pt", loss=players(2))
 
 
-def written(text):
-    """A function as a cell of a notebook defines it."""
-    names = {"squared_error": squared_error, "__name__": "__main__"}
+def written(text, **variables):
+    """A function as a cell of a notebook defines it, beside other variables."""
+    names = {"squared_error": squared_error, "__name__": "__main__"} | variables
     exec(text, names)
     return names["loss"]
 
@@ -251,6 +263,10 @@ INNOCENT = {
     },
     "a new function": lambda call: {"loss": with_closure(2), "transform": noisy},
     "handles and lists": lambda call: {"loss": with_things()},
+    "a global variable with the name of a method": lambda call: {
+        "loss": written("""def loss(model, batch, progress):
+            return (model(batch[0]) - batch[1]).square().mean()""", mean=call, square=[call]),
+    },
     "a new schedule": lambda call: {"schedule": lambda share: 1 - share / 2},
     "data in another layout": lambda call: {
         "train": (X[:48].T.contiguous().T if call % 2 else X[:48], Y[:48]),

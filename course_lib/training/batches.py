@@ -67,3 +67,12 @@ class Order:
             self.rest = torch.randperm(self.n, generator=self.generator)
         batch, self.rest = self.rest[: self.batch_size], self.rest[self.batch_size :]
         return batch
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where it is."""
+        return {"generator": self.generator.get_state(), "rest": self.rest}
+
+    def load_state_dict(self, kept: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.generator.set_state(kept["generator"])
+        self.rest = kept["rest"]
