@@ -1,4 +1,4 @@
-"""The one-dimensional study: its laws, its measure, and that equal laws score the floor."""
+"""The one-dimensional study: its targets, its measure, and that equal targets score the floor."""
 
 from dataclasses import replace
 
@@ -7,22 +7,22 @@ import torch
 from torch import nn
 
 from course_lib.divergences import histogram_kl
-from course_lib.gan import study
+from course_lib.experiments import line_study as study
 
 
 @pytest.mark.parametrize(
-    ("law", "truth"),
+    ("target", "truth"),
     [
         (study.gaussian(4.0, 1.25), torch.distributions.Normal(4.0, 1.25)),
         (study.beta(2, 5), torch.distributions.Beta(2.0, 5.0)),
     ],
     ids=["Gaussian", "Beta"],
 )
-def test_laws_have_their_moments_and_distribution_function(law, truth):
-    x = law.draw((50_000,), torch.Generator().manual_seed(0))
-    assert law.mean == pytest.approx(truth.mean.item())
-    assert law.std == pytest.approx(truth.stddev.item())
-    grid = torch.linspace(law.low, law.high, 5001)[1:-1]
+def test_targets_have_their_moments_and_distribution_function(target, truth):
+    x = target.draw((50_000,), torch.Generator().manual_seed(0))
+    assert target.mean == pytest.approx(truth.mean.item())
+    assert target.std == pytest.approx(truth.stddev.item())
+    grid = torch.linspace(target.low, target.high, 5001)[1:-1]
     cdf = torch.cumulative_trapezoid(truth.log_prob(grid).exp(), grid)
     at = torch.tensor([500, 1500, 2500, 3500])
     share = (x.unsqueeze(1) <= grid[1:][at]).float().mean(0)
@@ -38,19 +38,24 @@ class Shift(nn.Module):
         return z + self.by
 
 
-def trained_to(law, shift):
+def trained_to(target, shift):
     """A 'trained' model whose generators are known: standard normal noise, shifted."""
     trained = study.train(
-        replace(study.original(), steps=1), [law], n_seeds=2, n_data=64, batch_size=8, latent_dim=1
+        replace(study.original(), steps=1),
+        [target],
+        n_seeds=2,
+        n_data=64,
+        batch_size=8,
+        latent_dim=1,
     )
     trained.model.generator.network = Shift(shift)
     return trained
 
 
 def test_a_perfect_generator_scores_the_noise_floor():
-    law = study.gaussian()
-    histogram, kernel = study.divergences(trained_to(law, 0.0), repetitions=20)
-    floor = study.noise_floor(law, repetitions=20)
+    target = study.gaussian()
+    histogram, kernel = study.divergences(trained_to(target, 0.0), repetitions=20)
+    floor = study.noise_floor(target, repetitions=20)
     assert 0.003 < floor < 0.006
     assert histogram.tolist()[0] == pytest.approx([floor] * 2, rel=0.25)
     assert kernel.max() < 0.004
@@ -58,20 +63,20 @@ def test_a_perfect_generator_scores_the_noise_floor():
 
 def test_a_shifted_generator_scores_the_closed_form():
     """KL(N(0, 1) ‖ N(s, 1)) = s²/2, coarsened a little by the bins."""
-    law = study.gaussian()
-    trained = trained_to(law, 0.5)
+    target = study.gaussian()
+    trained = trained_to(target, 0.5)
     histogram, kernel = study.divergences(trained, repetitions=3)
     assert histogram.mean().item() == pytest.approx(0.125, abs=0.02)
     assert kernel.mean().item() == pytest.approx(0.125, abs=0.02)
 
 
 def test_the_histogram_is_the_one_defined():
-    law = study.beta()
+    target = study.beta()
     generator = torch.Generator().manual_seed(0)
-    x, y = law.draw((2, 1000), generator)
+    x, y = target.draw((2, 1000), generator)
     y = y + 0.05
     torch.testing.assert_close(
-        study._histogram_kl(law, x, y), histogram_kl(x, y, torch.linspace(0, 1, 51))
+        study._histogram_kl(target, x, y), histogram_kl(x, y, torch.linspace(0, 1, 51))
     )
 
 
