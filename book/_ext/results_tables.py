@@ -30,12 +30,17 @@ class ResultsTable(Directive):
         from course_lib.experiments.tables import digits_rows, mnist_rows, stability_rows
 
         folder = ROOT / "results"
-        # The records, their rows, how many columns at the left rows below one another may share, and on paper the
-        # widths of the columns to one another.
+        # The records, their rows, how many columns at the left rows below one another may share, and on
+        # paper the widths of the columns to one another.
         tables = {
             "mnist": (read_records(folder), mnist_rows, 2, (3, 4, 5, 3, 5)),
             "digits": (read_records(folder), digits_rows, 0, (4, 5, 4, 2, 3, 2, 8)),
-            "stability": (read_study(folder, "gan_stability"), stability_rows, 1, (3, 5, 4, 2, 4, 5)),
+            "stability": (
+                read_study(folder, "gan_stability"),
+                stability_rows,
+                1,
+                (3, 5, 4, 2, 4, 5),
+            ),
         }
         if self.arguments[0] not in tables:
             raise self.error(
