@@ -96,9 +96,8 @@ linkcheck: $(STAMP) ## Ask every address that the book links to (needs a network
 notebooks: $(STAMP) ## Execute the notebooks and store the outputs that are compared
 	$(BIN)/python tools/notebooks.py refresh
 
-results: $(STAMP) ## Repeat every run of which results/ holds a record (hours; a GPU is used if there is one)
+results: $(STAMP) ## Repeat every run and study of which results/ holds a record (hours; a GPU is used if there is one)
 	$(BIN)/course-lib train --recorded
-	$(BIN)/python -m benchmarks.results_gan
 
 # Peers stay out of .venv, and come without dependencies: they are measured on the same torch.
 PEERS := _build/peers

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from course_lib.families import FAMILIES
+
 LIBRARY = Path(__file__).parents[1] / "course_lib"
-FAMILIES = ("autoregressive", "vae", "gan", "flow")
 ABOVE = (
+    "families",
     "plotting",
     "widgets",
     "live",
@@ -41,3 +43,10 @@ def test_imports_run_downwards(path):
         assert not used & set(ABOVE), "a model or a shared module imports a tool above it"
     if home not in (*FAMILIES, *ABOVE):
         assert not used & set(FAMILIES), "a shared module imports a family"
+
+
+def test_every_package_that_is_a_family_is_in_the_list():
+    """Else it would be taken for shared modules, and its rules be others."""
+    assert {path.parent.name for path in LIBRARY.glob("*/family.py")} == set(FAMILIES)
+    for package in (path.parent.name for path in LIBRARY.glob("*/__init__.py")):
+        assert package in {*FAMILIES, *ABOVE, "training"}, f"{package} is none of the kinds"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.gan import GAN, ConvDiscriminator, ConvGenerator, Discriminator, Generator
-from course_lib.gan.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.protocols import Sampler
 
 SHAPES = [(1, 8, 8), (3, 28, 28), (1, 32, 32), (3, 64, 64), (1, 9, 12)]

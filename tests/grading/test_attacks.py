@@ -19,6 +19,7 @@ from course_lib.assignment.box import Limits, SandboxError, require_hidden, room
 from course_lib.assignment.judge import grade
 from course_lib.assignment.question import load_assignment
 from course_lib.assignment.system_calls import REFUSED, RETURN, program
+from course_lib.families import FAMILIES
 
 from .course import make
 
@@ -28,6 +29,8 @@ MINI = load_assignment("mini", COURSE)
 LIMITS = Limits(
     cell_seconds=3, total_seconds=60, memory=1200 * 2**20, scratch=32 * 2**20, processes=40
 )
+ABSENT = [*FAMILIES, *(place.removesuffix(".py") for f in FAMILIES.values() for place in f.hidden)]
+ABSENT += ["families", "assignment", "assignment.question"]
 LIAR = """
 class Liar(float):
     def __eq__(self, other): return True
@@ -134,12 +137,12 @@ for name in ("grades.csv", "records/attack.json", "../grades.csv"):
     "references looked for on the disk": WALK.format(condition="n == 'questions.py'"),
     "the library's other modules looked for": """
 import importlib
-for name in ("vae", "flow", "gan", "autoregressive", "divergences", "assignment", "assignment.question"):
+for name in MODULES:
     try:
         importlib.import_module("course_lib." + name); print("FOUND", name)
     except ImportError:
         pass
-""",
+""".replace("MODULES", repr(ABSENT)),
     "records and other submissions looked for": WALK.format(
         condition="n.endswith(('.ipynb', 'grades.csv', 'secret')) and 'site-packages' not in folder"
     ),

@@ -10,9 +10,10 @@ import torch
 from course_lib import autoregressive as ar
 from course_lib import data, divergences, evaluation, flow, gan, plotting, vae
 from course_lib.autoregressive import masks
+from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
+from course_lib.families import FAMILIES
 from course_lib.flow import checks
 from course_lib.gan import dirac
-from course_lib.gan.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.precision import at_least_float32
 from tests.autoregressive import properties
 
@@ -141,7 +142,7 @@ ELSEWHERE = {
 def test_every_public_function_is_tried():
     public = {
         name
-        for module in (vae, gan, ar, flow)
+        for module in (family.package for family in FAMILIES.values())
         for name in module.__all__
         if inspect.isfunction(getattr(module, name))
     }
