@@ -3,11 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.raster import (
-    Head,
-    MaskedConv2d,
-    RasterModel,
-)
+from course_lib.autoregressive.raster import Head, MaskedConv2d, RasterModel
 
 
 class PixelCNN(RasterModel):

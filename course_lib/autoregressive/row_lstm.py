@@ -4,11 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.raster import (
-    Head,
-    MaskedConv2d,
-    RasterModel,
-)
+from course_lib.autoregressive.raster import Head, MaskedConv2d, RasterModel
 
 
 class RowLSTM(RasterModel):

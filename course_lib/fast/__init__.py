@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+__all__ = ["FastPath", "fast_path", "plain_paths", "prepared", "register", "registered"]
+
 
 @dataclass(frozen=True)
 class FastPath:
