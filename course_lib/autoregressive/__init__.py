@@ -1,5 +1,6 @@
 """Autoregressive models: the chain rule, one conditional for each dimension."""
 
+from course_lib.autoregressive import fast
 from course_lib.autoregressive.base import Autoregressive, negative_log_likelihood
 from course_lib.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 from course_lib.autoregressive.fvsbn import FVSBN
@@ -25,6 +26,7 @@ __all__ = [
     "RowLSTM",
     "SoftmaxLaw",
     "WaveNet",
+    "fast",
     "negative_log_likelihood",
     "one_ordering_loss",
     "seen_by",

@@ -9,12 +9,14 @@ before i alone. From that one property everything here follows:
 * `Autoregressive.sample` needs the dimensions one after another, because each is fed back.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.autoregressive.laws import Law, default_law
+from course_lib.fast import fast_path
 from course_lib.inputs import (
     require_event_shape,
     require_levels,
@@ -34,7 +36,8 @@ class Autoregressive(SavedSettings):
     """Base of all autoregressive models.
 
     A subclass writes ``forward(x, labels)``, which returns the parameters of the law of every
-    dimension, shape ``(N, *event_shape, P)``, and `_cached`, its fast sampler.
+    dimension, shape ``(N, *event_shape, P)``. For this method a fast sampler may be registered, see
+    `course_lib.autoregressive.fast`.
 
     Args:
         event_shape: shape of one example, for images ``(C, H, W)``.
@@ -119,8 +122,8 @@ class Autoregressive(SavedSettings):
         Args:
             n: number of examples.
             generator: source of the noise; the global one if none is given.
-            cached: compute every activation once. False runs one full pass for every
-                dimension instead: the reference, with the same result for the same noise.
+            cached: compute every activation once, if the model has such a sampler. False runs one
+                full pass for every dimension: the reference, with the same result for the same noise.
             labels: classes, integers of shape ``(n,)``, if the model is conditional.
 
         Returns:
@@ -201,8 +204,12 @@ class Autoregressive(SavedSettings):
         known: Tensor | None = None,
     ) -> Tensor:
         noise = self._noise(n, generator)
-        steps = (self._cached if cached else self._naive)(n, labels)
-        return self._run(steps, noise, x, known)
+        return self._run(self._steps(cached)(n, labels), noise, x, known)
+
+    def _steps(self, cached: bool) -> Callable[..., Steps]:
+        """What generates: the fast sampler of this ``forward`` if it is wanted and there, or full passes."""
+        fast = fast_path(type(self).forward) if cached else None
+        return self._naive if fast is None else partial(fast, self)
 
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         """One uniform number for each dimension of each example, drawn before anything else."""
@@ -217,7 +224,7 @@ class Autoregressive(SavedSettings):
         """Drive a coroutine of steps: draw what it asks for, and send it back.
 
         Args:
-            steps: the naive or the cached coroutine.
+            steps: the coroutine.
             noise: uniform numbers, shape ``(n, D)``.
             x: given values, shape ``(n, *event_shape)``, or None.
             known: where they hold, of the same shape, or None.
@@ -249,10 +256,6 @@ class Autoregressive(SavedSettings):
         for index in self.order.tolist():
             parameters = self(x, labels).flatten(1, -2)  # (n, D, P)
             x.view(n, -1)[:, index] = yield index, parameters[:, index]
-
-    def _cached(self, n: int, labels: Tensor | None) -> Steps:
-        """The fast sampler: every activation once."""
-        raise NotImplementedError
 
     def _nats(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-probability of each image, shape ``(N,)``, from the parameters of all conditionals."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.gated_pixelcnn import gated_unit
 from course_lib.autoregressive.laws import Law
 from course_lib.inputs import require_positive_integer
@@ -90,30 +89,6 @@ class WaveNet(Autoregressive):
             skip = skip + to_skip
         return self.output(F.relu(self.hidden(F.relu(skip)))).transpose(1, 2)
 
-    def _cached(self, n: int, labels: Tensor | None) -> Steps:
-        """Each layer keeps its past inputs, and computes one new output per time.
-
-        One value needs one step of each layer, whatever the receptive field is.
-        """
-        pasts = [
-            self.first.weight.new_zeros(self.n_dims + layer.reach, n, self.first.out_features)
-            for layer in self.layers
-        ]
-        hidden, output = (
-            (layer.weight.squeeze(-1), layer.bias) for layer in (self.hidden, self.output)
-        )
-        before = self.first.weight.new_zeros(n, 1)
-        for t in range(self.n_dims):
-            h = self.first(before)  # (n, channels)
-            skip = 0
-            for layer, past in zip(self.layers, pasts, strict=True):
-                past[layer.reach + t] = h
-                h, to_skip = layer.step(past[t : layer.reach + t + 1 : layer.dilation])
-                skip = skip + to_skip
-            parameters = F.linear(F.relu(F.linear(F.relu(skip), *hidden)), *output)
-            value = yield t, parameters
-            before = self.encode(value).unsqueeze(1)
-
 
 def receptive_field(dilations: Sequence[int], kernel_size: int = 2) -> int:
     """Number of values that one output of a stack of causal convolutions reads.
@@ -157,16 +132,3 @@ class WaveNetLayer(SavedSettings):
         gated = self.dropout(gated_unit(self.gates(F.pad(x, (self.reach, 0)))))
         residual, skip = self.outputs(gated).chunk(2, 1)
         return x + residual, skip
-
-    def step(self, taps: Tensor) -> tuple[Tensor, Tensor]:
-        """The same at one time.
-
-        Args:
-            taps: the inputs under the kernel, oldest first, shape ``(kernel_size, n, channels)``.
-        """
-        weight = self.gates.weight.permute(2, 1, 0).flatten(0, 1)  # (taps · channels, 2·channels)
-        window = taps.transpose(0, 1).flatten(1)
-        gated = gated_unit(torch.addmm(self.gates.bias, window, weight))
-        outputs = F.linear(gated, self.outputs.weight.squeeze(-1), self.outputs.bias)
-        residual, skip = outputs.chunk(2, 1)
-        return taps[-1] + residual, skip
