@@ -111,7 +111,8 @@ def test_ctrl_c_stops_at_once_keeps_what_is_finished_and_invents_nothing(tmp_pat
 
 @pytest.mark.isolation
 def test_a_killed_run_goes_on_where_it_was(tmp_path, sandbox):
-    quick, slow = make.notebook(), make.notebook(make.TARGET, "import time; time.sleep(3600)")
+    quick = make.notebook(make.TARGET)
+    slow = make.notebook(make.TARGET, "import time; time.sleep(3600)")
     folder = hand_in(tmp_path / "in", s00=quick, s01=quick, s02=slow, s03=slow)
     command = [sys.executable, "-m", "course_lib.command_line", "assignment", "grade", str(folder)]
     command += ["--assignment", "mini", "--root", str(COURSE), "--output", str(tmp_path / "out")]
