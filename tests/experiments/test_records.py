@@ -1,5 +1,6 @@
 """Records: what a file holds, what is never lost, and that a killed run ends as if it had not been."""
 
+import inspect
 import json
 import os
 import signal
@@ -15,7 +16,8 @@ from course_lib import autoregressive, flow, vae
 from course_lib.command_line import main
 from course_lib.data import digits
 from course_lib.experiments import RECIPES, Metric, Record, find_recipe, read_records, write_record
-from course_lib.experiments.running import build, measure
+from course_lib.experiments.running import build, measure, run
+from course_lib.training import fit
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,6 +133,13 @@ def test_a_killed_run_goes_on_to_the_same_bit(tmp_path):
     )
     assert a["metrics"] == b["metrics"]
     assert a["best_step"] == b["best_step"]
+
+
+def test_a_run_takes_what_it_hands_to_fit_with_the_same_defaults():
+    ours, theirs = (inspect.signature(function).parameters for function in (run, fit))
+    shared = (ours.keys() & theirs.keys()) - {"steps"}  # which are the recipe's
+    assert {"seed", "progress", "devices", "num_nodes"} <= shared
+    assert {n: ours[n].default for n in shared} == {n: theirs[n].default for n in shared}
 
 
 def test_errors_of_the_command_are_sentences(capsys):
