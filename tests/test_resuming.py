@@ -347,30 +347,27 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_goes_on_exactly(tmp_path):
     """In another process, whose sets have another order."""
     (tmp_path / "train.py").write_text(SCRIPT)
 
-    def start(seed, *names):
+    def train(seed, *arguments):
         environment = {
             **os.environ, "PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }  # fmt: skip
-        command = [sys.executable, "train.py", *names]
-        return subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        command = [sys.executable, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
         )
 
-    child = start(1, "run.pt")
-    while child.poll() is None:
-        if (tmp_path / "run.pt").exists() and list(tmp_path.glob(".run.pt.~*.part")):
-            break
-        time.sleep(1e-3)
-    child.kill()
-    assert child.wait() == -signal.SIGKILL, child.stderr.read()
-    assert 0 < torch.load(tmp_path / "run.pt")["step"] < 60
-    last = start(2, "run.pt", "whole.pt")
-    assert last.wait(300) == 0, last.stderr.read()
+    killed = train(1, Path(__file__).with_name("killed.py"), "20", "train.py", "run.pt")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(tmp_path.glob(".run.pt.~*.part"))
+    assert torch.load(tmp_path / "run.pt")["step"] == 19
+    last = train(2, "train.py", "run.pt", "whole.pt")
+    assert last.returncode == 0, last.stderr
     ends = [torch.load(tmp_path / f"{name}.pt.end") for name in ("run", "whole")]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[1])
     # What the killed one was writing is gone, and so is its lock.
