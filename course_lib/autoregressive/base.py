@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from course_lib.autoregressive.laws import Law, default_law
 from course_lib.inputs import (
     require_event_shape,
+    require_generator,
+    require_kind,
     require_levels,
     require_positive_integer,
     require_shape,
@@ -61,7 +63,8 @@ class Autoregressive(SavedSettings):
         levels = require_positive_integer(levels, "levels")
         if levels < 2:
             raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
-        law = law or default_law(levels)
+        law = default_law(levels) if law is None else law
+        require_kind(law, Law, "law")
         if law.levels != levels:
             raise ValueError(
                 f"law has {law.levels} levels and the model {levels}; the same number is expected. "
@@ -130,6 +133,7 @@ class Autoregressive(SavedSettings):
             ValueError: `n` is below 1, or `labels` do not fit.
         """
         n = require_positive_integer(n, "n")
+        require_generator(generator, self.order.device)
         labels = self._require_labels(labels, n)
         return self._generate(n, generator, cached, labels)
 
@@ -175,6 +179,7 @@ class Autoregressive(SavedSettings):
                 f"known has shape {tuple(known.shape)}; {self.event_shape} or {tuple(x.shape)} is "
                 f"expected, one entry for every dimension of an example."
             )
+        require_generator(generator, self.order.device)
         known = known.expand(x.shape)
         x = torch.where(known, x, torch.zeros_like(x))
         x = self._require_images(x)

@@ -16,7 +16,7 @@ from course_lib.autoregressive.raster import (
     first_kernel_size,
 )
 from course_lib.autoregressive.row_lstm import lstm_cell
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer
 
 
 class DiagonalBiLSTM(RasterModel):
@@ -71,7 +71,7 @@ class DiagonalBiLSTM(RasterModel):
         # of it makes up for that. The second direction, moved down, may see every pixel whole.
         self.own = nn.Conv2d(colours, 4 * channels, 1, bias=False)
         self.layers = nn.ModuleList(DiagonalBiLSTMLayer(channels, colours) for _ in range(n_layers))
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(require_dropout(dropout))
         self.head = Head(channels, colours, self.law.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

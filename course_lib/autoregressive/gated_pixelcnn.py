@@ -15,7 +15,7 @@ from course_lib.autoregressive.raster import (
     first_kernel_size,
     input_taps,
 )
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer
 
 
 class GatedPixelCNN(RasterModel):
@@ -159,7 +159,7 @@ class GatedLayer(nn.Module):
         if not is_last:
             self.residual = MaskedConv2d("B", channels, channels, 1, n_colours=n_colours)
         self.skip = MaskedConv2d("B", channels, channels, 1, n_colours=n_colours)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(require_dropout(dropout))
         self.condition = None if n_classes is None else nn.Embedding(n_classes, 4 * channels)
 
     def forward(

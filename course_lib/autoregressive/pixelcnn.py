@@ -14,7 +14,7 @@ from course_lib.autoregressive.raster import (
     RasterModel,
     first_kernel_size,
 )
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer
 
 
 class PixelCNN(RasterModel):
@@ -66,7 +66,7 @@ class PixelCNN(RasterModel):
         self.layers = nn.ModuleList(
             MaskedConv2d("B", channels, channels, 3, n_colours=colours) for _ in range(n_layers)
         )
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(require_dropout(dropout))
         self.head = Head(channels, colours, self.law.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from course_lib.autoregressive.raster import (
     first_kernel_size,
     input_taps,
 )
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer
 
 
 class RowLSTM(RasterModel):
@@ -66,7 +66,7 @@ class RowLSTM(RasterModel):
         size = first_kernel_size(kernel_size, self.event_shape)
         self.first = MaskedConv2d("A", colours, channels, size, n_colours=colours)
         self.layers = nn.ModuleList(RowLSTMLayer(channels, colours) for _ in range(n_layers))
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(require_dropout(dropout))
         self.head = Head(channels, colours, self.law.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

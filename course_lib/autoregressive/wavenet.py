@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.gated_pixelcnn import gated_unit
 from course_lib.autoregressive.laws import Law
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer
 from course_lib.saved_settings import SavedSettings
 
 
@@ -146,7 +146,7 @@ class WaveNetLayer(SavedSettings):
         self.reach = dilation * (kernel_size - 1)
         self.gates = nn.Conv1d(channels, 2 * channels, kernel_size, dilation=dilation)
         self.outputs = nn.Conv1d(channels, 2 * channels, 1)  # residual and skip
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(require_dropout(dropout))
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from course_lib.flow.coupling import bounded, require_bound
 from course_lib.flow.transform import Transform
-from course_lib.inputs import require_widths
+from course_lib.inputs import require_dropout, require_widths
 from course_lib.masked import MaskedLinear, made_masks, spread_degrees
 
 
@@ -55,7 +55,7 @@ class MaskedAutoregressive(Transform):
         *masks, last = made_masks(inputs, self.degrees, inputs.repeat(2))
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
         self.layers.append(MaskedLinear(last, staircases=2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(require_dropout(dropout))
         self.steps = self._steps()
         # How many entries, and how many units of every layer, each step computes.
         known = torch.tensor([[stop, *counts] for stop, counts in self.steps])
