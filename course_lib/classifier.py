@@ -91,12 +91,13 @@ class Classifier(SavedSettings):
             x: images in [0, 1], shape ``(N, *event_shape)``.
             labels: their classes, shape ``(N,)``.
         """
+        predicted = self(x).argmax(1)
         require_tensor(labels, "labels")
         if labels.shape != (len(x),):
             raise ValueError(
                 f"labels has shape {tuple(labels.shape)}; one class per image, ({len(x)},), is expected."
             )
-        return (self(x).argmax(1) == labels).double().mean().item()
+        return (predicted == labels).double().mean().item()
 
 
 def train_classifier(data: Dataset, *, steps: int = 600, seed: int = 0) -> Classifier:

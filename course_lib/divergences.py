@@ -43,11 +43,12 @@ def kl_univariate_gaussian(
     for name, sigma in (("sigma_q", sigma_q), ("sigma_p", sigma_p)):
         if not (sigma > 0).all():  # NaN is caught too
             raise ValueError(
-                f"{name} has the value {sigma.min().item():.4g}; standard deviations are positive. "
+                f"{name} has the value {sigma.min().item():.4g}; a positive standard deviation is expected. "
                 f"If you hold log-variances, pass torch.exp(0.5 * logvar)."
             )
-    ratio = (sigma_q / sigma_p) ** 2
-    return 0.5 * (ratio + ((mu_q - mu_p) / sigma_p) ** 2 - 1 - ratio.log())
+    ratio = sigma_q / sigma_p
+    # The logarithm of the ratio, not of its square, which has twice its exponent and underflows.
+    return 0.5 * (ratio**2 + ((mu_q - mu_p) / sigma_p) ** 2 - 1) - ratio.log()
 
 
 def kl_gaussian(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -> Tensor:
@@ -186,11 +187,14 @@ def histogram_kl(
         low, high = torch.cat([x, y]).aminmax()
         # Only the edges between the bins: the outermost points then count in the outermost bins.
         bins = torch.linspace(low.item(), high.item(), bins + 1, dtype=torch.float64)[1:-1]
-    elif not (at_least_float32(bins).diff() > 0).all():
-        raise ValueError(
-            "the edges given as bins do not increase; distinct edges in increasing order are "
-            "expected. Sort them with bins.unique()."
-        )
+    else:
+        require_tensor(bins, "bins")
+        bins = at_least_float32(bins, "bins")
+        if bins.dim() != 1 or not (bins.diff() > 0).all():
+            raise ValueError(
+                f"the edges given as bins, of shape {tuple(bins.shape)}, do not increase; distinct edges "
+                f"in increasing order, shape (E,), are expected. Sort them with bins.unique()."
+            )
 
     def law(sample: Tensor) -> Tensor:
         bin_of = torch.bucketize(sample.double(), bins.to(sample.device, torch.float64))

@@ -235,7 +235,7 @@ def require_widths(hidden: Sequence[int], name: str = "hidden") -> tuple[int, ..
     """
     if not isinstance(hidden, Sequence) or isinstance(hidden, str):
         raise TypeError(
-            f"{name} is {reprlib.repr(hidden)}; a sequence of widths is expected, such as (500,) for "
+            f"{name} is {reprlib.repr(hidden)}; a sequence of integers is expected, such as (500,) for "
             f"one layer."
         )
     return tuple(require_positive_integer(width, f"an entry of {name}") for width in hidden)

@@ -14,6 +14,7 @@ from torch import Tensor
 from course_lib.inputs import (
     require_function,
     require_kind,
+    require_levels,
     require_positive_integer,
     require_real,
     require_tensor,
@@ -107,7 +108,8 @@ def curves(
         The axes.
     """
     require_kind(history, History, "history")
-    if isinstance(terms, str) or not isinstance(terms, Sequence) or not terms:
+    sequence = isinstance(terms, Sequence) and not isinstance(terms, str)
+    if not sequence or not terms or not all(isinstance(term, str) for term in terms):
         raise TypeError(f"terms is {terms!r}; a sequence of names is expected, such as ('loss',).")
     ax = ax or plt.subplots()[1]
     for index, term in enumerate(terms):
@@ -229,6 +231,7 @@ def posterior_ellipses(
     """
     for name, value in (("mean", mean), ("std", std), ("labels", labels)):
         require_tensor(value, name)
+    require_levels(labels, 2**31, "labels")
     if mean.dim() != 2 or mean.shape != std.shape or labels.shape != mean.shape[:1]:
         raise ValueError(
             f"mean has shape {tuple(mean.shape)}, std {tuple(std.shape)} and labels "

@@ -578,7 +578,8 @@ def _shared() -> Iterator[tuple[str, Case]]:
     yield "training.History.curve", Case(history.curve, {"term": "loss", "split": "train"})
 
     def loss(model: nn.Module, x: Tensor, progress: Tensor) -> Tensor:
-        return model(x).square().mean()
+        # Takes anything: what is asked here is what `fit` says, not a model.
+        return model.weight.square().sum() * (1 + x.to(torch.float32).mean().abs())
 
     yield (
         "training.fit",

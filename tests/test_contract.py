@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from contract import CASES, Case, wrong
 from torch import Tensor
 from torch.distributions import Distribution
 
 from course_lib import autoregressive, flow, gan, training, vae
+from tests.contract import CASES, Case, wrong
 
 ARGUMENTS = [
     (name, argument)
@@ -82,6 +82,8 @@ def _fault(case: Case, argument: str, what: str, value: object) -> str | None:
             return f"what is expected is not said: {text}"
         if "course_lib" not in file:
             return f"raised by chance, in {file}: {text}"
+    except training.TrainingError as error:  # names the term, and what to try
+        return None if "became NaN" in str(error) else str(error)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     else:
