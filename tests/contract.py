@@ -250,7 +250,7 @@ def _flow() -> Iterator[tuple[str, Case]]:
         )
         yield (
             f"flow.{name}.interpolate",
-            Case(model.interpolate, {"start": x[:2], "end": x[1:], "steps": 3}),
+            Case(model.interpolate, {"start": x[:2], "end": x[1:], "steps": 3}, inner="x"),
         )
     for name, arguments in {
         "ActNorm": {"event_shape": (2, 4, 4)},

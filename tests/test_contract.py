@@ -22,10 +22,10 @@ ARGUMENTS = [
     for argument in case.arguments
     if argument not in case.free
 ]
-# Named in other words, where the argument's own would not help.
+# Types, objects, and a class whose arguments `fit` looks at.
 NO_CASE = {
-    "gan": {"MINIMAX", "NON_SATURATING", "WASSERSTEIN", "dirac"},
-    "training": {"Batch", "Loss", "Terms", "Transform", "TrainingError", "History", "Player"},
+    "gan": {"MINIMAX", "NON_SATURATING", "WASSERSTEIN"},
+    "training": {"Batch", "Loss", "Terms", "Transform", "TrainingError", "Player"},
 }
 
 

@@ -171,7 +171,7 @@ class MultiScale(Transform):
             left = _passed_on(stage)
             if stage.latent_shape[0] % 2 or following.event_shape != left:
                 raise ValueError(
-                    f"stage {index} gives shape {stage.latent_shape} and stage {index + 1} takes "
+                    f"of stages, {index} gives shape {stage.latent_shape} and {index + 1} takes "
                     f"{following.event_shape}; half of an even number of channels is passed on, "
                     f"{left}. Build the next stage with that event_shape."
                 )

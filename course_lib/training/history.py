@@ -35,7 +35,7 @@ class History:
         if not isinstance(term, str) or not any(term in row for row in rows):
             known = sorted({name for row in rows for name in row} - {"step", "seconds"})
             raise ValueError(
-                f"term is {term!r}, which no {split} row has; one of those recorded is expected, {known}."
+                f"term is {term!r}, which no {split} row has; one of the recorded terms is expected, {known}."
             )
         pairs = [(row["step"], row[term]) for row in rows if term in row]
         return [step for step, _ in pairs], [value for _, value in pairs]
