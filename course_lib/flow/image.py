@@ -172,7 +172,7 @@ class MultiScale(Transform):
             if stage.latent_shape[0] % 2 or following.event_shape != left:
                 raise ValueError(
                     f"of stages, {index} gives shape {stage.latent_shape} and {index + 1} takes "
-                    f"{following.event_shape}; half of an even number of channels is passed on, "
+                    f"{following.event_shape}; half of an even number of channels is expected next, "
                     f"{left}. Build the next stage with that event_shape."
                 )
         size = math.prod(stages[0].event_shape)
