@@ -19,6 +19,8 @@ from course_lib.autoregressive.laws import Law, default_law
 from course_lib.fast import fast_path
 from course_lib.inputs import (
     require_event_shape,
+    require_generator,
+    require_kind,
     require_levels,
     require_positive_integer,
     require_shape,
@@ -64,7 +66,8 @@ class Autoregressive(SavedSettings):
         levels = require_positive_integer(levels, "levels")
         if levels < 2:
             raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
-        law = law or default_law(levels)
+        law = default_law(levels) if law is None else law
+        require_kind(law, Law, "law")
         if law.levels != levels:
             raise ValueError(
                 f"law has {law.levels} levels and the model {levels}; the same number is expected. "
@@ -133,6 +136,7 @@ class Autoregressive(SavedSettings):
             ValueError: `n` is below 1, or `labels` do not fit.
         """
         n = require_positive_integer(n, "n")
+        require_generator(generator, self.order.device)
         labels = self._require_labels(labels, n)
         return self._generate(n, generator, cached, labels)
 
@@ -178,6 +182,7 @@ class Autoregressive(SavedSettings):
                 f"known has shape {tuple(known.shape)}; {self.event_shape} or {tuple(x.shape)} is "
                 f"expected, one entry for every dimension of an example."
             )
+        require_generator(generator, self.order.device)
         known = known.expand(x.shape)
         x = torch.where(known, x, torch.zeros_like(x))
         x = self._require_images(x)

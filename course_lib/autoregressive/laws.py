@@ -159,8 +159,9 @@ class LogisticMixtureLaw(Law):
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weight_logits, mean, log_scale = at_least_float32(parameters).chunk(3, -1)
         # A scale far below the width of a bin is a point mass already; without a floor a pixel
-        # that is always black drives it on, until its gradient overflows.
-        return weight_logits, mean, log_scale.clamp(min=-math.log(self.levels) - 5)
+        # that is always black drives it on, until its gradient overflows. Far above the range of the
+        # levels, half of the mass is on either end, and that of a bin between them would underflow.
+        return weight_logits, mean, log_scale.clamp(min=-math.log(self.levels) - 5, max=30)
 
 
 def discretized_logistic_log_mass(

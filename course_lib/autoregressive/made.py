@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.autoregressive.laws import Law
 from course_lib.fast import prepared
-from course_lib.inputs import require_integer, require_positive_integer, require_widths
+from course_lib.inputs import (
+    require_dropout,
+    require_integer,
+    require_positive_integer,
+    require_widths,
+)
 from course_lib.masked import made_mask, masked_linear, spread_degrees
 
 
@@ -75,7 +80,7 @@ class MADE(Autoregressive):
         self.register_buffer("orderings", torch.stack(orderings))
         widths = [D, *hidden, D * P]
         self.linears = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(require_dropout(dropout))
         # Units that become computable together lie side by side; the cached sampler lives on it.
         self.hidden_degrees = [spread_degrees(D, width) for width in hidden]
         for index, linear in enumerate(self.linears):

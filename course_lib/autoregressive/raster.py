@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.masks import pixelcnn_mask
-from course_lib.inputs import require_event_shape, require_positive_integer
+from course_lib.inputs import require_dropout, require_event_shape, require_positive_integer
 from course_lib.saved_settings import SavedSettings
 
 
@@ -155,7 +155,8 @@ class RasterModel(Autoregressive):
         n_layers = self.usual_layers if n_layers is None else n_layers
         n_layers = require_positive_integer(n_layers, "n_layers")
         channels = require_positive_integer(channels, "the number of channels")
-        self._build(channels, n_layers, first_kernel_size(kernel_size, self.event_shape), dropout)
+        size = first_kernel_size(kernel_size, self.event_shape)
+        self._build(channels, n_layers, size, require_dropout(dropout))
 
     def _build(self, channels: int, n_layers: int, kernel_size: int, dropout: float) -> None:
         """Make the layers."""

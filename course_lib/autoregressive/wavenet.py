@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.gated_pixelcnn import gated_unit
 from course_lib.autoregressive.laws import Law
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer, require_widths
 from course_lib.saved_settings import SavedSettings
 
 
@@ -61,15 +61,15 @@ class WaveNet(Autoregressive):
             dilations = [1]
             while receptive_field([*dilations, 2 * dilations[-1]], kernel_size) <= length:
                 dilations.append(2 * dilations[-1])
-        dilations = tuple(require_positive_integer(d, "an entry of dilations") for d in dilations)
+        dilations = require_widths(dilations, "dilations")
         if not dilations:
             raise ValueError("dilations is empty; at least one layer is expected.")
         self.receptive_field = receptive_field(dilations, kernel_size)
         if self.receptive_field > max(length, kernel_size):
             raise ValueError(
-                f"the signal of {length} values is shorter than the receptive field of "
-                f"{self.receptive_field} that dilations {tuple(dilations)} with "
-                f"{kernel_size} taps have. Leave layers out, or pass longer signals."
+                f"dilations are {tuple(dilations)}, which with {kernel_size} taps have a receptive field "
+                f"of {self.receptive_field}; at most the {length} values of a signal are expected. Leave "
+                f"layers out, or pass longer signals."
             )
         self.first = nn.Linear(1, channels)
         self.layers = nn.ModuleList(
@@ -121,7 +121,7 @@ class WaveNetLayer(SavedSettings):
         self.reach = dilation * (kernel_size - 1)
         self.gates = nn.Conv1d(channels, 2 * channels, kernel_size, dilation=dilation)
         self.outputs = nn.Conv1d(channels, 2 * channels, 1)  # residual and skip
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(require_dropout(dropout))
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""

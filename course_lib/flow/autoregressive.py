@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from course_lib.fast import fast_path
 from course_lib.flow.coupling import bounded, require_bound
 from course_lib.flow.transform import Transform
-from course_lib.inputs import require_widths
+from course_lib.inputs import require_dropout, require_widths
 from course_lib.masked import MaskedLinear, made_masks, spread_degrees
 
 
@@ -54,7 +54,7 @@ class MaskedAutoregressive(Transform):
         # The means of all entries, then their log-scales.
         masks = made_masks(inputs, degrees, inputs.repeat(2))
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(require_dropout(dropout))
         nn.init.zeros_(self.layers[-1].weight)  # starts as the identity
         nn.init.zeros_(self.layers[-1].bias)
 

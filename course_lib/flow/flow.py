@@ -9,7 +9,11 @@ from course_lib.flow.elementwise import Logit
 from course_lib.flow.transform import Transform
 from course_lib.inputs import (
     require_batch,
+    require_generator,
+    require_kind,
     require_positive_integer,
+    require_real,
+    require_tensor,
     where_values_can_be_read,
 )
 from course_lib.interpolation import spherical_path
@@ -26,7 +30,11 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     Returns:
         The sum over all entries of each example, in nats, shape ``(N,)``.
     """
-    z = at_least_float32(z).flatten(1)
+    require_tensor(z, "z")
+    z = at_least_float32(z, "z")
+    if z.dim() == 0:
+        raise ValueError("z has shape (); (N, ...) is expected.")
+    z = z.flatten(1) if z.dim() > 1 else z.unsqueeze(1)
     return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
@@ -41,6 +49,7 @@ class Flow(Transform):
     """
 
     def __init__(self, transform: Transform) -> None:
+        require_kind(transform, Transform, "transform")
         super().__init__(transform.event_shape, transform.latent_shape)
         self.transform = transform
 
@@ -135,9 +144,10 @@ class Flow(Transform):
             ValueError: `n` or `temperature` is not positive.
         """
         n = require_positive_integer(n, "n")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; a positive number is expected.")
+        expected = "a positive number"
+        temperature = require_real(temperature, "temperature", expected, above=0)
         parameter = next(self.parameters(), torch.empty(0))
+        require_generator(generator, parameter.device)
         z = torch.randn(
             n,
             *self.latent_shape,
@@ -168,6 +178,8 @@ class Flow(Transform):
             ValueError: fewer than two steps, or different numbers of examples.
         """
         steps = require_positive_integer(steps, "steps")
+        start = self._taken(start, self.event_shape, "start")
+        end = self._taken(end, self.event_shape, "end")
         if steps < 2 or len(start) != len(end):
             raise ValueError(
                 f"steps is {steps} for {len(start)} starts and {len(end)} ends; at least 2 steps "

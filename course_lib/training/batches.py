@@ -21,6 +21,10 @@ def count(data: Batch, name: str) -> int:
     tensors = data if isinstance(data, tuple) else (data,)
     for tensor in tensors:
         require_tensor(tensor, name)
+        if tensor.dim() == 0:
+            raise ValueError(
+                f"{name} holds a tensor of shape (); examples, (N, ...), are expected."
+            )
     counts = {len(tensor) for tensor in tensors}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliLaw
 from torch.distributions import Distribution, Independent, Normal
 
-from course_lib.inputs import require_unit_interval
+from course_lib.inputs import require_real, require_unit_interval
 from course_lib.precision import at_least_float32
 from course_lib.saved_settings import SavedSettings
 
@@ -64,12 +64,11 @@ class Gaussian(SavedSettings):
 
     def __init__(self, sigma: float | None = None) -> None:
         super().__init__()
-        if sigma is not None and not sigma > 0:
-            raise ValueError(
-                f"sigma is {sigma}; a positive standard deviation, or None to learn it, is expected."
-            )
+        if sigma is not None:
+            expected = "a positive standard deviation, or None to learn it,"
+            sigma = require_real(sigma, "sigma", expected, above=0)
         # A given number stays a Python number: exact in float64 too, and on no device.
-        self.given_sigma = None if sigma is None else float(sigma)
+        self.given_sigma = sigma
         self.log_sigma = nn.Parameter(torch.tensor(math.log(0.3))) if sigma is None else None
 
     def settings(self) -> dict[str, object]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_real
 from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32
 from course_lib.vae.autoencoder import Autoencoder
@@ -41,9 +42,7 @@ class WAE(Autoencoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(event_shape, latent_dim, hidden=hidden, dropout=dropout)
-        if not penalty > 0:
-            raise ValueError(f"penalty is {penalty}; a positive weight is expected.")
-        self.penalty = penalty
+        self.penalty = require_real(penalty, "penalty", "a positive weight", above=0)
 
     def loss(self, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss and its terms for `course_lib.training.fit`, pass it as ``WAE.loss``.
@@ -53,6 +52,11 @@ class WAE(Autoencoder):
             progress: not used.
         """
         z = self.code(x)
+        if len(x) < 2:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; at least two examples are expected, because the penalty "
+                f"compares pairs. Use a larger batch."
+            )
         difference = at_least_float32(x) - at_least_float32(self.decoder(z))
         error = 0.5 * difference.square().flatten(1).sum(1).mean()
         discrepancy = mmd(z, torch.randn_like(z), imq_kernel)
