@@ -72,6 +72,7 @@ CHEAPEST = {
 }
 # Other files that hold formulas of some question.
 MORE = (
+    "fast",
     "evaluation.py",
     "widgets.js",
     "widgets.py",
