@@ -74,6 +74,7 @@ CHEAPEST = {
 # Other files that hold formulas of some question.
 MORE = (
     *sorted({place for family in FAMILIES.values() for place in family.hidden}),
+    "fast",
     "widgets.js",
     "widgets.py",
     "live.py",
