@@ -485,7 +485,8 @@ def test_another_kernel_in_the_metadata_is_graded_as_python(shared):
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"nbgrader": 5}, {"nbgrader": {"grade_id": []}}, [], None, "text"]
+    "metadata",
+    [{"nbgrader": m} for m in (5, {"grade_id": []}, {"grade_id": True})] + [[], None, "text"],
 )
 def test_strange_metadata_harms_nothing(shared, metadata):
     made = json.loads(nbformat.writes(make.master()))
