@@ -155,5 +155,5 @@ def _kept(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _marks(marks: dict[str, Any]) -> dict[str, str | bool]:
-    kept = {name: marks.get(name) for name in ("grade_id", "grade", "solution", "locked")}
-    return {name: value for name, value in kept.items() if isinstance(value, (str, bool))}
+    kinds = {"grade_id": str, "grade": bool, "solution": bool, "locked": bool}
+    return {name: marks[name] for name, kind in kinds.items() if isinstance(marks.get(name), kind)}

@@ -95,6 +95,19 @@ def test_odd_cells_are_read(cell, kind, source):
     assert (read["cell_type"], read["source"], read["metadata"]) == (kind, source, {})
 
 
+@pytest.mark.parametrize("value", [True, None, 1, "text", [], {}])
+def test_marks_of_cells_are_of_their_kinds(value):
+    marks = dict.fromkeys(("grade_id", "grade", "solution", "locked", "points"), value)
+    cell = {"cell_type": "markdown", "source": "x", "metadata": {"nbgrader": marks}}
+    notebook = read_notebook(json.dumps({"cells": [cell]}).encode())
+    kept = notebook["cells"][0]["metadata"]["nbgrader"]
+    if value is True:
+        assert kept == dict.fromkeys(("grade", "solution", "locked"), True)
+    else:
+        assert kept == ({"grade_id": value} if isinstance(value, str) else {})
+    assert other_assignment(notebook, ASSIGNMENTS[0]) is None
+
+
 def archive() -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as file:

@@ -139,9 +139,11 @@ def test_what_spreadsheets_do_to_the_table_of_points_loses_nothing(tmp_path, cap
     manual.write_bytes(text.encode("cp1252", "replace"))
     with pytest.raises(ValueError, match=r"manual\.csv is not UTF-8 text .* “CSV UTF-8”"):
         report.write_reports(records, MINI, tmp_path)
-    manual.write_bytes(text.encode())
-    report.write_reports(records, MINI, tmp_path)
-    assert [record.points for record in records] == [2, 3, 2.5]
+    for encoding, first in (("utf-8", ""), ("utf-16", ""), ("utf-8", "sep=,\r\n")):
+        manual.write_bytes((first + text).encode(encoding))
+        records = [example(name) for name in names]
+        report.write_reports(records, MINI, tmp_path)
+        assert [record.points for record in records] == [2, 3, 2.5]
     assert records[1].verdicts[-1].comment == comment
     # A name that was taken for a number fits nobody: that is said, and the points are kept.
     assert "points for 7, and no submission of that name" in capsys.readouterr().err
@@ -242,6 +244,10 @@ def test_tables_of_earlier_versions_and_columns_of_a_person_are_kept(tmp_path):
         (
             f"student,question,points,comment\nada,words,1,{'x' * 200_000}\n",
             "field larger than field limit",
+        ),
+        (
+            'student,question,points,comment\nada,words,,"Good\nbob,words,1,\n',
+            "is not a table .* a quotation mark not closed",
         ),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from course_lib.assignment.judge import NOT_FOUND, Record
 from course_lib.assignment.question import Assignment, Written
 from course_lib.assignment.report.page import link_to_feedback, page
+from course_lib.assignment.tables import read_table
 from course_lib.assignment.text import cell, escaped, shortened
 
 # A person fills in `points` and `comment`; the others are written anew at every run, except that
@@ -33,44 +34,27 @@ def read_manual(assignment: Assignment, output: Path) -> dict[Key, Row]:
         ValueError: it is no table of the expected columns, or a row is not understood.
     """
     path = output / "manual.csv"
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it again, in a spreadsheet as "
-            f"“CSV UTF-8”, and call the command again"
-        ) from error
     written = [question.name for question in _written(assignment)]
-    header, rows = [], {}
-    # Spreadsheets of some countries write semicolons.
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    lines = io.StringIO(text, newline="")  # a comment may have several
-    try:
-        for number, cells in enumerate(csv.reader(lines, delimiter=separator), start=1):
-            if number == 1:
-                header = _header(path, cells)
-                continue
-            if not any(cells):
-                continue
-            row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
-            row.pop("", None)  # a column without a name
-            key = row["student"], row["question"]
-            if len(cells) < 3 or any(cells[len(header) :]) or row["question"] not in written:
-                raise ValueError(
-                    f"{path}, row {number}: {shortened(str(cells), 300)} is not understood; "
-                    f"{', '.join(header)} are expected, with a question among {', '.join(written)}"
-                )
-            if _points_differ(rows.get(key), row):
-                raise ValueError(
-                    f"{path}, row {number}: there are two rows with points for {', '.join(key)}; "
-                    f"keep one and call the command again"
-                )
-            if key not in rows or row["points"].strip():
-                rows[key] = row
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a table that can be read: {error}") from error
+    (_, first), *others = read_table(path) or [(1, [])]
+    header, rows = _header(path, first), {}
+    for number, cells in others:
+        row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+        row.pop("", None)  # a column without a name
+        key = row["student"], row["question"]
+        if len(cells) < 3 or any(cells[len(header) :]) or row["question"] not in written:
+            raise ValueError(
+                f"{path}, row {number}: {shortened(str(cells), 300)} is not understood; "
+                f"{', '.join(header)} are expected, with a question among {', '.join(written)}"
+            )
+        if _points_differ(rows.get(key), row):
+            raise ValueError(
+                f"{path}, row {number}: there are two rows with points for {', '.join(key)}; "
+                f"keep one and call the command again"
+            )
+        if key not in rows or row["points"].strip():
+            rows[key] = row
     return rows
 
 
