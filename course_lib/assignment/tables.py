@@ -21,7 +21,7 @@ def read_table(path: Path) -> list[tuple[int, list[str]]]:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is no UTF-8 text (byte {error.start}); save it again, in a spreadsheet as “CSV "
+            f"{path} is not UTF-8 text (byte {error.start}); save it again, in a spreadsheet as “CSV "
             f"UTF-8”, and call the command again"
         ) from error
     # Spreadsheets of some countries write semicolons.
