@@ -216,7 +216,7 @@ def test_the_summary_counts_what_the_class_did(tmp_path):
     ]
     assert summary["look at"] == [{"student": "fay", "why": "target: better than expected"}]
     page = report.summary_page(summary, MINI)
-    assert "6 submissions; 2.33 of 4 points on average" in page
+    assert "6 students; 2.33 of 4 points on average" in page
     assert "2 of 6 have full marks" in page
 
 
