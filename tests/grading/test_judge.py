@@ -244,7 +244,9 @@ def test_a_slow_answer_is_told_that_it_was_time(boxes, monkeypatch):
     real = time.monotonic
     monkeypatch.setattr(judge.time, "monotonic", lambda: real() + passed)
     answer = right
-    verdict = graded(target=slow)[1]["target"]
+    record, verdicts = graded(target=slow)
+    verdict = verdicts["target"]
+    assert "stopped by a limit of time: target." in record.notes[-1]
     assert (verdict.points, verdict.mistake) == (0, None)
     assert verdict.comment == (
         "too slow: 2 of 8 inputs were answered within the 4 s that this question has for all of "
@@ -274,7 +276,9 @@ def test_a_slow_model_is_told_that_it_was_time(boxes, monkeypatch):
     monkeypatch.setattr(judge.time, "monotonic", lambda: real() + passed)
     monkeypatch.setattr(judge.measures, "decoder_nats", measure)
     question = Measure("model", 3, "decoder_nats", ("decode",), limit=2.0)
-    verdict = graded(assignment=replace(MINI, questions=(question,)), decode=decode)[1]["model"]
+    record, verdicts = graded(assignment=replace(MINI, questions=(question,)), decode=decode)
+    verdict = verdicts["model"]
+    assert "stopped by a limit of time: model." in record.notes[-1]
     assert verdict.points == 0
     assert verdict.comment.startswith("too slow: 1 of the batches were answered within the 60 s")
 

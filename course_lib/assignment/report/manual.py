@@ -37,9 +37,10 @@ def read_manual(assignment: Assignment, output: Path) -> dict[Key, Row]:
     if not path.exists():
         return {}
     written = [question.name for question in _written(assignment)]
-    (_, first), *others = read_table(path) or [(1, [])]
-    header, rows = _header(path, first), {}
-    for number, cells in others:
+    table = read_table(path)
+    header = _header(path, table[0][1] if table else [])
+    rows: dict[Key, Row] = {}
+    for number, cells in table[1:]:
         row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
         row.pop("", None)  # a column without a name
         key = row["student"], row["question"]
@@ -56,6 +57,30 @@ def read_manual(assignment: Assignment, output: Path) -> dict[Key, Row]:
         if key not in rows or row["points"].strip():
             rows[key] = row
     return rows
+
+
+def recognised(
+    rows: dict[Key, Row], records: list[Record], assignment: Assignment
+) -> dict[Key, Row]:
+    """The rows, with the names back that a spreadsheet took for a number or a date (``007``, ``1-2``).
+
+    A row whose name is nobody's is told by its place on the page, which is another text for everyone.
+    Where it would meet another row with points, it is left as it is.
+    """
+    known = {cell(record.student) for record in records}
+    places = {
+        _place(record, question): (cell(record.student), question.name)
+        for record in records
+        for question in _written(assignment)
+    }
+    found: dict[Key, Row] = {}
+    for key, row in rows.items():
+        meant = key if key[0] in known else places.get(row["page"].strip(), key)
+        if any(_points_differ(other, row) for other in (rows.get(meant), found.get(meant))):
+            meant = key
+        if meant not in found or row["points"].strip():
+            found[meant] = row
+    return found
 
 
 def points_given(rows: dict[Key, Row], assignment: Assignment) -> dict[Key, tuple[float, str]]:
@@ -108,7 +133,7 @@ def manual_table(rows: dict[Key, Row], records: list[Record], assignment: Assign
                 row["possible"] = f"{question.points:g}"
                 row["answer"] = cell(shortened(answer, ANSWER_IN_TABLE))
                 row["rubric"] = (LOOK if answer == NOT_FOUND else "") + question.rubric
-                row["page"] = f"manual.html#{_anchor(record, question)}" if answer else ""
+                row["page"] = _place(record, question) if answer else ""
                 if not row["points"].strip() or not row["version"].strip():
                     row["version"] = version
     text = io.StringIO(newline="")
@@ -168,6 +193,11 @@ def _version(record: Record, name: str) -> str:
 
 def _anchor(record: Record, question: Written) -> str:
     return "a" + hashlib.sha256(f"{question.name}\0{record.student}".encode()).hexdigest()[:12]
+
+
+def _place(record: Record, question: Written) -> str:
+    """Where an answer stands, as it is written into the table."""
+    return f"manual.html#{_anchor(record, question)}"
 
 
 def _written(assignment: Assignment) -> list[Written]:
