@@ -469,7 +469,7 @@ def test_a_repeated_hostile_cell_changes_nothing(shared):
         (b'{"worksheets": [], "nbformat": 3}', "no list of cells"),
         (b'{"cells": [1]}', "no list of cells"),
         (b'{"cells": [{"cell_type": "code", "source": 5}]}', "no text"),
-        (b"[" * 100_000, "no JSON"),
+        (b"[" * 100_000, "nested more than"),
         (b" " * 10 + b"x" * (20 * 2**20), "MiB"),
     ],
     ids=lambda value: value[:20].decode("latin-1") if isinstance(value, bytes) else value,
