@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.raster import (
     Head,
     MaskedConv2d,
@@ -16,6 +15,7 @@ from course_lib.autoregressive.raster import (
     first_kernel_size,
 )
 from course_lib.autoregressive.row_lstm import lstm_cell
+from course_lib.distributions import GreyLevels
 from course_lib.inputs import require_positive_integer
 
 
@@ -38,7 +38,8 @@ class DiagonalBiLSTM(RasterModel):
         n_layers: number of layers.
         kernel_size: of the first, masked convolution; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image, after each layer.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Raises:
         ValueError: the image is smaller than the reach of `kernel_size`, or an argument is out of
@@ -59,9 +60,9 @@ class DiagonalBiLSTM(RasterModel):
         n_layers: int = 2,
         kernel_size: int | None = None,
         dropout: float = 0.0,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
-        super().__init__(event_shape, levels, law)
+        super().__init__(event_shape, levels, distribution)
         n_layers = require_positive_integer(n_layers, "n_layers")
         channels = require_positive_integer(channels, "the number of channels")
         colours = self.event_shape[0]
@@ -72,7 +73,7 @@ class DiagonalBiLSTM(RasterModel):
         self.own = nn.Conv2d(colours, 4 * channels, 1, bias=False)
         self.layers = nn.ModuleList(DiagonalBiLSTMLayer(channels, colours) for _ in range(n_layers))
         self.dropout = nn.Dropout2d(dropout)
-        self.head = Head(channels, colours, self.law.n_parameters)
+        self.head = Head(channels, colours, self.distribution.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, C, H, W, P)``, for grey levels `x`."""

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.raster import (
     Head,
     MaskedConv2d,
@@ -15,6 +14,7 @@ from course_lib.autoregressive.raster import (
     first_kernel_size,
     input_taps,
 )
+from course_lib.distributions import GreyLevels
 from course_lib.inputs import require_positive_integer
 
 
@@ -35,7 +35,8 @@ class GatedPixelCNN(RasterModel):
         kernel_size: of the first layer; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image.
         n_classes: number of classes for p(x|label); None for p(x).
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Raises:
         ValueError: the image is smaller than the reach of `kernel_size`, or an argument is out of
@@ -57,9 +58,9 @@ class GatedPixelCNN(RasterModel):
         kernel_size: int | None = None,
         dropout: float = 0.0,
         n_classes: int | None = None,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
-        super().__init__(event_shape, levels, law, n_classes)
+        super().__init__(event_shape, levels, distribution, n_classes)
         n_layers = require_positive_integer(n_layers, "n_layers")
         channels = require_positive_integer(channels, "the number of channels")
         colours = self.event_shape[0]
@@ -77,7 +78,7 @@ class GatedPixelCNN(RasterModel):
             )
             for index in range(n_layers)
         )
-        self.head = Head(channels, colours, self.law.n_parameters)
+        self.head = Head(channels, colours, self.distribution.n_parameters)
         # Its convolutions take a sixth less time where the channels are last in memory.
         self.to(memory_format=torch.channels_last)
 

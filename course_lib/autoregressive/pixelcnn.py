@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.raster import (
     Head,
     MaskedConv2d,
@@ -14,6 +13,7 @@ from course_lib.autoregressive.raster import (
     RasterModel,
     first_kernel_size,
 )
+from course_lib.distributions import GreyLevels
 from course_lib.inputs import require_positive_integer
 
 
@@ -34,7 +34,8 @@ class PixelCNN(RasterModel):
         n_layers: number of residual layers with 3×3 kernels.
         kernel_size: of the first layer; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Raises:
         ValueError: the image is smaller than the reach of `kernel_size`, or an argument is out of
@@ -55,9 +56,9 @@ class PixelCNN(RasterModel):
         n_layers: int = 4,
         kernel_size: int | None = None,
         dropout: float = 0.0,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
-        super().__init__(event_shape, levels, law)
+        super().__init__(event_shape, levels, distribution)
         n_layers = require_positive_integer(n_layers, "n_layers")
         channels = require_positive_integer(channels, "the number of channels")
         colours = self.event_shape[0]
@@ -67,7 +68,7 @@ class PixelCNN(RasterModel):
             MaskedConv2d("B", channels, channels, 3, n_colours=colours) for _ in range(n_layers)
         )
         self.dropout = nn.Dropout2d(dropout)
-        self.head = Head(channels, colours, self.law.n_parameters)
+        self.head = Head(channels, colours, self.distribution.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, C, H, W, P)``, for grey levels `x`."""

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
-from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.masks import pixelcnn_mask
+from course_lib.distributions import GreyLevels
 from course_lib.inputs import require_event_shape, require_positive_integer
 from course_lib.saved_settings import SavedSettings
 
@@ -137,12 +137,12 @@ def input_taps(convolution: MaskedConv2d) -> Tensor:
 
 
 class Head(nn.Module):
-    """From features to the law's parameters: two 1×1 convolutions, each after a ReLU.
+    """From features to the distribution's parameters: two 1×1 convolutions, each after a ReLU.
 
     Args:
         channels: number of features.
         n_colours: number of channels C of the image.
-        n_parameters: number P of parameters of the law.
+        n_parameters: number P of parameters of the distribution.
     """
 
     def __init__(self, channels: int, n_colours: int, n_parameters: int) -> None:
@@ -202,7 +202,7 @@ class RasterModel(Autoregressive):
     Args:
         event_shape: ``(C, H, W)``.
         levels: number K of grey levels.
-        law: the output law.
+        distribution: the output distribution.
         n_classes: number of classes of a conditional model.
 
     Raises:
@@ -213,7 +213,7 @@ class RasterModel(Autoregressive):
         self,
         event_shape: Sequence[int],
         levels: int,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
         n_classes: int | None = None,
     ) -> None:
         if len(require_event_shape(event_shape)) != 3:
@@ -221,7 +221,7 @@ class RasterModel(Autoregressive):
                 f"event_shape is {tuple(event_shape)}; (C, H, W) is expected. For a grey image "
                 f"write (1, H, W)."
             )
-        super().__init__(event_shape, levels, law, n_classes)
+        super().__init__(event_shape, levels, distribution, n_classes)
         colours_last = self.order.view(self.event_shape).permute(1, 2, 0)
         self.order = colours_last.flatten().contiguous()
 

@@ -20,7 +20,7 @@ from course_lib.experiments.records import Metric, Record
 from course_lib.precision import float32_products
 from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
-from course_lib.training import cosine_decay, fit
+from course_lib.training import cosine_decay, fit, negative_log_likelihood
 
 # Every model of binary images is tested on this one binarization of the test set.
 TEST_SEED = 2024
@@ -190,12 +190,8 @@ def loss_of(recipe: Recipe) -> Callable:
     if recipe.arguments.get("n_orderings", 1) > 1:
         return autoregressive.one_ordering_loss
     if recipe.family == "autoregressive":
-        return autoregressive.negative_log_likelihood
-    return _negative_dequantization_bound
-
-
-def _negative_dequantization_bound(model: nn.Module, x: Tensor, progress: Tensor) -> Tensor:
-    return -model.elbo(x).mean()
+        return negative_log_likelihood
+    return flow.negative_dequantization_bound
 
 
 def transform_of(

@@ -1,10 +1,9 @@
 """A flow: a bijection from data to a standard normal latent, hence a density and a sampler."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow.elementwise import Logit
 from course_lib.flow.transform import Transform
 from course_lib.inputs import (
@@ -15,19 +14,6 @@ from course_lib.inputs import (
 from course_lib.interpolation import spherical_path
 from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32, parameter_type
-
-
-def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """Log density of the standard normal law.
-
-    Args:
-        z: shape ``(N, ...)``.
-
-    Returns:
-        The sum over all entries of each example, in nats, shape ``(N,)``.
-    """
-    z = at_least_float32(z).flatten(1)
-    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
 class Flow(Transform):
