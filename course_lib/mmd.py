@@ -77,8 +77,9 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel = imq_kernel) -> Tensor:
             start += len(part)
         return (total - diagonal) / (n * (n - 1))
 
-    cross = sum(kernel(part, y).sum() for part in _pieces(x, len(y))) / (len(x) * len(y))
-    return mean_of_distinct(x) + mean_of_distinct(y) - 2 * cross
+    within = mean_of_distinct(x) + mean_of_distinct(y)
+    between = sum(kernel(part, y).sum() for part in _pieces(x, len(y))) / (len(x) * len(y))
+    return within - 2 * between
 
 
 def _pieces(x: Tensor, others: int) -> tuple[Tensor, ...]:
