@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from course_lib.data import intensities
-from course_lib.inputs import require_levels, require_positive_integer, require_unit_interval
+from course_lib.inputs import (
+    require_levels,
+    require_positive_integer,
+    require_unit_interval,
+    where_values_can_be_read,
+)
 from course_lib.precision import at_least_float32
 from course_lib.saved_settings import SavedSettings
 
@@ -181,13 +186,14 @@ class GreyLevels(OutputDistribution):
         scaled = at_least_float32(x) * (self.levels - 1)
         # Off by no more than the rounding of their type, and nearer to one level than to the next.
         slack = min(0.25, (self.levels - 1) * torch.finfo(x.dtype).eps)
-        off = (scaled - scaled.round()).abs().max().item()
-        if off > slack:
-            raise ValueError(
-                f"x has values up to {off:.3g} of a step away from the {self.levels} grey levels; "
-                f"intensities k / {self.levels - 1} are expected. Map levels to them with "
-                f"course_lib.data.intensities(x, {self.levels})."
-            )
+        with where_values_can_be_read():
+            off = (scaled - scaled.round()).abs().max().item()
+            if off > slack:
+                raise ValueError(
+                    f"x has values up to {off:.3g} of a step away from the {self.levels} grey levels; "
+                    f"intensities k / {self.levels - 1} are expected. Map levels to them with "
+                    f"course_lib.data.intensities(x, {self.levels})."
+                )
 
     def _pairs(self, parameters: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters and levels in one shape, and intensities as the levels that they are."""

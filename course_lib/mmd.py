@@ -36,6 +36,7 @@ def imq_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     r""":math:`(x^\top y / d + 1)^3` for all pairs, shape ``(N, M)``: that of ``eq-kernel-distance``."""
+    x, y = in_one_type(x, y)
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 

@@ -97,8 +97,10 @@ def test_labels_are_checked():
         generator(z)
     with pytest.raises(ValueError, match=r"0 … 3; 0 … 2 are expected"):
         generator(z, torch.tensor([0, 1, 2, 3, 0]))
-    with pytest.raises(ValueError, match="one integer per example"):
+    with pytest.raises(TypeError, match=r"integer grey levels 0 … 2 are expected"):
         generator(z, torch.zeros(5))
+    with pytest.raises(ValueError, match="4 entries for 5 examples"):
+        generator(z, torch.zeros(4).long())
     with pytest.raises(TypeError, match=r"labels is a list; a torch.Tensor is expected"):
         generator(z, [0, 1, 2, 0, 1])
     with pytest.raises(ValueError, match="without classes"):

@@ -248,7 +248,7 @@ def outputs(module, like):
         shape = getattr(like, "event_shape", (4,))
         return module(torch.randint(4, (3, *shape), generator=source()), 4, source())
     if isinstance(module, vae.VAE | vae.LinearGaussian):
-        x = real(like.event_shape)
+        x = real(like.event_shape).round()  # black and white are grey levels too
         z = module.encode(x).rsample()
         return [z, module.decode(z).log_prob(x), module.sample(3, generator=source())]
     if isinstance(module, vae.Autoencoder):
