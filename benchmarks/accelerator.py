@@ -24,7 +24,7 @@ from benchmarks.training import flops, peak, wait
 from course_lib.data import Dataset
 from course_lib.experiments import RECIPES, Recipe
 from course_lib.experiments.records import hardware, versions
-from course_lib.experiments.running import accelerator_or_cpu, build, loss_of, transform_of
+from course_lib.experiments.running import accelerator_or_cpu, build, transform_of
 from course_lib.files import replace_text
 from course_lib.precision import float32_products
 from course_lib.training import fit
@@ -52,7 +52,7 @@ def steps_per_second(
     with products_in(precision):
         history = fit(
             model,
-            loss_of(recipe),
+            recipe.loss(),
             data.train,
             steps=2 * steps,
             batch_size=recipe.batch_size,
@@ -73,7 +73,7 @@ def score(model: nn.Module, recipe: Recipe, x: Tensor, precision: str) -> Tensor
     torch.manual_seed(0)
     autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.no_grad(), products_in(precision), autocast:
-        return (model.log_prob(x) if recipe.family == "autoregressive" else model.elbo(x)).float()
+        return recipe.log_likelihood(model, x).float()
 
 
 def one_model(key: tuple[str, str, str], options: argparse.Namespace, best: dict) -> dict:
@@ -98,7 +98,7 @@ def one_model(key: tuple[str, str, str], options: argparse.Namespace, best: dict
     x = data.train[: recipe.batch_size].to(device)
     draw = transform_of(data, recipe)
     batch = x if draw is None else draw(x, torch.Generator(device).manual_seed(0))
-    loss = loss_of(recipe)
+    loss = recipe.loss()
 
     def objective() -> Tensor:
         terms = loss(model, batch, torch.ones((), device=device))

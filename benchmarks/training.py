@@ -1,4 +1,4 @@
-"""Training steps against plain PyTorch, their share of the machine's peak, and bf16.
+"""Training steps against plain PyTorch and against plain paths, their share of the peak, and bf16.
 
     python -m benchmarks.training
 
@@ -19,10 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.common import OURS, interleave, prepare, print_head, show, training_step
 from benchmarks.plain import PlainGatedPixelCNN, PlainMADE, PlainNADE, PlainVAE
 from course_lib import autoregressive as ar
+from course_lib.fast import plain_paths
+from course_lib.flow import MAF
 from course_lib.training import negative_log_likelihood
 from course_lib.vae import VAE, NegativeELBO
 
 PLAIN = "plain PyTorch"
+PLAIN_PATH = "plain path"
 CPU = torch.device("cpu")
 DONE = torch.ones(())  # the share of training that is over, which losses are told
 
@@ -137,6 +140,37 @@ def nade_contest(rounds: int) -> None:
     )
 
 
+def by_plain_paths(call: Callable[[], object]) -> Callable[[], None]:
+    """The same call without any fast path."""
+
+    def plain() -> None:
+        with plain_paths():
+            call()
+
+    return plain
+
+
+def fast_path_contests(rounds: int) -> None:
+    """The fast paths of training, and of inverting a flow, against the plain paths of the same model."""
+    levels = torch.randint(0, 17, (64, 1, 8, 8))
+    binary = torch.randint(0, 2, (64, 1, 28, 28))
+    made = ar.MADE((1, 8, 8), 17, hidden=(500, 500))
+    nade = ar.NADE((1, 28, 28), 2, hidden=500)
+    maf = MAF((1, 8, 8), hidden=(500, 500))
+    contests = {
+        "MADE 8×8, 17 levels, batch 64": training_step(
+            made, lambda: ar.negative_log_likelihood(made, levels)
+        ),
+        "NADE 28×28, binary, hidden 500, batch 64": training_step(
+            nade, lambda: ar.negative_log_likelihood(nade, binary)
+        ),
+        "MAF 8×8, hidden 500, 500, sample of 64": lambda: maf.sample(64),
+    }
+    for title, call in contests.items():
+        calls = {OURS: call, PLAIN_PATH: by_plain_paths(call)}
+        show(title, interleave(calls, max(3, rounds // 4), 1))
+
+
 def precision_contests(rounds: int) -> None:
     """A training step in bf16 and in float32, with channels last and first; bf16's error."""
     binary = torch.randint(0, 2, (32, 1, 28, 28))
@@ -180,6 +214,7 @@ def main() -> None:
     print_head()
     plain_contests(arguments.rounds)
     nade_contest(arguments.rounds)
+    fast_path_contests(arguments.rounds)
     precision_contests(arguments.rounds)
 
 

@@ -1,9 +1,8 @@
 """Deep generative models, written to be read beside the equations they implement.
 
-One package per family (`course_lib.autoregressive`, `course_lib.vae`, `course_lib.gan`,
-`course_lib.flow`), which never import one another; shared modules below them
-(`data`, `divergences`, `networks`, `protocols`, `training`, `evaluation`) and tools for
-notebooks above them (`plotting`, `widgets`).
+One package per family, which never import one another: `course_lib.families` lists them. Shared
+modules below them (`data`, `divergences`, `networks`, `protocols`, `training`, `evaluation`) and
+tools for notebooks above them (`plotting`, `widgets`).
 
 Conventions everywhere: `log` is natural, information is in nats unless a name says bits, a
 per-example quantity has shape ``(N,)``, and images are ``(N, C, H, W)``.

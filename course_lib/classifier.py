@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from course_lib.data import Dataset, intensities
-from course_lib.inputs import require_batch, require_event_shape
+from course_lib.inputs import (
+    require_batch,
+    require_event_shape,
+    require_positive_integer,
+    require_tensor,
+)
 from course_lib.randomness import seeded
 from course_lib.saved_settings import SavedSettings
 from course_lib.training import fit, linear_decay
@@ -37,7 +42,12 @@ class Classifier(SavedSettings):
     ) -> None:
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
+        if len(self.event_shape) != 3:
+            raise ValueError(f"event_shape is {self.event_shape}; (C, H, W) is expected.")
         colours, height, width = self.event_shape
+        n_classes = require_positive_integer(n_classes, "n_classes")
+        n_features = require_positive_integer(n_features, "n_features")
+        channels = require_positive_integer(channels, "channels")
         self.body = nn.Sequential(
             nn.Conv2d(colours, channels, 3, padding=1),
             nn.ReLU(),
@@ -81,7 +91,13 @@ class Classifier(SavedSettings):
             x: images in [0, 1], shape ``(N, *event_shape)``.
             labels: their classes, shape ``(N,)``.
         """
-        return (self(x).argmax(1) == labels).double().mean().item()
+        predicted = self(x).argmax(1)
+        require_tensor(labels, "labels")
+        if labels.shape != (len(x),):
+            raise ValueError(
+                f"labels has shape {tuple(labels.shape)}; one class per image, ({len(x)},), is expected."
+            )
+        return (predicted == labels).double().mean().item()
 
 
 def train_classifier(data: Dataset, *, steps: int = 600, seed: int = 0) -> Classifier:

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from course_lib.download import fetch
 from course_lib.inputs import (
+    require_floating,
     require_floating_type,
+    require_generator,
     require_levels,
     require_positive_integer,
     require_tensor,
@@ -124,9 +126,10 @@ def load(name: str) -> Dataset:
     Raises:
         ValueError: there is no data set of that name.
     """
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(
-            f"there is no data set {name!r}; choose one of {', '.join(map(repr, DATASETS))}."
+            f"name is {name!r}; the name of a data set is expected, one of "
+            f"{', '.join(map(repr, DATASETS))}."
         )
     return DATASETS[name]()
 
@@ -196,6 +199,7 @@ def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
             f"Convert grey levels with intensities(x, levels)."
         )
     require_unit_interval(x)
+    require_generator(generator, x.device)
     return torch.bernoulli(x, generator=generator)
 
 
@@ -226,6 +230,7 @@ def dequantize(
     levels = require_positive_integer(levels, "levels")
     x = require_levels(x, levels)
     dtype, wide = _types(dtype)
+    require_generator(generator, x.device)
     noise = torch.rand(x.shape, dtype=wide, device=x.device, generator=generator)
     return fill_intervals(x, noise, levels, dtype)
 
@@ -245,6 +250,15 @@ def fill_intervals(x: Tensor, u: Tensor, levels: int, dtype: torch.dtype | None 
     Raises:
         ValueError: `dtype` has no number in some interval.
     """
+    x = require_levels(x, levels)
+    require_floating(u, "u")
+    if u.shape != x.shape:
+        raise ValueError(
+            f"u has shape {tuple(u.shape)} and x {tuple(x.shape)}; the same is expected, one number "
+            f"of noise for each level."
+        )
+    if dtype is not None:
+        require_floating_type(dtype)
     dtype, x = dtype or u.dtype, x.to(u.dtype)
     # Rounding could carry x + u up to x + 1, the first point of the next level's interval. The
     # factor 1 − ε/2 rounds each such edge to the number before it, on devices without nextafter too.

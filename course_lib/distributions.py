@@ -16,8 +16,11 @@ from torch.distributions import Distribution, Normal
 
 from course_lib.data import intensities
 from course_lib.inputs import (
+    require_broadcast,
     require_levels,
     require_positive_integer,
+    require_real,
+    require_tensor,
     require_unit_interval,
     where_values_can_be_read,
 )
@@ -287,9 +290,7 @@ class DiscretizedLogisticMixture(GreyLevels):
 
     def __init__(self, levels: int, n_components: int = 5) -> None:
         super().__init__()
-        self.levels = require_positive_integer(levels, "levels")
-        if self.levels < 2:
-            raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
+        self.levels = _require_several(levels)
         self.n_components = require_positive_integer(n_components, "n_components")
         self.n_parameters = 3 * self.n_components
 
@@ -315,8 +316,9 @@ class DiscretizedLogisticMixture(GreyLevels):
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weight_logits, mean, log_scale = at_least_float32(parameters).chunk(3, -1)
         # A scale far below the width of a bin is a point mass already; without a floor a pixel
-        # that is always black drives it on, until its gradient overflows.
-        return weight_logits, mean, log_scale.clamp(min=-math.log(self.levels) - 5)
+        # that is always black drives it on, until its gradient overflows. Far above the range of the
+        # levels, half of the mass is on either end, and that of a bin between them would underflow.
+        return weight_logits, mean, log_scale.clamp(min=-math.log(self.levels) - 5, max=30)
 
 
 class Gaussian(OutputDistribution, SavedSettings):
@@ -335,12 +337,11 @@ class Gaussian(OutputDistribution, SavedSettings):
 
     def __init__(self, sigma: float | None = None) -> None:
         super().__init__()
-        if sigma is not None and not sigma > 0:
-            raise ValueError(
-                f"sigma is {sigma}; a positive standard deviation, or None to learn it, is expected."
-            )
+        if sigma is not None:
+            expected = "a positive standard deviation, or None to learn it,"
+            sigma = require_real(sigma, "sigma", expected, above=0)
         # A given number stays a Python number: exact in float64 too, and on no device.
-        self.given_sigma = None if sigma is None else float(sigma)
+        self.given_sigma = sigma
         self.log_sigma = nn.Parameter(torch.tensor(math.log(0.3))) if sigma is None else None
 
     def settings(self) -> dict[str, object]:
@@ -401,11 +402,13 @@ def discretized_logistic_log_mass(
         Nats, in the broadcast shape.
 
     Raises:
-        TypeError: `x` is not of an integer type.
-        ValueError: `x` has values outside 0 … K−1.
+        TypeError: `x` is not of an integer type, or another argument not a tensor of real numbers.
+        ValueError: `x` has values outside 0 … K−1, or the shapes do not broadcast.
     """
+    levels = _require_several(levels)
     x = require_levels(x, levels)
-    mean, log_scale = at_least_float32(mean), at_least_float32(log_scale)
+    require_broadcast(x=x, mean=mean, log_scale=log_scale)
+    mean, log_scale = at_least_float32(mean, "mean"), at_least_float32(log_scale, "log_scale")
     centre = 2 * x.to(mean.dtype) / (levels - 1) - 1
     half = 1 / (levels - 1)
     inverse_scale = torch.exp(-log_scale)
@@ -420,7 +423,16 @@ def discretized_logistic_log_mass(
 
 def default_output(levels: int) -> GreyLevels:
     """The distribution that assumes least: Bernoulli for two levels, a categorical one for more."""
+    levels = require_positive_integer(levels, "levels")
     return Bernoulli() if levels == 2 else Categorical(levels)
+
+
+def _require_several(levels: int) -> int:
+    """Require a number of grey levels of at least 2, and return it as Python's own."""
+    number = require_positive_integer(levels, "levels")
+    if number < 2:
+        raise ValueError(f"levels is {number}; at least 2 grey levels are expected.")
+    return number
 
 
 def normal_log_prob(x: Tensor, mean: Tensor | float = 0.0, logvar: Tensor | None = None) -> Tensor:
@@ -433,8 +445,20 @@ def normal_log_prob(x: Tensor, mean: Tensor | float = 0.0, logvar: Tensor | None
 
     Returns:
         Nats, in the broadcast shape, at least float32.
+
+    Raises:
+        TypeError: an argument is not a tensor of real numbers.
+        ValueError: the shapes do not broadcast, or `mean` is not a number.
     """
-    squared = (at_least_float32(x) - mean) ** 2
+    given = {"x": x} | ({"mean": mean} if isinstance(mean, Tensor) else {})
+    given |= {} if logvar is None else {"logvar": logvar}
+    require_broadcast(**given)
+    given = {name: at_least_float32(value, name) for name, value in given.items()}
+    x, logvar = given["x"], given.get("logvar")
+    mean = (
+        given["mean"] if "mean" in given else require_real(mean, "mean", "a tensor, or a number,")
+    )
+    squared = (x - mean) ** 2
     if logvar is not None:
         squared = squared / logvar.exp() + logvar
     return -0.5 * (squared + math.log(2 * math.pi))
@@ -449,5 +473,9 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     Returns:
         The sum over all entries of each example, in nats, shape ``(N,)``.
     """
-    z = at_least_float32(z).flatten(1)
+    require_tensor(z, "z")
+    z = at_least_float32(z, "z")
+    if z.dim() == 0:
+        raise ValueError("z has shape (); (N, ...) is expected.")
+    z = z.flatten(1) if z.dim() > 1 else z.unsqueeze(1)
     return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))

@@ -7,7 +7,13 @@ are in the chapters on foundations and on variational autoencoders.
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_integer, require_positive_integer, require_tensor
+from course_lib.inputs import (
+    require_broadcast,
+    require_integer,
+    require_positive_integer,
+    require_real,
+    require_tensor,
+)
 from course_lib.precision import at_least_float32, in_one_type
 
 
@@ -30,16 +36,19 @@ def kl_univariate_gaussian(
     Raises:
         ValueError: a standard deviation is not positive, or the shapes do not broadcast.
     """
-    mu_q, sigma_q, mu_p, sigma_p = _as_tensors(mu_q, sigma_q, mu_p, sigma_p)
-    _require_broadcast(mu_q=mu_q, sigma_q=sigma_q, mu_p=mu_p, sigma_p=sigma_p)
+    mu_q, sigma_q, mu_p, sigma_p = _as_tensors(
+        mu_q=mu_q, sigma_q=sigma_q, mu_p=mu_p, sigma_p=sigma_p
+    )
+    require_broadcast(mu_q=mu_q, sigma_q=sigma_q, mu_p=mu_p, sigma_p=sigma_p)
     for name, sigma in (("sigma_q", sigma_q), ("sigma_p", sigma_p)):
-        if (sigma <= 0).any():
+        if not (sigma > 0).all():  # NaN is caught too
             raise ValueError(
-                f"{name} has the value {sigma.min().item():.4g}; standard deviations are positive. "
+                f"{name} has the value {sigma.min().item():.4g}; a positive standard deviation is expected. "
                 f"If you hold log-variances, pass torch.exp(0.5 * logvar)."
             )
-    ratio = (sigma_q / sigma_p) ** 2
-    return 0.5 * (ratio + ((mu_q - mu_p) / sigma_p) ** 2 - 1 - ratio.log())
+    ratio = sigma_q / sigma_p
+    # The logarithm of the ratio, not of its square, which has twice its exponent and underflows.
+    return 0.5 * (ratio**2 + ((mu_q - mu_p) / sigma_p) ** 2 - 1) - ratio.log()
 
 
 def kl_gaussian(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -> Tensor:
@@ -63,7 +72,7 @@ def kl_gaussian(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -> Ten
     Raises:
         ValueError: shapes do not fit, or a covariance is not symmetric positive definite.
     """
-    mu_q, cov_q, mu_p, cov_p = _as_tensors(mu_q, cov_q, mu_p, cov_p)
+    mu_q, cov_q, mu_p, cov_p = _as_tensors(mu_q=mu_q, cov_q=cov_q, mu_p=mu_p, cov_p=cov_p)
     d = mu_q.shape[-1] if mu_q.dim() else 1
     for name, mean, cov in (("q", mu_q, cov_q), ("p", mu_p, cov_p)):
         if mean.shape[-1:] != (d,) or cov.shape[-2:] != (d, d):
@@ -97,8 +106,10 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         TypeError: an argument is no tensor.
         ValueError: the shapes do not broadcast.
     """
-    _require_broadcast(mu=mu, logvar=logvar)
-    mu, logvar = at_least_float32(mu), at_least_float32(logvar)
+    require_broadcast(mu=mu, logvar=logvar)
+    mu, logvar = at_least_float32(mu, "mu"), at_least_float32(logvar, "logvar")
+    if max(mu.dim(), logvar.dim()) == 0:
+        raise ValueError("mu and logvar have shape (); (..., d) is expected.")
     return 0.5 * (logvar.exp() + mu.square() - 1 - logvar).sum(-1)
 
 
@@ -169,19 +180,21 @@ def histogram_kl(
             `pseudo_count` is negative.
     """
     x, y = _require_sample(x, "x"), _require_sample(y, "y")
-    if pseudo_count < 0:
-        raise ValueError(f"pseudo_count is {pseudo_count}; a number of at least 0 is expected.")
+    pseudo_count = require_real(pseudo_count, "pseudo_count", "a number of at least 0", at_least=0)
     if not isinstance(bins, Tensor) or bins.dim() == 0:
         expected = "a number of bins, an integer, or a tensor of edges"
         bins = require_positive_integer(require_integer(bins, "bins", expected), "bins")
         low, high = torch.cat([x, y]).aminmax()
         # Only the edges between the bins: the outermost points then count in the outermost bins.
         bins = torch.linspace(low.item(), high.item(), bins + 1, dtype=torch.float64)[1:-1]
-    elif not (at_least_float32(bins).diff() > 0).all():
-        raise ValueError(
-            "the edges given as bins do not increase; distinct edges in increasing order are "
-            "expected. Sort them with bins.unique()."
-        )
+    else:
+        require_tensor(bins, "bins")
+        bins = at_least_float32(bins, "bins")
+        if bins.dim() != 1 or not (bins.diff() > 0).all():
+            raise ValueError(
+                f"the edges given as bins, of shape {tuple(bins.shape)}, do not increase; distinct edges "
+                f"in increasing order, shape (E,), are expected. Sort them with bins.unique()."
+            )
 
     def law(sample: Tensor) -> Tensor:
         bin_of = torch.bucketize(sample.double(), bins.to(sample.device, torch.float64))
@@ -222,7 +235,11 @@ def _require_laws(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     laws = []
     for name, given in (("p", p), ("q", q)):
         require_tensor(given, name)
-        law = at_least_float32(given)
+        law = at_least_float32(given, name)
+        if law.dim() == 0 or law.numel() == 0:
+            raise ValueError(
+                f"{name} has shape {tuple(law.shape)}; probabilities, (..., K), are expected."
+            )
         laws.append(law)
         total = law.sum(-1)
         # Rows that were normalized and then rounded to half precision are off by its rounding.
@@ -245,7 +262,7 @@ def _require_laws(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 def _require_sample(sample: Tensor, name: str) -> Tensor:
     """Require a sample on the line, and return it in a type that can be sorted and added up."""
     require_tensor(sample, name)
-    sample = at_least_float32(sample)
+    sample = at_least_float32(sample, name)
     if sample.dim() != 1 or sample.numel() == 0 or not torch.isfinite(sample).all():
         raise ValueError(
             f"{name} has shape {tuple(sample.shape)} and {int((~torch.isfinite(sample)).sum())} "
@@ -255,26 +272,21 @@ def _require_sample(sample: Tensor, name: str) -> Tensor:
     return sample
 
 
-def _require_broadcast(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        require_tensor(tensor, name)
-    try:
-        torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()))
-    except RuntimeError:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise ValueError(
-            f"the shapes are {shapes}; shapes that broadcast are expected, such as equal ones."
-        ) from None
-
-
-def _as_tensors(*values: Tensor | float) -> list[Tensor]:
+def _as_tensors(**values: Tensor | float) -> list[Tensor]:
     """Numbers and tensors as tensors of one type: that of the floating tensors, else float64.
 
     Half precision becomes float32, in which determinants can be computed.
     """
-    tensors = [v for v in values if isinstance(v, Tensor)]
-    dtype = in_one_type(*tensors)[0].dtype if tensors else torch.float64
-    return [torch.as_tensor(value, dtype=dtype) for value in values]
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    for name, tensor in tensors.items():
+        require_tensor(tensor, name)
+    dtype = in_one_type(**tensors)[0].dtype if tensors else torch.float64
+    numbers = {
+        name: torch.tensor(require_real(value, name, "a tensor, or a number,"), dtype=dtype)
+        for name, value in values.items()
+        if name not in tensors
+    }
+    return [numbers[n] if n in numbers else tensors[n].to(dtype) for n in values]
 
 
 def _log_diagonal(factor: Tensor) -> Tensor:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_event_shape, require_positive_integer, require_tensor
+from course_lib.inputs import (
+    require_event_shape,
+    require_positive_integer,
+    require_real,
+    require_tensor,
+)
 from course_lib.mmd import cubic_kernel, mmd
 from course_lib.precision import at_least_float32, in_one_type
 
@@ -46,6 +51,7 @@ def estimate(values: Tensor) -> Estimate:
         ValueError: another shape, or fewer than two values.
     """
     require_tensor(values, "values")
+    at_least_float32(values, "values")
     if values.dim() != 1 or len(values) < 2:
         raise ValueError(
             f"values has shape {tuple(values.shape)}; one value per example, at least two, is "
@@ -74,8 +80,11 @@ def bits_per_dim(log_prob: Tensor, event_shape: Sequence[int]) -> Tensor:
         TypeError: `event_shape` is no sequence of integers.
         ValueError: `event_shape` is empty or has an entry below 1.
     """
-    if isinstance(log_prob, Tensor):  # a number is fine too
-        log_prob = at_least_float32(log_prob)
+    if isinstance(log_prob, Tensor):
+        require_tensor(log_prob, "log_prob")
+        log_prob = at_least_float32(log_prob, "log_prob")
+    else:  # a number is fine too
+        log_prob = require_real(log_prob, "log_prob", "a tensor, or a number,")
     return -log_prob / (math.prod(require_event_shape(event_shape)) * math.log(2))
 
 
@@ -95,14 +104,19 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """
     require_tensor(x)
     require_tensor(reference, "reference")
-    if x.shape[1:] != reference.shape[1:] or len(reference) == 0:
+    if x.dim() == 0 or x.shape[1:] != reference.shape[1:] or 0 in (*x.shape, len(reference)):
         raise ValueError(
             f"x has shape {tuple(x.shape)} and reference {tuple(reference.shape)}; events of the "
             f"same shape, and at least one to compare with, are expected."
         )
+    for name, value in (("x", x), ("reference", reference)):
+        at_least_float32(value, name)
     # Grey levels are integers, whose differences would wrap around.
     dtype = torch.promote_types(torch.promote_types(x.dtype, reference.dtype), torch.float32)
-    flat, pool = x.flatten(1).to(dtype), reference.flatten(1).to(dtype)
+    flat, pool = (value.reshape(len(value), -1).to(dtype) for value in (x, reference))
+    for name, value in (("x", flat), ("reference", pool)):
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity; finite values are expected.")
     index = torch.cat([_nearest(part, pool) for part in flat.split(1024)])
     return (flat - pool[index]).norm(dim=1), index
 
@@ -148,6 +162,18 @@ def frechet_gaussian(mu_p: Tensor, cov_p: Tensor, mu_q: Tensor, cov_q: Tensor) -
     """
     for name, value in (("mu_p", mu_p), ("cov_p", cov_p), ("mu_q", mu_q), ("cov_q", cov_q)):
         require_tensor(value, name)
+        if value.is_complex() or not torch.isfinite(value).all():
+            raise ValueError(
+                f"{name} has dtype {value.dtype} and {int((~torch.isfinite(value)).sum())} values that "
+                f"are NaN or infinite; finite real numbers are expected."
+            )
+    d = mu_p.shape[0] if mu_p.dim() else 0
+    for name, value in (("mu_p", mu_p), ("cov_p", cov_p), ("mu_q", mu_q), ("cov_q", cov_q)):
+        if d == 0 or value.shape != ((d,) if name.startswith("mu") else (d, d)):
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)} and mu_p {tuple(mu_p.shape)}; means of shape "
+                f"(d,) and covariances of shape (d, d) are expected."
+            )
     mu_p, cov_p, mu_q, cov_q = in_one_type(mu_p, cov_p, mu_q, cov_q)
     root = _matrix_root(cov_p)
     cross = torch.linalg.eigvalsh(root @ cov_q @ root).clamp(min=0).sqrt().sum()
@@ -172,7 +198,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: shapes do not fit, fewer than two examples, or NaN.
     """
-    _require_features(x, y)
+    _require_features(x=x, y=y)
     x, y = x.double(), y.double()
     # torch.cov of a single variable is a number without dimensions.
     cov_x, cov_y = (torch.cov(features.T).reshape(x.shape[1], -1) for features in (x, y))
@@ -198,7 +224,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: shapes do not fit, fewer than two examples, or NaN.
     """
-    _require_features(x, y)
+    _require_features(x=x, y=y)
     return mmd(x.double(), y.double(), cubic_kernel)
 
 
@@ -240,7 +266,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
     Source: Kynkäänniemi et al. (2019); Naeem et al. (2020).
     """
     k = require_positive_integer(k, "k")
-    _require_features(real, fake, at_least=k + 1)
+    _require_features(at_least=k + 1, real=real, fake=fake)
     real, fake = real.double(), fake.double()
 
     def distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
@@ -309,7 +335,10 @@ def modes_covered(
     Raises:
         ValueError: shapes do not fit, or there are no samples, or NaN.
     """
-    _require_features(samples, centres, at_least=1)
+    _require_features(at_least=1, samples=samples, centres=centres)
+    std = require_real(std, "std", "a positive standard deviation", above=0)
+    radius = require_real(radius, "radius", "a positive number of standard deviations", above=0)
+    least = require_real(least, "least", "a share in [0, 1]", at_least=0, at_most=1)
     distance, nearest = torch.cdist(samples.double(), centres.double()).min(1)
     good = distance <= radius * std
     counts = torch.bincount(nearest[good], minlength=len(centres))
@@ -328,18 +357,27 @@ def _matrix_root(cov: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
 
 
-def _require_features(x: Tensor, y: Tensor, at_least: int = 2) -> None:
+def _require_features(at_least: int = 2, **features: Tensor) -> None:
     """Two sets of vectors of one dimension, each with enough examples, free of NaN."""
-    for features in (x, y):
-        require_tensor(features, "features")
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
+    for name, value in features.items():
+        require_tensor(value, name)
+    shapes = [value.shape for value in features.values()]
+    given = " and ".join(f"{name} {tuple(value.shape)}" for name, value in features.items())
+    if (
+        any(len(shape) != 2 for shape in shapes)
+        or shapes[0][1] != shapes[1][1]
+        or 0 in shapes[0][1:]
+    ):
         raise ValueError(
-            f"features have shapes {tuple(x.shape)} and {tuple(y.shape)}; (N, d) and (M, d) are "
-            f"expected. Flatten images, or take a classifier's features of them."
+            f"the shapes are {given}; (N, d) and (M, d) are expected. Flatten images, or take a "
+            f"classifier's features of them."
         )
-    if min(len(x), len(y)) < at_least:
+    if min(shape[0] for shape in shapes) < at_least:
         raise ValueError(
-            f"there are {len(x)} and {len(y)} examples; at least {at_least} of each are expected."
+            f"the shapes are {given}; at least {at_least} examples of each are expected."
         )
-    if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
-        raise ValueError("features hold NaN or infinity; finite values are expected.")
+    for name, value in features.items():
+        if value.is_complex() or not torch.isfinite(value).all():
+            raise ValueError(
+                f"{name} holds complex numbers, NaN or infinity; finite real features are expected."
+            )

@@ -4,10 +4,11 @@ Every message says what was given, what was expected and how to fix it. Nothing 
 `assert`: asserts vanish under ``python -O`` and say nothing to the person who reads them.
 """
 
+import math
 import operator
 import os
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,11 +62,20 @@ def require_batch(
 
 
 def require_tensor(x: object, name: str = "x") -> None:
-    """Require a `torch.Tensor`; raise `TypeError` otherwise."""
+    """Require a dense `torch.Tensor` that has values; raise `TypeError` otherwise."""
     if not isinstance(x, Tensor):
         raise TypeError(
             f"{name} is a {type(x).__name__}; a torch.Tensor is expected. "
             f"Convert it with torch.as_tensor({name})."
+        )
+    if x.device.type == "meta":
+        raise TypeError(
+            f"{name} is on the device 'meta', where tensors have no values; one with values is "
+            f"expected. Make it on another device."
+        )
+    if x.layout is not torch.strided:
+        raise TypeError(
+            f"{name} has the layout {x.layout}; a dense tensor is expected. Call .to_dense() on it."
         )
 
 
@@ -228,7 +238,7 @@ def require_positive_integer(value: int, name: str) -> int:
     return number
 
 
-def require_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
+def require_event_shape(event_shape: Sequence[int], name: str = "event_shape") -> tuple[int, ...]:
     """Require the shape of one example, a sequence of positive sizes, and return it as a tuple.
 
     Raises:
@@ -237,12 +247,12 @@ def require_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
     """
     if not isinstance(event_shape, Sequence) or isinstance(event_shape, str):
         raise TypeError(
-            f"event_shape is {event_shape!r}; a sequence of sizes is expected, such as (1, 8, 8) for "
+            f"{name} is {reprlib.repr(event_shape)}; a sequence of sizes is expected, such as (1, 8, 8) for "
             f"grey images, or (64,) for vectors."
         )
     if not event_shape:
-        raise ValueError("event_shape is empty; the shape of one example is expected.")
-    return tuple(require_positive_integer(size, "an entry of event_shape") for size in event_shape)
+        raise ValueError(f"{name} is empty; the shape of one example is expected.")
+    return tuple(require_positive_integer(size, f"an entry of {name}") for size in event_shape)
 
 
 def require_widths(hidden: Sequence[int], name: str = "hidden") -> tuple[int, ...]:
@@ -254,7 +264,8 @@ def require_widths(hidden: Sequence[int], name: str = "hidden") -> tuple[int, ..
     """
     if not isinstance(hidden, Sequence) or isinstance(hidden, str):
         raise TypeError(
-            f"{name} is {hidden!r}; a sequence of widths is expected, such as (500,) for one layer."
+            f"{name} is {reprlib.repr(hidden)}; a sequence of integers is expected, such as (500,) for "
+            f"one layer."
         )
     return tuple(require_positive_integer(width, f"an entry of {name}") for width in hidden)
 
@@ -282,30 +293,89 @@ def require_real(
     name: str,
     expected: str = "a number",
     *,
-    above: float | None = None,
-    below: float | None = None,
+    above: float = -math.inf,
+    below: float = math.inf,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
 ) -> float:
-    """Require a number of any library, and return it as Python's own.
+    """Require a finite number of any library, and return it as Python's own.
 
     Args:
         value: what was given: a number, NumPy's too, or a tensor that holds a single one.
         name: what to call it in the message.
         expected: what to call what is expected.
-        above: what it must be greater than, if anything.
-        below: what it must be less than, if anything.
+        above: what it must be greater than.
+        below: what it must be less than.
+        at_least: the least number that is allowed.
+        at_most: the largest number that is allowed.
 
     Raises:
-        ValueError: `value` is not such a number. NaN is not, nor are True, False and text.
+        ValueError: `value` is not such a number. NaN and infinity are not, nor True, False and text.
     """
     try:
         if isinstance(value, bool | str | bytes) or "bool" in str(getattr(value, "dtype", "")):
             raise TypeError
         number = float(value)
-        if number != number or not (above is None or number > above):
-            raise ValueError
-        if not (below is None or number < below):
+        if not (above < number < below and at_least <= number <= at_most):  # NaN is caught too
             raise ValueError
     except (TypeError, ValueError, RuntimeError, OverflowError):
         shown = value if isinstance(value, str) else reprlib.repr(value)
         raise ValueError(f"{name} is {shown}; {expected} is expected.") from None
     return number
+
+
+def require_dropout(dropout: float) -> float:
+    """Require the probability of dropping a unit, a number in [0, 1]; return it as Python's own.
+
+    Raises:
+        ValueError: `dropout` is not such a number.
+    """
+    expected = "a probability in [0, 1]"
+    return require_real(dropout, "dropout", expected, at_least=0, at_most=1)
+
+
+def require_function(value: Callable, name: str, expected: str = "a function") -> None:
+    """Require something that can be called; raise `TypeError` otherwise."""
+    if not callable(value):
+        raise TypeError(f"{name} is {reprlib.repr(value)}; {expected} is expected.")
+
+
+def require_kind(value: object, kind: type, name: str) -> None:
+    """Require an object of a class; raise `TypeError` otherwise."""
+    if not isinstance(value, kind):
+        given = f"the class {value.__name__}" if isinstance(value, type) else reprlib.repr(value)
+        raise TypeError(f"{name} is {given}; an object of the class {kind.__name__} is expected.")
+
+
+def require_generator(generator: torch.Generator | None, device: torch.device) -> None:
+    """Require a source of noise on a device, or none.
+
+    Raises:
+        TypeError: `generator` is not a `torch.Generator`.
+        ValueError: it is on another device.
+    """
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator is a {type(generator).__name__}; a torch.Generator is expected, such as "
+            f"torch.Generator().manual_seed(0)."
+        )
+    if generator.device.type != device.type:
+        raise ValueError(
+            f"generator is on the device {str(generator.device)!r}, and the noise is drawn on "
+            f"{str(device)!r}; the same is expected. Build it with torch.Generator({str(device)!r})."
+        )
+
+
+def require_broadcast(**tensors: Tensor) -> None:
+    """Require tensors whose shapes broadcast; raise `TypeError` or `ValueError` otherwise."""
+    for name, tensor in tensors.items():
+        require_tensor(tensor, name)
+    try:
+        torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()))
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(
+            f"the shapes are {shapes}; shapes that broadcast are expected, such as equal ones."
+        ) from None

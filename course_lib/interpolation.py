@@ -50,7 +50,7 @@ def spherical_path(start: Tensor, end: Tensor, n: int) -> Tensor:
     """
     share = _shares(start, end, n)
     dtype, start, end = start.dtype, at_least_float32(start), at_least_float32(end)
-    radius_a, radius_b = (p.norm(dim=-1, keepdim=True) for p in (start, end))
+    radius_a, radius_b = map(_norm, (start, end))
     a, b = (_direction(point) for point in (start, end))
     # From the two chords the angle is exact near 0 and near π, where the cosine is flat.
     angle = 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))[..., None, None]
@@ -63,18 +63,29 @@ def spherical_path(start: Tensor, end: Tensor, n: int) -> Tensor:
     direction = turn.cos() * a.unsqueeze(-2) + turn.sin() * across.unsqueeze(-2)
     radius = (1 - share) * radius_a.unsqueeze(-2) + share * radius_b.unsqueeze(-2)
     straight = straight_path(start, end, n)
-    undetermined = (radius_a * radius_b == 0) | (opposite & (a.shape[-1] == 1))
+    undetermined = (radius_a == 0) | (radius_b == 0) | (opposite & (a.shape[-1] == 1))
     path = torch.where(undetermined.unsqueeze(-2), straight, radius * direction)
     inner = (share > 0) & (share < 1)
     return torch.where(inner, path, straight).to(dtype)  # the ends are given, not computed
 
 
 def _direction(point: Tensor) -> Tensor:
-    """The unit vector; zero for zero. Scaled first, so that no square underflows or overflows."""
-    largest = point.abs().amax(-1, keepdim=True)
-    scaled = point / torch.where(largest > 0, largest, 1)
+    """The unit vector; zero for zero."""
+    scaled = point / _scale(point)
     norm = scaled.norm(dim=-1, keepdim=True)
     return scaled / torch.where(norm > 0, norm, 1)
+
+
+def _norm(point: Tensor) -> Tensor:
+    """The Euclidean norm, with the last dimension kept."""
+    scale = _scale(point)
+    return scale * (point / scale).norm(dim=-1, keepdim=True)
+
+
+def _scale(point: Tensor) -> Tensor:
+    """What to divide by first, so that no square underflows or overflows: the largest entry."""
+    largest = point.abs().amax(-1, keepdim=True)
+    return torch.where(largest > 0, largest, 1)
 
 
 def _without(point: Tensor, direction: Tensor) -> Tensor:

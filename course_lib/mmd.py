@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_tensor
+from course_lib.inputs import require_function, require_real, require_tensor
 from course_lib.precision import in_one_type
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -16,6 +16,7 @@ PAIRS = 2**24
 
 def gaussian_kernel(x: Tensor, y: Tensor, bandwidth: float = 1.0) -> Tensor:
     r""":math:`\exp(-\lVert x-y\rVert^2 / 2h^2)` for all pairs, shape ``(N, M)``."""
+    bandwidth = require_real(bandwidth, "bandwidth", "a positive number", above=0)
     return (-_squared_distances(x, y) / (2 * bandwidth**2)).exp()
 
 
@@ -36,7 +37,7 @@ def imq_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     r""":math:`(x^\top y / d + 1)^3` for all pairs, shape ``(N, M)``: that of ``eq-kernel-distance``."""
-    x, y = in_one_type(x, y)
+    x, y = _require_points(x, y)
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
@@ -59,14 +60,8 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel = imq_kernel) -> Tensor:
     Raises:
         ValueError: a sample has fewer than two points, or the dimensions differ.
     """
-    require_tensor(x)
-    require_tensor(y, "y")
-    x, y = in_one_type(x, y)
-    if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:]:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; (n, d) and (m, d) with at least "
-            f"two points each are expected. Use a larger batch."
-        )
+    x, y = _require_points(x, y, at_least=2)
+    require_function(kernel, "kernel", "a function of two samples, such as imq_kernel,")
 
     def mean_of_distinct(sample: Tensor) -> Tensor:
         n, start = len(sample), 0
@@ -88,8 +83,21 @@ def _pieces(x: Tensor, others: int) -> tuple[Tensor, ...]:
     return (x,) if len(x) <= rows else x.split(rows)
 
 
+def _require_points(x: Tensor, y: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
+    """Require two sets of points of one dimension, and return them in one type."""
+    require_tensor(x)
+    require_tensor(y, "y")
+    fit = x.dim() == y.dim() == 2 and x.shape[1] == y.shape[1] > 0
+    if not fit or min(len(x), len(y)) < at_least:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; (n, d) and (m, d) with at least "
+            f"{at_least} points each are expected. Use a larger batch, or flatten the examples."
+        )
+    return in_one_type(x=x, y=y)
+
+
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    x, y = in_one_type(x, y)
+    x, y = _require_points(x, y)
     # From the differences themselves: |x|² + |y|² − 2xᵀy cancels where the points are far from 0.
     # The gradient of this distance at equal points is 0, not that of a square root.
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from course_lib.inputs import require_widths
+from course_lib.inputs import require_dropout, require_positive_integer, require_widths
 
 
 def mlp(
@@ -31,8 +31,11 @@ def mlp(
 
     Raises:
         TypeError: `hidden` is no sequence of integers.
-        ValueError: a width is below 1.
+        ValueError: a width is below 1, or `dropout` is not in [0, 1].
     """
+    in_features = require_positive_integer(in_features, "in_features")
+    out_features = require_positive_integer(out_features, "out_features")
+    dropout = require_dropout(dropout)
     widths = [in_features, *require_widths(hidden)]
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):

@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
-from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.inputs import (
+    require_function,
+    require_kind,
+    require_levels,
+    require_positive_integer,
+    require_real,
+    require_tensor,
+)
 from course_lib.training import History
 
 
@@ -100,6 +107,10 @@ def curves(
     Returns:
         The axes.
     """
+    require_kind(history, History, "history")
+    sequence = isinstance(terms, Sequence) and not isinstance(terms, str)
+    if not sequence or not terms or not all(isinstance(term, str) for term in terms):
+        raise TypeError(f"terms is {terms!r}; a sequence of names is expected, such as ('loss',).")
     ax = ax or plt.subplots()[1]
     for index, term in enumerate(terms):
         ax.plot(*history.curve(term), color=f"C{index}", label=f"{term}, training")
@@ -141,8 +152,10 @@ def density_1d(
     Returns:
         The axes.
     """
-    ax = ax or plt.subplots()[1]
     n_points = require_positive_integer(n_points, "n_points")
+    require_function(log_prob, "log_prob", "a function of points")
+    low, high = require_real(low, "low"), require_real(high, "high")
+    ax = ax or plt.subplots()[1]
     points = torch.linspace(low, high, n_points, dtype=torch.float64)
     ax.plot(points.numpy(), _density(log_prob, points).numpy(), label=label, **line)
     ax.set(xlabel="x", ylabel="density")
@@ -168,8 +181,10 @@ def density_2d(
     Returns:
         The axes.
     """
-    ax = ax or plt.subplots(figsize=(4, 4))[1]
     n_points = require_positive_integer(n_points, "n_points")
+    require_function(log_prob, "log_prob", "a function of points")
+    limit = require_real(limit, "limit", "a positive number", above=0)
+    ax = ax or plt.subplots(figsize=(4, 4))[1]
     side = torch.linspace(-limit, limit, n_points)
     points = torch.cartesian_prod(side, side)
     values = _density(log_prob, points).reshape(n_points, n_points).T
@@ -214,6 +229,14 @@ def posterior_ellipses(
     Raises:
         ValueError: the latent space is not a plane.
     """
+    for name, value in (("mean", mean), ("std", std), ("labels", labels)):
+        require_tensor(value, name)
+    require_levels(labels, 2**31, "labels")
+    if mean.dim() != 2 or mean.shape != std.shape or labels.shape != mean.shape[:1]:
+        raise ValueError(
+            f"mean has shape {tuple(mean.shape)}, std {tuple(std.shape)} and labels "
+            f"{tuple(labels.shape)}; (N, 2), the same, and (N,) are expected."
+        )
     if mean.shape[-1] != 2:
         raise ValueError(
             f"mean has {mean.shape[-1]} latent dimensions; 2 are expected for a plane. "

@@ -50,53 +50,62 @@ def without_autocast(x: Tensor) -> Iterator[None]:
         yield
 
 
-def at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor, name: str = "the argument") -> Tensor:
     """Numbers in a type that can be added up: float32 for half precision, float64 for integers.
 
     bfloat16 has 8 binary digits: between 8192 and 16384, where the log-likelihood of an image lies,
     its numbers are 64 apart. What is added up, inverted or compared is computed in more.
 
     Args:
-        x: numbers of any type.
+        x: real numbers of any type.
+        name: what to call `x` in a message.
 
     Returns:
         The same, converted; `x` itself where it is float32 or float64.
 
     Raises:
-        TypeError: `x` is not a tensor.
+        TypeError: `x` is not a tensor, or one of complex numbers.
     """
-    _require_tensors(x)
+    _require_real_tensor(x, name)
     if not x.is_floating_point():
         return x.double()
     return x.float() if x.dtype.itemsize < 4 else x
 
 
-def in_one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
+def in_one_type(*tensors: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
     """Tensors in the least type that holds them all and can be added up.
 
     Args:
-        tensors: at least one, of any types.
+        tensors: of any types.
+        named: more of them, by the names that a message calls them; at least one in all.
 
     Returns:
         The same in the type of the floating ones among them, at least float32; float64 if there are
         integers only. An integer type does not decide: it would cut the fractions off the others.
 
     Raises:
-        TypeError: one is not a tensor.
+        TypeError: one is not a tensor, or one of complex numbers.
     """
-    _require_tensors(*tensors)
+    for tensor in tensors:
+        _require_real_tensor(tensor, "an argument")
+    for name, tensor in named.items():
+        _require_real_tensor(tensor, name)
+    tensors = (*tensors, *named.values())
     kinds = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     dtype = reduce(torch.promote_types, kinds, torch.float32) if kinds else torch.float64
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-def _require_tensors(*given: object) -> None:
-    for x in given:
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"a {type(x).__name__} is given; a torch.Tensor is expected. Convert it with "
-                f"torch.as_tensor."
-            )
+def _require_real_tensor(x: object, name: str) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name} is a {type(x).__name__}; a torch.Tensor is expected. Convert it with "
+            f"torch.as_tensor."
+        )
+    if x.is_complex():  # a conversion would drop the imaginary parts
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; a tensor of real numbers is expected. Take .real or .abs()."
+        )
 
 
 def in_type_of(module: nn.Module, x: Tensor) -> Tensor:

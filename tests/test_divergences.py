@@ -10,7 +10,14 @@ import scipy.special
 import scipy.stats
 import torch
 
-from course_lib.divergences import histogram_kl, js_discrete, kl_discrete, wasserstein_1d
+from course_lib.divergences import (
+    histogram_kl,
+    js_discrete,
+    kl_discrete,
+    kl_standard_normal,
+    kl_univariate_gaussian,
+    wasserstein_1d,
+)
 
 P = torch.tensor([0.5, 0.25, 0.25])
 Q = torch.tensor([0.125, 0.375, 0.5])
@@ -210,3 +217,21 @@ def test_wasserstein_moves_a_sample_towards_the_other(float64):
     wasserstein_1d(x, torch.tensor([2.0, 3.0, 4.0])).backward()
     # Sorted points are matched in order: the first two rise, the last falls, each with weight 1/3.
     torch.testing.assert_close(x.grad, torch.tensor([-1.0, -1.0, 1.0]) / 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sigma", [1e-30, 1e-25, 1e-10, 1e10, 1e18, 1e25])
+def test_univariate_gaussians_of_very_different_widths(sigma, dtype):
+    narrow = torch.tensor(sigma, dtype=dtype)
+    given = kl_univariate_gaussian(torch.zeros((), dtype=dtype), narrow, 0.0, 1.0)
+    expected = 0.5 * (sigma**2 - 1) - math.log(sigma)
+    expected = torch.tensor(expected, dtype=torch.float64).to(
+        dtype
+    )  # infinite where it is too large
+    torch.testing.assert_close(given, expected)
+
+
+def test_complex_numbers_are_not_cut_to_their_real_parts():
+    z = torch.randn(3, 2, dtype=torch.complex64)
+    with pytest.raises(TypeError, match=r"mu has dtype torch.complex64; a tensor of real numbers"):
+        kl_standard_normal(z, z.real)

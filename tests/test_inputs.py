@@ -217,12 +217,12 @@ CALLS = {
     "examples before the model": (
         lambda: vae.elbo(X, VAE),
         TypeError,
-        "the first argument is a Tensor; a model that encodes and decodes is expected",
+        "the first argument, model, is a Tensor; a model that encodes and decodes is expected",
     ),
     "a flow for a VAE": (
         lambda: vae.iwae_bound(MODELS["RealNVP"][0], X, 5),
         TypeError,
-        "the first argument is a RealNVP",
+        "the first argument, model, is a RealNVP",
     ),
     "levels before the images": (
         lambda: data.dequantize(17, torch.zeros(9, 1, 8, 8, dtype=torch.int64)),
@@ -232,7 +232,7 @@ CALLS = {
     "grey levels for a gradient": (
         lambda: gan.r1_penalty(MODELS["Discriminator"][0], (9 * X).long()),
         TypeError,
-        r"the examples have dtype torch\.int64; .* course_lib\.data\.intensities",
+        r"real has dtype torch\.int64; .* course_lib\.data\.intensities",
     ),
 }
 

@@ -85,3 +85,10 @@ def test_a_flow_in_training_mode_interpolates_between_the_given_examples(float64
         torch.testing.assert_close(path[:, 0], start)
         torch.testing.assert_close(path[:, -1], end)
         assert model.training
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_a_spherical_path_does_not_depend_on_the_unit(scale):
+    start, end = torch.randn(2, 5, 3)
+    path = spherical_path(scale * start, scale * end, 6)
+    torch.testing.assert_close(path / scale, spherical_path(start, end, 6), rtol=1e-4, atol=1e-5)

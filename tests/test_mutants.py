@@ -113,7 +113,7 @@ MUTANTS = [
     ),
     Mutant(
         "the gradient of a masked block left unmasked",
-        "course_lib/masked.py",
+        "course_lib/fast/masked.py",
         "rows[:, block.mixed] *= mask[block.rows, block.mixed]",
         "rows[:, block.mixed] *= 1",
         "tests/shared/test_masked.py::test_products_in_blocks_are_those_with_the_whole_masked_matrix",

@@ -112,6 +112,13 @@ def changed(data):
     return x, y
 
 
+def decayed(of_weights):
+    """Another setting for one group of parameters."""
+    return lambda parameters, lr: torch.optim.SGD(
+        [{"params": parameters[:1]}, {"params": parameters[1:], "weight_decay": of_weights}], lr=lr
+    )
+
+
 def sgd(momentum):
     return lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=momentum)
 
@@ -156,6 +163,11 @@ OTHER = {
     "clipping": ({"gradient_clip": 1.0}, {"gradient_clip": 2.0}, "gradient_clip = 2"),
     "evaluations": ({}, {"evaluate_every": 3}, "evaluate_every = 1, and .* evaluate_every = 3"),
     "optimizer": ({"optimizer": sgd(0.5)}, {"optimizer": sgd(0.9)}, "optimizer.momentum = 0.9"),
+    "a group of parameters": (
+        {"optimizer": decayed(0)},
+        {"optimizer": decayed(0.1)},
+        "optimizer.weight_decay of group 1 = 0.1",
+    ),
     "model": ({}, {"model": network(dropout=0.5)}, r"model.2 = .*Dropout\(inplace=False, p=0.5"),
     "activation": ({}, {"model": network(activation=nn.Tanh)}, "model.1 = .*Tanh"),
 }  # fmt: skip
@@ -210,9 +222,9 @@ def test_the_loss_of_a_player_is_named(tmp_path):
         run(tmp_path / "a.pt", loss=players(2))
 
 
-def written(text):
-    """A function as a cell of a notebook defines it."""
-    names = {"squared_error": squared_error, "__name__": "__main__"}
+def written(text, **variables):
+    """A function as a cell of a notebook defines it, beside other variables."""
+    names = {"squared_error": squared_error, "__name__": "__main__"} | variables
     exec(text, names)
     return names["loss"]
 
@@ -251,6 +263,10 @@ INNOCENT = {
     },
     "a new function": lambda call: {"loss": with_closure(2), "transform": noisy},
     "handles and lists": lambda call: {"loss": with_things()},
+    "a global variable with the name of a method": lambda call: {
+        "loss": written("""def loss(model, batch, progress):
+            return (model(batch[0]) - batch[1]).square().mean()""", mean=call, square=[call]),
+    },
     "a new schedule": lambda call: {"schedule": lambda share: 1 - share / 2},
     "data in another layout": lambda call: {
         "train": (X[:48].T.contiguous().T if call % 2 else X[:48], Y[:48]),
@@ -331,30 +347,27 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_goes_on_exactly(tmp_path):
     """In another process, whose sets have another order."""
     (tmp_path / "train.py").write_text(SCRIPT)
 
-    def start(seed, *names):
+    def train(seed, *arguments):
         environment = {
             **os.environ, "PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }  # fmt: skip
-        command = [sys.executable, "train.py", *names]
-        return subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        command = [sys.executable, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
         )
 
-    child = start(1, "run.pt")
-    while child.poll() is None:
-        if (tmp_path / "run.pt").exists() and list(tmp_path.glob(".run.pt.~*.part")):
-            break
-        time.sleep(1e-3)
-    child.kill()
-    assert child.wait() == -signal.SIGKILL, child.stderr.read()
-    assert 0 < torch.load(tmp_path / "run.pt")["step"] < 60
-    last = start(2, "run.pt", "whole.pt")
-    assert last.wait(300) == 0, last.stderr.read()
+    killed = train(1, Path(__file__).with_name("killed.py"), "20", "train.py", "run.pt")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(tmp_path.glob(".run.pt.~*.part"))
+    assert torch.load(tmp_path / "run.pt")["step"] == 19
+    last = train(2, "train.py", "run.pt", "whole.pt")
+    assert last.returncode == 0, last.stderr
     ends = [torch.load(tmp_path / f"{name}.pt.end") for name in ("run", "whole")]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[1])
     # What the killed one was writing is gone, and so is its lock.

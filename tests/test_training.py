@@ -493,6 +493,8 @@ def test_empty_and_odd_data_are_named():
             run(linear(), **{name: 3})
     with pytest.raises(ValueError, match="the model has no parameter that is trained"):
         run(linear().requires_grad_(False))
+    with pytest.raises(ValueError, match="the model has no parameter that is trained"):
+        run(nn.Flatten())
     with pytest.raises(TypeError, match="seed is None; an integer is expected"):
         run(linear(), seed=None)
     with pytest.raises(TypeError, match="schedule is 'cosine'; a function of the progress"):

@@ -20,30 +20,36 @@ ROOT = Path(__file__).parents[2]
 
 
 class ResultsTable(Directive):
-    """A table of the records of one data set."""
+    """A table of the records of one data set, or of one study."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Build the table."""
-        from course_lib.experiments import read_records
-        from course_lib.experiments.tables import digits_rows, mnist_rows
+        from course_lib.experiments import read_records, read_study
+        from course_lib.experiments.tables import digits_rows, mnist_rows, stability_rows
 
-        # The rows, how many columns at the left rows below one another may share, and on paper the
-        # widths of the columns to one another.
+        folder = ROOT / "results"
+        # The records, their rows, how many columns at the left rows below one another may share, and on
+        # paper the widths of the columns to one another.
         tables = {
-            "mnist": (mnist_rows, 2, (3, 4, 5, 3, 5)),
-            "digits": (digits_rows, 0, (4, 5, 4, 2, 3, 2, 8)),
+            "mnist": (read_records(folder), mnist_rows, 2, (3, 4, 5, 3, 5)),
+            "digits": (read_records(folder), digits_rows, 0, (4, 5, 4, 2, 3, 2, 8)),
+            "stability": (
+                read_study(folder, "gan_stability"),
+                stability_rows,
+                1,
+                (3, 5, 4, 2, 4, 5),
+            ),
         }
         if self.arguments[0] not in tables:
             raise self.error(
                 f"results-table {self.arguments[0]}: one of {', '.join(tables)} is expected."
             )
-        folder = ROOT / "results"
         for path in folder.glob("*.json"):
             self.state.document.settings.record_dependencies.add(str(path))
-        make_rows, shared, widths = tables[self.arguments[0]]
-        header, *rows = make_rows(read_records(folder))
+        records, make_rows, shared, widths = tables[self.arguments[0]]
+        header, *rows = make_rows(records)
         group = nodes.tgroup(cols=len(header))
         group += [nodes.colspec(colwidth=1) for _ in header]
         group += nodes.thead("", self.row(header, code=False))

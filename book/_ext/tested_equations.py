@@ -5,7 +5,6 @@ source, shown on the page with the directive ``{tested-equations}``, and a link 
 of the library that implements it.
 """
 
-import importlib
 import json
 import re
 from pathlib import Path
@@ -65,13 +64,13 @@ def notebooks() -> list[Path]:
 
 def count_models() -> int:
     """Number of public classes of the library that have parameters to train."""
-    families = ("autoregressive", "vae", "gan", "flow")
-    modules = [importlib.import_module(f"course_lib.{family}") for family in families]
+    from course_lib.families import FAMILIES
+
     return len(
         {
             value
-            for module in modules
-            for value in (getattr(module, name) for name in module.__all__)
+            for family in FAMILIES.values()
+            for value in (getattr(family.package, name) for name in family.package.__all__)
             if isinstance(value, type) and issubclass(value, nn.Module)
         }
     )

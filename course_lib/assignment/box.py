@@ -489,6 +489,7 @@ def _environment(course: Path, home: Path, scratch: Path) -> dict[str, str]:
         "IPYTHONDIR": f"{scratch}/ipython",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "TORCHDYNAMO_DISABLE": "1",  # a compiled function costs minutes, and computes the same
         "TQDM_MININTERVAL": "3600",  # a disabled bar would lack what a notebook may ask of it
     }
 

@@ -32,6 +32,8 @@ from course_lib.grading.public import Case
 CELLS_LIMIT = 2_000
 RESTARTS = 12
 GRACE = 5
+# How many of the things that a limit of time has stopped are named to the instructor.
+LATE_NAMED = 5
 
 # A record is read by people and kept for every student: what a submission can put into one is cut.
 COMMENT_LENGTH = 1000
@@ -210,6 +212,7 @@ class Session:
         self._record = record
         self._skip: set[int] = set()
         self._errors: dict[int, str] = {}
+        self._late: dict[str, None] = {}  # in their order
         self._end = time.monotonic() + limits.total_seconds
         self._restarts = 0
         self._box: Box | None = None
@@ -225,6 +228,18 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._close()
         self._record.errors = sorted(self._errors.items())
+        if self._late:
+            more = len(self._late) - LATE_NAMED
+            named = ", ".join([*self._late][:LATE_NAMED]) + (
+                f" and {more} more" if more > 0 else ""
+            )
+            self._record.notes.append(
+                f"stopped by a limit of time: {named}. If the machine was busy, grade again (--only)"
+            )
+
+    def late(self, what: str) -> None:
+        """Note that a limit of time has stopped something, by the grader's clock."""
+        self._late[what] = None
 
     def ask(
         self,
@@ -291,11 +306,13 @@ class Session:
                 if cell in self._skip:
                     continue
                 _expect(box.receive(self._within(GRACE + seconds))[0], cell=cell)
-                running = cell
+                running, began = cell, time.monotonic()
                 message = _expect(box.receive(self._within(GRACE + seconds))[0], cell=cell)
                 if "error" not in message:
                     raise wire.Malformed("the end of a cell was to come")
                 if message["error"] is not None:
+                    if time.monotonic() - began >= seconds:
+                        self.late(f"code cell {cell + 1}")
                     self._errors[cell] = _line(message["error"])
             _expect(box.receive(self._within(GRACE + seconds))[0], ready="notebook")
         except (TimeoutError, wire.Broken) as error:
@@ -304,6 +321,8 @@ class Session:
                 self._given_up = f"the notebook could not be executed: {cause}"
             else:
                 self._skip.add(running)
+                if isinstance(error, TimeoutError):
+                    self.late(f"code cell {running + 1}")
                 self._errors[running] = f"{cause}; the cell was left out"
 
     def _within(self, seconds: float) -> float:
@@ -322,6 +341,7 @@ class Session:
         return "the process ended"
 
     def _used_up(self) -> str:
+        self.late("the whole notebook")
         return f"the time limit of {self._limits.total_seconds:g} s was used up"
 
     def _close(self) -> None:
@@ -374,6 +394,7 @@ def _compared(
     except Lost as error:
         comment = str(error)
         if time.monotonic() >= deadline:
+            session.late(question.name)
             comment = _late(question.seconds, f"{len(answers)} of {len(cases)} inputs")
             if answers and all(map(_right, answers, cases)):
                 comment += ". The answers that came in time are right: what is missing is speed"
@@ -437,10 +458,10 @@ def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verd
         nothing.comment = str(error)
         return nothing
     except Lost as error:
-        late = time.monotonic() >= deadline
-        nothing.comment = (
-            _late(question.seconds, f"{len(asked)} of the batches") if late else str(error)
-        )
+        nothing.comment = str(error)
+        if time.monotonic() >= deadline:
+            session.late(question.name)
+            nothing.comment = _late(question.seconds, f"{len(asked)} of the batches")
         return nothing
     reached = found.value <= question.limit
     text = f"{found.value:.4g} {found.unit} on the test images; at most {question.limit:g} is asked"

@@ -13,6 +13,11 @@ VALUE_LIMIT = 3_000_000
 DEPTH_LIMIT = 200
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
+# What a byte that is not UTF-8 stands for, by the number that Python gives to it.
+OF_WINDOWS = {
+    0xDC00 + byte: bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0x100)
+}
+
 BEGINNINGS = {
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip archive",
@@ -79,12 +84,7 @@ def _parsed(content: bytes, size: str) -> Any:
     Raises:
         ValueError: it is not JSON, or one that takes too much memory.
     """
-    encoding = json.detect_encoding(content)
-    try:
-        text, odd = content.decode(encoding), not encoding.startswith("utf-8")
-    except UnicodeDecodeError:
-        # JSON's own signs are ASCII, so a notebook in an encoding of Windows can still be executed.
-        text, odd = content.decode("latin-1"), True
+    text, odd = _decoded(content)
     text = text.rstrip("\0")
     # Every value of an array or an object costs one of these: a bound before any memory is taken.
     if text.count(",") + text.count("[") + text.count("{") > VALUE_LIMIT:
@@ -103,6 +103,24 @@ def _parsed(content: bytes, size: str) -> Any:
         raise ValueError(
             f"the file ({size}) holds {found}, so it is not a notebook: {error}"
         ) from error
+
+
+def _decoded(content: bytes) -> tuple[str, bool]:
+    """The text of a file, and whether it is another one than UTF-8.
+
+    JSON's own signs are ASCII, so a notebook in an encoding of Windows, or with a damaged byte, can
+    still be executed. Only what is not UTF-8 is read otherwise: every σ in the code stays one.
+    """
+    encoding = json.detect_encoding(content)
+    for errors in (
+        "strict",
+        "surrogatepass",
+    ):  # some programs write halves of characters as they are
+        try:
+            return content.decode(encoding, errors), not encoding.startswith("utf-8")
+        except UnicodeDecodeError:
+            pass
+    return content.decode("utf-8", "surrogateescape").translate(OF_WINDOWS), True
 
 
 def _depth(text: str) -> int:
@@ -155,5 +173,5 @@ def _kept(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _marks(marks: dict[str, Any]) -> dict[str, str | bool]:
-    kept = {name: marks.get(name) for name in ("grade_id", "grade", "solution", "locked")}
-    return {name: value for name, value in kept.items() if isinstance(value, (str, bool))}
+    kinds = {"grade_id": str, "grade": bool, "solution": bool, "locked": bool}
+    return {name: marks[name] for name, kind in kinds.items() if isinstance(marks.get(name), kind)}

@@ -2,7 +2,13 @@
 
 import csv
 import io
+import re
 from pathlib import Path
+
+# The first line by which Excel is told what separates the cells.
+SEPARATOR = re.compile(r"\"?sep=([,;\t])\"?\s*?[\r\n]", re.IGNORECASE)
+QUOTED = re.compile(r'"[^"]*"')
+HEADINGS_LENGTH = 10_000
 
 
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
@@ -21,15 +27,27 @@ def read_table(path: Path) -> list[tuple[int, list[str]]]:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is no UTF-8 text (byte {error.start}); save it again, in a spreadsheet as “CSV "
+            f"{path} is not UTF-8 text (byte {error.start}); save it again, in a spreadsheet as “CSV "
             f"UTF-8”, and call the command again"
         ) from error
-    # Spreadsheets of some countries write semicolons.
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)
+    named = SEPARATOR.match(text)
+    separator = named[1] if named else _separator(text)
     lines = io.StringIO(text, newline="")  # a cell may have several
-    rows = enumerate(csv.reader(lines, delimiter=separator), start=1)
+    rows = enumerate(csv.reader(lines, delimiter=separator, strict=True), start=1)
     try:
-        return [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
+        return [
+            (number, row)
+            for number, row in rows
+            if any(cell.strip() for cell in row) and not (named and number == 1)
+        ]
     except csv.Error as error:
-        raise ValueError(f"{path} is not a table in CSV: {error}") from error
+        raise ValueError(
+            f"{path} is not a table in CSV: {error} (is a quotation mark not closed?)"
+        ) from error
+
+
+def _separator(text: str) -> str:
+    """What separates the headings: some countries' spreadsheets write semicolons."""
+    unquoted = QUOTED.sub("", text[:HEADINGS_LENGTH]).strip("\r\n")
+    head = re.split("[\r\n]", unquoted, maxsplit=1)[0]
+    return max(",;\t", key=head.count)

@@ -75,6 +75,7 @@ def label(name: str) -> str:
     """
     plain = (
         name
+        and len(name) <= NAME_BYTES  # first, since whoever names a file chooses how long it takes
         and all(c.isprintable() or c in JOINERS for c in name)
         and not name.startswith((".", " "))
         and not name.endswith(" ")

@@ -1,5 +1,6 @@
 """Autoregressive models: the chain rule, one conditional for each dimension."""
 
+from course_lib.autoregressive import fast
 from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 from course_lib.autoregressive.fvsbn import FVSBN
@@ -21,6 +22,7 @@ __all__ = [
     "PixelCNN",
     "RowLSTM",
     "WaveNet",
+    "fast",
     "one_ordering_loss",
     "seen_by",
 ]

@@ -9,14 +9,18 @@ before i alone. From that one property everything here follows:
 * `Autoregressive.sample` needs the dimensions one after another, because each is fed back.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from course_lib.distributions import GreyLevels, default_output
+from course_lib.fast import fast_path
 from course_lib.inputs import (
     require_event_shape,
+    require_generator,
+    require_kind,
     require_labels,
     require_levels,
     require_positive_integer,
@@ -34,8 +38,9 @@ Steps = Generator[tuple[int, Tensor], Tensor, None]
 class Autoregressive(SavedSettings):
     """Base of all autoregressive models.
 
-    A subclass writes ``forward(x, labels)``, which returns the parameters of the distribution of every
-    dimension, shape ``(N, *event_shape, P)``, and `_cached`, its fast sampler.
+    A subclass writes ``forward(x, labels)``, which returns the parameters of the distribution of
+    every dimension, shape ``(N, *event_shape, P)``. For this method a fast sampler may be registered, see
+    `course_lib.autoregressive.fast`.
 
     Args:
         event_shape: shape of one example, for images ``(C, H, W)``.
@@ -63,7 +68,8 @@ class Autoregressive(SavedSettings):
         levels = require_positive_integer(levels, "levels")
         if levels < 2:
             raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
-        distribution = distribution or default_output(levels)
+        distribution = default_output(levels) if distribution is None else distribution
+        require_kind(distribution, GreyLevels, "distribution")
         if distribution.levels != levels:
             raise ValueError(
                 f"distribution has {distribution.levels} levels and the model {levels}; the same number "
@@ -120,8 +126,8 @@ class Autoregressive(SavedSettings):
         Args:
             n: number of examples.
             generator: source of the noise; the global one if none is given.
-            cached: compute every activation once. False runs one full pass for every
-                dimension instead: the reference, with the same result for the same noise.
+            cached: compute every activation once, if the model has such a sampler. False runs one
+                full pass for every dimension: the reference, with the same result for the same noise.
             labels: classes, integers of shape ``(n,)``, if the model is conditional.
 
         Returns:
@@ -131,6 +137,7 @@ class Autoregressive(SavedSettings):
             ValueError: `n` is below 1, or `labels` do not fit.
         """
         n = require_positive_integer(n, "n")
+        require_generator(generator, self.order.device)
         labels = require_labels(labels, n, self.n_classes)
         return self._generate(n, generator, cached, labels)
 
@@ -176,6 +183,7 @@ class Autoregressive(SavedSettings):
                 f"known has shape {tuple(known.shape)}; {self.event_shape} or {tuple(x.shape)} is "
                 f"expected, one entry for every dimension of an example."
             )
+        require_generator(generator, self.order.device)
         known = known.expand(x.shape)
         x = torch.where(known, x, torch.zeros_like(x))
         x = self._require_images(x)
@@ -202,8 +210,12 @@ class Autoregressive(SavedSettings):
         known: Tensor | None = None,
     ) -> Tensor:
         noise = self._noise(n, generator)
-        steps = (self._cached if cached else self._naive)(n, labels)
-        return self._run(steps, noise, x, known)
+        return self._run(self._steps(cached)(n, labels), noise, x, known)
+
+    def _steps(self, cached: bool) -> Callable[..., Steps]:
+        """What generates: the fast sampler of this ``forward`` if it is wanted and there, or full passes."""
+        fast = fast_path(type(self).forward) if cached else None
+        return self._naive if fast is None else partial(fast, self)
 
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         """One uniform number for each dimension of each example, drawn before anything else."""
@@ -218,7 +230,7 @@ class Autoregressive(SavedSettings):
         """Drive a coroutine of steps: draw what it asks for, and send it back.
 
         Args:
-            steps: the naive or the cached coroutine.
+            steps: the coroutine.
             noise: uniform numbers, shape ``(n, D)``.
             x: given values, shape ``(n, *event_shape)``, or None.
             known: where they hold, of the same shape, or None.
@@ -250,10 +262,6 @@ class Autoregressive(SavedSettings):
         for index in self.order.tolist():
             parameters = self(x, labels).flatten(1, -2)  # (n, D, P)
             x.view(n, -1)[:, index] = yield index, parameters[:, index]
-
-    def _cached(self, n: int, labels: Tensor | None) -> Steps:
-        """The fast sampler: every activation once."""
-        raise NotImplementedError
 
     def _nats(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-probability of each image, shape ``(N,)``, from the parameters of all conditionals."""

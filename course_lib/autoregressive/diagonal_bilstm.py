@@ -1,22 +1,11 @@
 """Diagonal BiLSTM: a PixelRNN that runs along the diagonals, and sees the whole past."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.raster import (
-    Head,
-    MaskedConv2d,
-    PixelSampler,
-    PixelwiseConv,
-    RasterModel,
-    first_kernel_size,
-)
+from course_lib.autoregressive.raster import Head, MaskedConv2d, RasterModel
 from course_lib.autoregressive.row_lstm import lstm_cell
-from course_lib.distributions import GreyLevels
-from course_lib.inputs import require_positive_integer
 
 
 class DiagonalBiLSTM(RasterModel):
@@ -51,23 +40,11 @@ class DiagonalBiLSTM(RasterModel):
         torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(
-        self,
-        event_shape: Sequence[int],
-        levels: int,
-        *,
-        channels: int = 32,
-        n_layers: int = 2,
-        kernel_size: int | None = None,
-        dropout: float = 0.0,
-        distribution: GreyLevels | None = None,
-    ) -> None:
-        super().__init__(event_shape, levels, distribution)
-        n_layers = require_positive_integer(n_layers, "n_layers")
-        channels = require_positive_integer(channels, "the number of channels")
+    usual_layers = 2
+
+    def _build(self, channels: int, n_layers: int, kernel_size: int, dropout: float) -> None:
         colours = self.event_shape[0]
-        size = first_kernel_size(kernel_size, self.event_shape)
-        self.first = MaskedConv2d("A", colours, channels, size, n_colours=colours)
+        self.first = MaskedConv2d("A", colours, channels, kernel_size, n_colours=colours)
         # The masked features of a row's last pixel leave that pixel out, and no feature to the right
         # of it makes up for that. The second direction, moved down, may see every pixel whole.
         self.own = nn.Conv2d(colours, 4 * channels, 1, bias=False)
@@ -83,10 +60,6 @@ class DiagonalBiLSTM(RasterModel):
             h = h + self.dropout(layer(h, own))
             own = 0  # the first layer has read it
         return self.head(h)
-
-    def pixel_sampler(self, n: int, labels: Tensor | None) -> PixelSampler:
-        """The model's fast sampler for `n` images."""
-        return _Sampler(self, n)
 
 
 def skew(x: Tensor) -> Tensor:
@@ -187,90 +160,3 @@ class DiagonalBiLSTMLayer(nn.Module):
             hidden, cell = (F.pad(state, (0, 0, 0, 0, 1, 1)) for state in (h, c))
             first = top
         return torch.stack(columns, 3).transpose(1, 2)
-
-
-class _Sampler(PixelSampler):
-    """Direction one pixel by pixel; direction two for a whole row, once that row is complete.
-
-    What the rows above contribute is one matrix product per row. The second direction runs from
-    right to left through a row whose features are complete in all layers, and so all layers
-    run together.
-    """
-
-    def __init__(self, model: DiagonalBiLSTM, n: int) -> None:
-        _, height, width = model.event_shape
-        channels = model.first.out_channels
-        layers = model.layers
-        self.n, self.width, self.channels, self.depth = n, width, channels, len(layers)
-        self.first = PixelwiseConv(model.first, n, height, width)
-        weight = torch.stack([la.input_to_state.masked_weight()[:, :, 0, 0].T for la in layers])
-        bias = torch.stack([la.input_to_state.bias for la in layers]).unsqueeze(1)
-        states = torch.stack([layer.state_to_state for layer in layers], 1)
-        # For each direction and layer: (2, depth, channels or 1, 4·channels).
-        self.from_input = torch.stack(weight.chunk(2, -1)).contiguous()
-        self.bias = torch.stack(bias.chunk(2, -1)).contiguous()
-        self.from_beside, self.from_above = (
-            part.contiguous() for part in states.split(channels, 2)
-        )
-        self.own = model.own.weight.flatten(1).T.contiguous()  # (C, 4·channels)
-        self.from_input_one = self.from_input[0].unbind(0)
-        self.from_beside_one = self.from_beside[0].unbind(0)
-        # For each layer: features read and states reached in the current row, by column. States
-        # have one more entry, for the empty neighbour outside the image.
-        self.outside = weight.new_zeros(n, channels)
-        self.inputs = [[self.outside] * width for _ in layers]
-        self.hidden = [[self.outside] * (width + 1) for _ in layers]
-        self.cell = [[self.outside] * (width + 1) for _ in layers]
-        # Hidden states of the second direction in the row above.
-        self.two = weight.new_zeros(self.depth, width, n, channels)
-        self.head = model.head.pixelwise()
-
-    def begin_row(self, row: int) -> None:
-        if row:
-            self._finish_second_direction()
-        self.first.begin_row(row)
-        above = torch.stack([torch.stack(hidden[1:]) for hidden in self.hidden])
-        terms = self._from_above(0, above)
-        # Per layer and column, what is added to h and to its gates.
-        self.two_at = [two.unbind(0) for two in self.two.unbind(0)]
-        self.terms_at = [term.unbind(0) for term in terms.unbind(0)]
-
-    def _from_above(self, direction: int, hidden: Tensor) -> Tensor:
-        """Bias and contribution of the row above: (depth, W, n, channels) to (…, 4·channels)."""
-        terms = torch.baddbmm(
-            self.bias[direction], hidden.flatten(1, 2), self.from_above[direction]
-        )
-        return terms.view(self.depth, self.width, self.n, -1)
-
-    def _finish_second_direction(self) -> None:
-        """Run the second direction through the row that is now complete."""
-        terms = self._from_above(1, self.two).flatten(1, 2)
-        inputs = torch.stack([torch.cat(columns) for columns in self.inputs])
-        pixels = self.first.row[:, self.first.radius :][:, : self.width].transpose(
-            0, 1
-        )  # (W, n, C)
-        terms = torch.baddbmm(terms, inputs, self.from_input[1])
-        terms = terms.view(self.depth, self.width, self.n, -1)
-        terms[0] += pixels @ self.own
-        hidden = cell = self.two.new_zeros(self.depth, self.n, self.channels)
-        states = []
-        for gates in reversed(terms.unbind(1)):
-            gates = torch.baddbmm(gates, hidden, self.from_beside[1])
-            hidden, cell = lstm_cell(gates, cell)
-            states.append(hidden)
-        self.two = torch.stack(states[::-1], 1)
-
-    def pixel(self, column: int) -> Tensor:
-        h = self.first.pixel(column)  # (n, channels)
-        for index, (inputs, hidden, cell) in enumerate(
-            zip(self.inputs, self.hidden, self.cell, strict=True)
-        ):
-            inputs[column] = h
-            gates = torch.addmm(self.terms_at[index][column], h, self.from_input_one[index])
-            gates.addmm_(hidden[column], self.from_beside_one[index])
-            hidden[column + 1], cell[column + 1] = lstm_cell(gates, cell[column])
-            h = h + hidden[column + 1] + self.two_at[index][column]
-        return self.head(h)
-
-    def put(self, column: int, colour: int, value: Tensor) -> None:
-        self.first.slots[column][:, colour] = value

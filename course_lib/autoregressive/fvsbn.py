@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.base import Autoregressive
 from course_lib.distributions import GreyLevels
-from course_lib.masked import made_mask, masked_linear, readable_blocks
+from course_lib.fast import prepared
+from course_lib.masked import made_mask, masked_linear
 
 
 class FVSBN(Autoregressive):
@@ -34,17 +35,13 @@ class FVSBN(Autoregressive):
     mask: Tensor
 
     def __init__(
-        self,
-        event_shape: Sequence[int],
-        levels: int,
-        *,
-        distribution: GreyLevels | None = None,
+        self, event_shape: Sequence[int], levels: int, *, distribution: GreyLevels | None = None
     ) -> None:
         super().__init__(event_shape, levels, distribution)
         n_parameters = self.distribution.n_parameters
         degrees = torch.arange(self.n_dims)
         mask = made_mask(degrees, degrees.repeat_interleave(n_parameters), strict=True)
-        self.blocks = readable_blocks(mask)
+        self.known = prepared(masked_linear, mask)
         mask = mask.to(torch.get_default_dtype())
         self.register_buffer("mask", mask, persistent=False)  # (D·P, D)
         self.weight = nn.Parameter(torch.randn_like(mask) * 0.01)
@@ -53,14 +50,5 @@ class FVSBN(Autoregressive):
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, *event_shape, P)``, for grey levels `x`."""
         h = self.encode(x).flatten(1)
-        parameters = masked_linear(h, self.weight, self.mask, self.bias, self.blocks)
+        parameters = masked_linear(h, self.weight, self.mask, self.bias, self.known)
         return parameters.view(len(x), *self.event_shape, self.distribution.n_parameters)
-
-    def _cached(self, n: int, labels: Tensor | None) -> Steps:
-        rows = self.weight.view(self.n_dims, -1, self.n_dims)  # (D, P, D)
-        bias = self.bias.view(self.n_dims, -1)
-        x = self.weight.new_zeros(n, self.n_dims)
-        for i in range(self.n_dims):
-            # One row of the triangle for each dimension: all rows together are one pass.
-            value = yield i, torch.addmm(bias[i], x[:, :i], rows[i, :, :i].T)
-            x[:, i] = self.encode(value)

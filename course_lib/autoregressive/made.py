@@ -3,19 +3,22 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
 from course_lib.distributions import GreyLevels
+from course_lib.fast import prepared
 from course_lib.inputs import (
+    require_dropout,
     require_integer,
     require_labels,
     require_positive_integer,
     require_widths,
 )
-from course_lib.masked import made_mask, masked_linear, readable_blocks, spread_degrees
+from course_lib.masked import made_mask, masked_linear, spread_degrees
 
 
 class MADE(Autoregressive):
@@ -79,7 +82,7 @@ class MADE(Autoregressive):
         self.register_buffer("orderings", torch.stack(orderings))
         widths = [D, *hidden, D * P]
         self.linears = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(require_dropout(dropout))
         # Units that become computable together lie side by side; the cached sampler lives on it.
         self.hidden_degrees = [spread_degrees(D, width) for width in hidden]
         for index, linear in enumerate(self.linears):
@@ -90,16 +93,14 @@ class MADE(Autoregressive):
         self.follow_buffers()
 
     def follow_buffers(self) -> None:
-        """Derive masks and blocks from the orderings, also from those that come with a state dict."""
-        blocks = []
+        """Derive the masks from the orderings, also from those that come with a state dict."""
+        self.known = []  # of each layer's masks
         for index in range(len(self.linears)):
             stored = self.get_buffer(f"mask_{index}")
             places = self._input_degrees()[: len(stored)].cpu()
             masks = torch.stack([self._mask(index, degrees) for degrees in places])
             stored.copy_(masks)
-            each = [readable_blocks(mask) for mask in masks]
-            blocks.append(each * (len(self.orderings) // len(each)))
-        self.blocks = list(zip(*blocks, strict=True))  # of each ordering, of each layer
+            self.known.append([prepared(masked_linear, mask) for mask in masks])
 
     def _input_degrees(self) -> Tensor:
         """Place of each dimension in each ordering, shape ``(R, D)``."""
@@ -113,24 +114,23 @@ class MADE(Autoregressive):
             return made_mask(read, readers, strict=True)
         return made_mask(read, self.hidden_degrees[index])
 
+    def masks_in_use(self, ordering: int) -> Iterator[tuple[Tensor, Any]]:
+        """The mask of each layer in one of the orderings, and what a fast path knows of it."""
+        for index, known in enumerate(self.known):
+            which = ordering if len(known) > 1 else 0  # shared by all orderings, or its own
+            yield self.get_buffer(f"mask_{index}")[which], known[which]
+
     def masked_weights(self, ordering: int = 0) -> Iterator[Tensor]:
         """The weight in use of each layer, shape ``(out, in)``, in one of the orderings."""
-        for index, linear in enumerate(self.linears):
-            yield self._mask_in_use(index, ordering) * linear.weight
-
-    def _mask_in_use(self, index: int, ordering: int) -> Tensor:
-        masks = self.get_buffer(f"mask_{index}")
-        return masks[ordering if len(masks) > 1 else 0]
+        for linear, (mask, _) in zip(self.linears, self.masks_in_use(ordering), strict=True):
+            yield mask * linear.weight
 
     def forward(self, x: Tensor, labels: Tensor | None = None, ordering: int = 0) -> Tensor:
         """Parameters of all conditionals in one ordering, shape ``(N, *event_shape, P)``."""
         h = self.encode(x).flatten(1)  # (N, D)
-        for index, (linear, blocks) in enumerate(
-            zip(self.linears, self.blocks[ordering], strict=True)
-        ):
-            mask = self._mask_in_use(index, ordering)
-            h = masked_linear(h, linear.weight, mask, linear.bias, blocks)
-            if index + 1 < len(self.linears):
+        for linear, (mask, known) in zip(self.linears, self.masks_in_use(ordering), strict=True):
+            h = masked_linear(h, linear.weight, mask, linear.bias, known)
+            if linear is not self.linears[-1]:
                 h = self.dropout(h.relu_())
         return h.view(len(x), *self.event_shape, self.distribution.n_parameters)
 
@@ -170,7 +170,7 @@ class MADE(Autoregressive):
         noise = self._noise(n, generator)
         choice = torch.randint(len(self.orderings), (n,), generator=generator, device=device)
         result = torch.empty(n, *self.event_shape, dtype=torch.int64, device=device)
-        steps = self._cached if cached else self._naive
+        steps = self._steps(cached)
         for ordering in choice.unique().tolist():
             rows = (choice == ordering).nonzero().squeeze(1)
             result[rows] = self._run(
@@ -186,39 +186,6 @@ class MADE(Autoregressive):
         for index in self.orderings[ordering].tolist():
             parameters = self(x, ordering=ordering).flatten(1, -2)  # (n, D, P)
             x.view(n, -1)[:, index] = yield index, parameters[:, index]
-
-    def _cached(self, n: int, labels: Tensor | None, ordering: int = 0) -> Steps:
-        """Each hidden unit once, as soon as the last input it reads is known.
-
-        Units are sorted by degree, so those of one degree are a slice, and all they may read is
-        a prefix of the layer before: one small matrix product per layer and dimension.
-        """
-        order = self.orderings[ordering]
-        P = self.distribution.n_parameters
-        first, *middle, last = self.masked_weights(ordering)
-        first = first[:, order].contiguous()  # columns in the order of generation
-        last = last.view(self.n_dims, P, -1)[order].contiguous()
-        last_bias = self.linears[-1].bias.view(self.n_dims, P)[order]
-        weights = [first, *middle]
-        # ends[l][d]: number of units of layer l with a degree below d.
-        degrees = [torch.arange(self.n_dims), *(d.cpu() for d in self.hidden_degrees)]
-        places = torch.arange(self.n_dims + 1)
-        ends = [torch.searchsorted(d, places).tolist() for d in degrees]
-        layers = [first.new_zeros(n, len(d)) for d in degrees]  # inputs, then hidden layers
-        for step, index in enumerate(order.tolist()):
-            readable = ends[-1][step]
-            value = yield (
-                index,
-                torch.addmm(last_bias[step], layers[-1][:, :readable], last[step, :, :readable].T),
-            )
-            layers[0][:, step] = self.encode(value)
-            for k, (weight, linear) in enumerate(zip(weights, self.linears, strict=False)):
-                start, end, known = ends[k + 1][step], ends[k + 1][step + 1], ends[k][step + 1]
-                if start < end:
-                    h = torch.addmm(
-                        linear.bias[start:end], layers[k][:, :known], weight[start:end, :known].T
-                    )
-                    layers[k + 1][:, start:end] = h.relu_()
 
 
 def one_ordering_loss(model: MADE, batch: Tensor, progress: Tensor) -> Tensor:

@@ -1,20 +1,9 @@
 """PixelCNN: masked convolutions in raster order."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.raster import (
-    Head,
-    MaskedConv2d,
-    PixelSampler,
-    PixelwiseConv,
-    RasterModel,
-    first_kernel_size,
-)
-from course_lib.distributions import GreyLevels
-from course_lib.inputs import require_positive_integer
+from course_lib.autoregressive.raster import Head, MaskedConv2d, RasterModel
 
 
 class PixelCNN(RasterModel):
@@ -47,23 +36,11 @@ class PixelCNN(RasterModel):
         torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(
-        self,
-        event_shape: Sequence[int],
-        levels: int,
-        *,
-        channels: int = 32,
-        n_layers: int = 4,
-        kernel_size: int | None = None,
-        dropout: float = 0.0,
-        distribution: GreyLevels | None = None,
-    ) -> None:
-        super().__init__(event_shape, levels, distribution)
-        n_layers = require_positive_integer(n_layers, "n_layers")
-        channels = require_positive_integer(channels, "the number of channels")
+    usual_layers = 4
+
+    def _build(self, channels: int, n_layers: int, kernel_size: int, dropout: float) -> None:
         colours = self.event_shape[0]
-        size = first_kernel_size(kernel_size, self.event_shape)
-        self.first = MaskedConv2d("A", colours, channels, size, n_colours=colours)
+        self.first = MaskedConv2d("A", colours, channels, kernel_size, n_colours=colours)
         self.layers = nn.ModuleList(
             MaskedConv2d("B", channels, channels, 3, n_colours=colours) for _ in range(n_layers)
         )
@@ -76,30 +53,3 @@ class PixelCNN(RasterModel):
         for layer in self.layers:
             h = h + layer(self.dropout(F.relu(h)))
         return self.head(h)
-
-    def pixel_sampler(self, n: int, labels: Tensor | None) -> PixelSampler:
-        """The model's fast sampler for `n` images."""
-        return _Sampler(self, n)
-
-
-class _Sampler(PixelSampler):
-    def __init__(self, model: PixelCNN, n: int) -> None:
-        _, height, width = model.event_shape
-        self.first, *self.layers = (
-            PixelwiseConv(layer, n, height, width) for layer in (model.first, *model.layers)
-        )
-        self.head = model.head.pixelwise()
-
-    def begin_row(self, row: int) -> None:
-        for layer in (self.first, *self.layers):
-            layer.begin_row(row)
-
-    def pixel(self, column: int) -> Tensor:
-        h = self.first.pixel(column)  # (n, channels)
-        for layer in self.layers:
-            layer.put(column, F.relu(h))
-            h = h + layer.pixel(column)
-        return self.head(h)
-
-    def put(self, column: int, colour: int, value: Tensor) -> None:
-        self.first.slots[column][:, colour] = value

@@ -1,16 +1,16 @@
 """Parts of the models that read an image row by row, pixel by pixel, colour by colour."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.masks import pixelcnn_mask
 from course_lib.distributions import GreyLevels
-from course_lib.inputs import require_event_shape, require_positive_integer
+from course_lib.inputs import require_dropout, require_event_shape, require_positive_integer
 from course_lib.saved_settings import SavedSettings
 
 
@@ -78,64 +78,6 @@ class MaskedConv2d(SavedSettings, nn.Conv2d):
         return F.conv2d(x, weight, self.bias)
 
 
-class PixelwiseConv:
-    """A `MaskedConv2d` evaluated one pixel at a time, each product computed once.
-
-    What the rows above contribute is computed for a whole row at its beginning, as one
-    convolution; what the left neighbours contribute, at each pixel, as one matrix product.
-
-    Args:
-        convolution: the layer.
-        n: number of images.
-        height: H.
-        width: W.
-    """
-
-    def __init__(self, convolution: MaskedConv2d, n: int, height: int, width: int) -> None:
-        weight, bias = convolution.masked_weight(), convolution.bias
-        above, radius = convolution.rows_above, convolution.radius
-        self.n, self.width, self.above, self.radius = n, width, above, radius
-        self.weight_above, self.bias = weight[:, :, :above], bias
-        # The last row of the kernel, up to its centre: (taps · in, out).
-        self.taps = weight[:, :, above, : radius + 1].permute(2, 1, 0).flatten(0, 1).contiguous()
-        # Without rows above, one row is enough: a window never reaches to the right, where the
-        # row before has left its values.
-        rows = above + height if above else 1
-        self.inputs = weight.new_zeros(n, rows, width + 2 * radius, weight.shape[1])
-        self.terms = [bias] * width
-        self._take_row(above)
-
-    def _take_row(self, row: int) -> None:
-        """Prepare the views of a row of the inputs: calls on views are cheap, making them is not."""
-        self.row = self.inputs[:, row]  # (n, W + 2·radius, in)
-        self.slots = self.row[:, self.radius : self.radius + self.width].unbind(1)
-        taps = self.radius + 1
-        self.windows = [
-            self.row[:, c : c + taps].view(len(self.inputs), -1) for c in range(self.width)
-        ]
-
-    def begin_row(self, row: int) -> None:
-        """Compute what the rows above contribute to all pixels of `row`."""
-        if self.above:
-            self._take_row(self.above + row)
-            rows = self.inputs[:, row : row + self.above].permute(0, 3, 1, 2)
-            terms = F.conv2d(rows, self.weight_above, self.bias)  # (n, out, 1, W)
-            self.terms = terms.squeeze(2).permute(2, 0, 1).contiguous().unbind(0)  # (n, out) each
-
-    def put(self, column: int, value: Tensor) -> None:
-        """Write the input at a pixel of the current row, shape ``(n, in)``."""
-        self.slots[column].copy_(value)
-
-    def pixel(self, column: int, out: Tensor | None = None) -> Tensor:
-        """The output at a pixel of the current row, shape ``(n, out)``; written to `out` if given."""
-        return torch.addmm(self.terms[column], self.windows[column], self.taps, out=out)
-
-
-def input_taps(convolution: MaskedConv2d) -> Tensor:
-    """Weights of a 1×k kernel from the left end to its centre, shape ``(k//2 + 1, in, out)``."""
-    return convolution.masked_weight()[:, :, 0, : convolution.radius + 1].permute(2, 1, 0)
-
-
 class Head(nn.Module):
     """From features to the distribution's parameters: two 1×1 convolutions, each after a ReLU.
 
@@ -156,92 +98,70 @@ class Head(nn.Module):
         parameters = self.output(F.relu(self.hidden(F.relu(features))))  # (N, C·P, H, W)
         return parameters.unflatten(1, (self.n_colours, -1)).movedim(2, -1)
 
-    def pixelwise(self) -> "PixelwiseHead":
-        """The same map for one pixel at a time."""
-        return PixelwiseHead(self)
-
-
-class PixelwiseHead:
-    """A `Head` for one pixel at a time, as two matrix products."""
-
-    def __init__(self, head: Head) -> None:
-        self.n_colours = head.n_colours
-        self.weights = [
-            layer.masked_weight().flatten(1).T.contiguous() for layer in (head.hidden, head.output)
-        ]
-        self.biases = [head.hidden.bias, head.output.bias]
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Map ``(n, channels)`` to ``(n, C, P)``."""
-        hidden = torch.addmm(self.biases[0], F.relu(features), self.weights[0]).relu_()
-        parameters = torch.addmm(self.biases[1], hidden, self.weights[1])
-        return parameters.view(len(parameters), self.n_colours, -1)
-
-
-class PixelSampler(ABC):
-    """What a model keeps while it generates images pixel by pixel."""
-
-    @abstractmethod
-    def begin_row(self, row: int) -> None:
-        """Compute all that depends on the rows above only."""
-
-    @abstractmethod
-    def pixel(self, column: int) -> Tensor:
-        """Parameters of a pixel of the current row, shape ``(n, C, P)``."""
-
-    @abstractmethod
-    def put(self, column: int, colour: int, value: Tensor) -> None:
-        """Take in one colour of a pixel, encoded, shape ``(n,)``."""
-
 
 class RasterModel(Autoregressive):
     """Base of the models of images in raster order: rows, then columns, then colours.
 
-    A subclass writes ``forward`` and `pixel_sampler`.
+    A subclass writes ``forward`` and `_build`.
 
     Args:
-        event_shape: ``(C, H, W)``.
+        event_shape: ``(C, H, W)``; colours are generated in the order of the channels.
         levels: number K of grey levels.
-        distribution: the output distribution.
-        n_classes: number of classes of a conditional model.
+        channels: number of features.
+        n_layers: number of layers; what is usual for the model, if not given.
+        kernel_size: of the first layer; 7, or less for small images, if not given.
+        dropout: share of features dropped in training, each for a whole image.
+        n_classes: number of classes, for a model that can be conditional.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
+
+    Attributes:
+        usual_layers: number of layers, if not given.
+        can_be_conditional: whether there are models of p(x|label) of this kind.
 
     Raises:
-        ValueError: `event_shape` is not that of an image.
+        TypeError: `n_classes` is given to a model that cannot be conditional.
+        ValueError: `event_shape` is not that of an image, the image is smaller than the reach of
+            `kernel_size`, or an argument is out of range.
     """
+
+    usual_layers: ClassVar[int]
+    can_be_conditional: ClassVar[bool] = False
 
     def __init__(
         self,
         event_shape: Sequence[int],
         levels: int,
-        distribution: GreyLevels | None = None,
+        *,
+        channels: int = 32,
+        n_layers: int | None = None,
+        kernel_size: int | None = None,
+        dropout: float = 0.0,
         n_classes: int | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
         if len(require_event_shape(event_shape)) != 3:
             raise ValueError(
                 f"event_shape is {tuple(event_shape)}; (C, H, W) is expected. For a grey image "
                 f"write (1, H, W)."
             )
+        if n_classes is not None and not self.can_be_conditional:
+            raise TypeError(
+                f"n_classes is {n_classes}, and a {type(self).__name__} has no classes; leave it out, or "
+                f"use GatedPixelCNN."
+            )
         super().__init__(event_shape, levels, distribution, n_classes)
         colours_last = self.order.view(self.event_shape).permute(1, 2, 0)
         self.order = colours_last.flatten().contiguous()
+        n_layers = self.usual_layers if n_layers is None else n_layers
+        n_layers = require_positive_integer(n_layers, "n_layers")
+        channels = require_positive_integer(channels, "the number of channels")
+        size = first_kernel_size(kernel_size, self.event_shape)
+        self._build(channels, n_layers, size, require_dropout(dropout))
 
-    def pixel_sampler(self, n: int, labels: Tensor | None) -> PixelSampler:
-        """The model's fast sampler for `n` images."""
+    def _build(self, channels: int, n_layers: int, kernel_size: int, dropout: float) -> None:
+        """Make the layers."""
         raise NotImplementedError
-
-    def _cached(self, n: int, labels: Tensor | None) -> Steps:
-        sampler = self.pixel_sampler(n, labels)
-        colours, height, width = self.event_shape
-        encoded = self.encode(torch.arange(self.levels, device=self.order.device))
-        for row in range(height):
-            sampler.begin_row(row)
-            for column in range(width):
-                for colour in range(colours):
-                    # For each further colour the pixel is computed again: its features of that
-                    # colour now see the one just drawn.
-                    parameters = sampler.pixel(column)[:, colour]
-                    value = yield (colour * height + row) * width + column, parameters
-                    sampler.put(column, colour, encoded.index_select(0, value))
 
 
 def first_kernel_size(kernel_size: int | None, event_shape: Sequence[int], default: int = 7) -> int:

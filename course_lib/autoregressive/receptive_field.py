@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.autoregressive.base import Autoregressive
+from course_lib.inputs import require_integer, require_kind, require_positive_integer
 from course_lib.networks import evaluation_mode
 
 
@@ -29,6 +30,14 @@ def seen_by(
     Raises:
         ValueError: the model has no such dimension.
     """
+    require_kind(model, Autoregressive, "model")
+    n_points = require_positive_integer(n_points, "n_points")
+    seed = require_integer(seed, "seed")
+    if isinstance(at, str) or not isinstance(at, Sequence):
+        raise TypeError(
+            f"at is {at!r}; a sequence of integers is expected, the index of a dimension."
+        )
+    at = tuple(require_integer(index, "an entry of at") for index in at)
     sizes = model.event_shape
     if len(at) != len(sizes) or not all(0 <= i < size for i, size in zip(at, sizes, strict=True)):
         raise ValueError(

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.autoregressive.base import Autoregressive, Steps
+from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.gated_pixelcnn import gated_unit
 from course_lib.distributions import GreyLevels
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer, require_widths
 from course_lib.saved_settings import SavedSettings
 
 
@@ -63,15 +62,15 @@ class WaveNet(Autoregressive):
             dilations = [1]
             while receptive_field([*dilations, 2 * dilations[-1]], kernel_size) <= length:
                 dilations.append(2 * dilations[-1])
-        dilations = tuple(require_positive_integer(d, "an entry of dilations") for d in dilations)
+        dilations = require_widths(dilations, "dilations")
         if not dilations:
             raise ValueError("dilations is empty; at least one layer is expected.")
         self.receptive_field = receptive_field(dilations, kernel_size)
         if self.receptive_field > max(length, kernel_size):
             raise ValueError(
-                f"the signal of {length} values is shorter than the receptive field of "
-                f"{self.receptive_field} that dilations {tuple(dilations)} with "
-                f"{kernel_size} taps have. Leave layers out, or pass longer signals."
+                f"dilations are {tuple(dilations)}, which with {kernel_size} taps have a receptive field "
+                f"of {self.receptive_field}; at most the {length} values of a signal are expected. Leave "
+                f"layers out, or pass longer signals."
             )
         self.first = nn.Linear(1, channels)
         self.layers = nn.ModuleList(
@@ -90,30 +89,6 @@ class WaveNet(Autoregressive):
             h, to_skip = layer(h)
             skip = skip + to_skip
         return self.output(F.relu(self.hidden(F.relu(skip)))).transpose(1, 2)
-
-    def _cached(self, n: int, labels: Tensor | None) -> Steps:
-        """Each layer keeps its past inputs, and computes one new output per time.
-
-        One value needs one step of each layer, whatever the receptive field is.
-        """
-        pasts = [
-            self.first.weight.new_zeros(self.n_dims + layer.reach, n, self.first.out_features)
-            for layer in self.layers
-        ]
-        hidden, output = (
-            (layer.weight.squeeze(-1), layer.bias) for layer in (self.hidden, self.output)
-        )
-        before = self.first.weight.new_zeros(n, 1)
-        for t in range(self.n_dims):
-            h = self.first(before)  # (n, channels)
-            skip = 0
-            for layer, past in zip(self.layers, pasts, strict=True):
-                past[layer.reach + t] = h
-                h, to_skip = layer.step(past[t : layer.reach + t + 1 : layer.dilation])
-                skip = skip + to_skip
-            parameters = F.linear(F.relu(F.linear(F.relu(skip), *hidden)), *output)
-            value = yield t, parameters
-            before = self.encode(value).unsqueeze(1)
 
 
 def receptive_field(dilations: Sequence[int], kernel_size: int = 2) -> int:
@@ -147,7 +122,7 @@ class WaveNetLayer(SavedSettings):
         self.reach = dilation * (kernel_size - 1)
         self.gates = nn.Conv1d(channels, 2 * channels, kernel_size, dilation=dilation)
         self.outputs = nn.Conv1d(channels, 2 * channels, 1)  # residual and skip
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(require_dropout(dropout))
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""
@@ -158,16 +133,3 @@ class WaveNetLayer(SavedSettings):
         gated = self.dropout(gated_unit(self.gates(F.pad(x, (self.reach, 0)))))
         residual, skip = self.outputs(gated).chunk(2, 1)
         return x + residual, skip
-
-    def step(self, taps: Tensor) -> tuple[Tensor, Tensor]:
-        """The same at one time.
-
-        Args:
-            taps: the inputs under the kernel, oldest first, shape ``(kernel_size, n, channels)``.
-        """
-        weight = self.gates.weight.permute(2, 1, 0).flatten(0, 1)  # (taps · channels, 2·channels)
-        window = taps.transpose(0, 1).flatten(1)
-        gated = gated_unit(torch.addmm(self.gates.bias, window, weight))
-        outputs = F.linear(gated, self.outputs.weight.squeeze(-1), self.outputs.bias)
-        residual, skip = outputs.chunk(2, 1)
-        return taps[-1] + residual, skip

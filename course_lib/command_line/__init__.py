@@ -11,14 +11,14 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-GROUPS = ("assignment", "train")
+GROUPS = ("assignment", "train", "study")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``course-lib`` with `arguments` (default: those of the process); return the exit status."""
     parser = argparse.ArgumentParser(
         prog="course-lib",
-        description="Release and grade the assignments of the course; train its models.",
+        description="Release and grade the assignments of the course; train its models, run its studies.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for group in GROUPS:

@@ -24,8 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--recorded",
         action="store_true",
-        help="train every run that the folder has a record of once more, with its number of "
-        "processes; called again after a stop, it goes on where it was",
+        help="train every run, and run every study, that the folder has a record of once more, with its "
+        "number of processes; called again after a stop, it goes on where it was",
     )
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--budget", help="which settings; the first of the model by default")
@@ -85,10 +85,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _repeat(options: argparse.Namespace) -> None:
     """Train every recorded run once more; a repetition that was stopped goes on where it was."""
+    from course_lib.command_line.study import one_study
     from course_lib.experiments import read_records
+    from course_lib.experiments.records import is_recorded, read_study
+    from course_lib.experiments.studies import STUDIES
 
     records = read_records(options.results)
-    if not records:
+    studies = [name for name in STUDIES if read_study(options.results, name) is not None]
+    if not records and not studies:
         raise ValueError(f"{options.results} holds no record; name its folder by --results.")
     begun = options.checkpoints / "repetition-begun"
     if begun.exists():
@@ -105,6 +109,10 @@ def _repeat(options: argparse.Namespace) -> None:
             _train(r.model, r.data, r.budget, r.seed, options)
         else:
             _train_apart(r.model, r.data, r.budget, r.seed, r.hardware["processes"], options)
+    for name in studies:
+        since = begun.stat().st_mtime
+        if not is_recorded(options.results, name, trial=False, since=since):
+            one_study(name, argparse.Namespace(results=options.results, quiet=options.quiet))
     begun.unlink()
 
 

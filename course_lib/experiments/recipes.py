@@ -6,70 +6,25 @@ and ``gpu``. What follows a hyphen tells a variant of the model or of the data, 
 for 256 grey levels.
 """
 
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one model is built, trained and measured.
-
-    Attributes:
-        family: ``"autoregressive"``, ``"vae"`` or ``"flow"``; says which loss and which metrics.
-        steps: optimizer steps.
-        batch_size: examples per step.
-        learning_rate: at the start; it falls to zero along half a cosine.
-        arguments: of the model, beside the shape and the number of grey levels.
-        binary: pixels are binarized: anew at every step in training, once and for all with a fixed
-            seed for validation and test. Otherwise the grey levels themselves are modelled.
-        ema: decay of the average of the weights that is measured.
-        iwae_samples: train a VAE on the importance-weighted bound with that many samples; 1 is the
-            ELBO.
-        warm_up: share of training over which the weight of a VAE's KL term grows from 0 to 1.
-        variational_dequantization: a flow's noise is learned, not uniform.
-        dequantization_samples: draws of that noise for each test image, from which a flow's bounds
-            are measured.
-        precision: of training, as in `course_lib.training.fit`; what is recorded is measured in
-            float32.
-        channels_last: lay the weights of convolutions out for it.
-        evaluations: how often the validation split is looked at, and a checkpoint is written.
-        validation_examples: how many validation images choose the best step; all if None.
-    """
-
-    family: str
-    steps: int
-    batch_size: int
-    learning_rate: float
-    arguments: dict = field(default_factory=dict)
-    binary: bool = False
-    ema: float | None = None
-    iwae_samples: int = 1
-    warm_up: float = 0.0
-    variational_dequantization: bool = False
-    dequantization_samples: int = 100
-    precision: str = "32-true"
-    channels_last: bool = False
-    evaluations: int = 40
-    validation_examples: int | None = None
-
-    @property
-    def protocol(self) -> str:
-        """What the data are, in words, for a table."""
-        return "dynamic binarization" if self.binary else "grey levels"
+from course_lib.autoregressive.family import AutoregressiveRecipe
+from course_lib.family import Recipe
+from course_lib.flow.family import FlowRecipe
+from course_lib.vae.family import VAERecipe
 
 
 def _digits(steps: int, learning_rate: float, **arguments: object) -> Recipe:
     """An autoregressive model of the digits, on one core of about 60 GFLOP/s."""
-    return Recipe("autoregressive", steps, 32, learning_rate, arguments, ema=0.99, evaluations=20)
+    return AutoregressiveRecipe(steps, 32, learning_rate, arguments, ema=0.99, evaluations=20)
 
 
 def _digits_flow(steps: int, learning_rate: float = 1e-3, **arguments: object) -> Recipe:
-    return Recipe("flow", steps, 128, learning_rate, {"logit": 0.05, **arguments}, ema=0.998)
+    return FlowRecipe(steps, 128, learning_rate, {"logit": 0.05, **arguments}, ema=0.998)
 
 
 def _binary(steps: int, batch_size: int, learning_rate: float, **arguments: object) -> Recipe:
     """An autoregressive model of binarized MNIST at its paper's size, on a GPU."""
-    return Recipe(
-        "autoregressive", steps, batch_size, learning_rate, arguments, binary=True, ema=0.9995
+    return AutoregressiveRecipe(
+        steps, batch_size, learning_rate, arguments, binary=True, ema=0.9995
     )
 
 
@@ -77,8 +32,7 @@ def _cpu(
     steps: int, batch_size: int, learning_rate: float, *, binary: bool = True, **arguments: object
 ) -> Recipe:
     """A small autoregressive model of MNIST, on a CPU with instructions for bfloat16."""
-    return Recipe(
-        "autoregressive",
+    return AutoregressiveRecipe(
         steps,
         batch_size,
         learning_rate,
@@ -95,8 +49,7 @@ def _cpu_flow(
     steps: int, learning_rate: float, /, *, variational: bool = False, **arguments: object
 ) -> Recipe:
     """A small flow of MNIST's grey levels, on a CPU with instructions for bfloat16."""
-    return Recipe(
-        "flow",
+    return FlowRecipe(
         steps,
         32,
         learning_rate,
@@ -115,7 +68,7 @@ def _vae(
 ) -> Recipe:
     """A VAE of binarized MNIST."""
     arguments = {"latent_dim": latent_dim, "hidden": hidden}
-    return Recipe("vae", steps, batch_size, 1e-3, arguments, binary=True, **settings)
+    return VAERecipe(steps, batch_size, 1e-3, arguments, binary=True, **settings)
 
 
 RECIPES: dict[tuple[str, str, str], Recipe] = {
@@ -148,8 +101,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         validation_examples=2000,
     ),
     ("mnist", "GatedPixelCNN", "cpu"): _cpu(4300, 64, 3e-3, channels=32, n_layers=6),
-    ("mnist", "MADE", "cpu"): Recipe(
-        "autoregressive",
+    ("mnist", "MADE", "cpu"): AutoregressiveRecipe(
         24_000,
         128,
         1e-3,
@@ -164,8 +116,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         5600, 16, 3e-3, binary=False, channels=48, n_layers=6
     ),
     ("mnist", "DiagonalBiLSTM", "cpu"): _cpu(5300, 16, 5e-3, channels=32, n_layers=2),
-    ("mnist", "NADE", "cpu"): Recipe(
-        "autoregressive",
+    ("mnist", "NADE", "cpu"): AutoregressiveRecipe(
         40_000,
         64,
         4e-3,
@@ -190,14 +141,13 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ),
     ("mnist", "RowLSTM", "gpu"): _binary(60_000, 64, 1e-3, channels=64, n_layers=7),
     ("mnist", "DiagonalBiLSTM", "gpu"): _binary(60_000, 64, 1e-3, channels=16, n_layers=7),
-    ("mnist", "GatedPixelCNN", "gpu-256"): Recipe(
-        "autoregressive", 120_000, 64, 1e-3, {"channels": 128, "n_layers": 12}, ema=0.9995
+    ("mnist", "GatedPixelCNN", "gpu-256"): AutoregressiveRecipe(
+        120_000, 64, 1e-3, {"channels": 128, "n_layers": 12}, ema=0.9995
     ),
-    ("mnist", "MultiScaleRealNVP", "gpu"): Recipe(
-        "flow", 120_000, 128, 1e-3, {"couplings": 4, "width": 64, "logit": 1e-6}, ema=0.9995
+    ("mnist", "MultiScaleRealNVP", "gpu"): FlowRecipe(
+        120_000, 128, 1e-3, {"couplings": 4, "width": 64, "logit": 1e-6}, ema=0.9995
     ),
-    ("mnist", "MultiScaleRealNVP", "gpu-variational"): Recipe(
-        "flow",
+    ("mnist", "MultiScaleRealNVP", "gpu-variational"): FlowRecipe(
         120_000,
         128,
         1e-3,
@@ -205,8 +155,8 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         ema=0.9995,
         variational_dequantization=True,
     ),
-    ("mnist", "Glow", "gpu"): Recipe(
-        "flow", 120_000, 128, 1e-3, {"width": 128, "logit": 1e-6}, ema=0.9995
+    ("mnist", "Glow", "gpu"): FlowRecipe(
+        120_000, 128, 1e-3, {"width": 128, "logit": 1e-6}, ema=0.9995
     ),
 }
 

@@ -1,10 +1,14 @@
-"""Records: one JSON file for each run, with all that is needed to judge the number and to repeat it."""
+"""Records: one JSON file for each run, with all that is needed to judge the number and to repeat it.
+
+A `Record` is what one model's run by its recipe leaves behind, a `StudyRecord` what a study of many
+small models does. Both are a `Run`: they say in the same words how they came about.
+"""
 
 import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,9 +39,44 @@ class Metric:
     n: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a number came about.
+
+    Attributes:
+        seed: of weights, order and noise.
+        seconds: of training, over all interruptions.
+        settings: the recipe, whole, or all settings of a study.
+        command: what to type to repeat it.
+        hardware: processor, accelerator, threads, processes; None for what was not recorded.
+        versions: of Python, torch, numpy and the library; without those that were not recorded.
+        commit: of the repository; ends in ``-dirty`` if files had been changed. None where it was not
+            recorded, or outside a repository.
+        date: when it was measured; None where it was not recorded.
+        cpu_seconds: of processor time that training took, which other programs on the machine do
+            not lengthen; None where it was not measured in one go.
+    """
+
+    seed: int
+    seconds: float
+    settings: dict
+    command: str
+    hardware: dict = field(default_factory=lambda: hardware())
+    versions: dict = field(default_factory=lambda: versions())
+    commit: str | None = field(default_factory=lambda: commit())
+    date: str | None = field(default_factory=lambda: date.today().isoformat())
+    cpu_seconds: float | None = None
+
+    def as_json(self) -> str:
+        """What its file holds: first what was found, then how."""
+        content = asdict(self)
+        how = {f.name for f in fields(Run)}
+        return json.dumps({k: content[k] for k in sorted(content, key=how.__contains__)}, indent=1)
+
+
 @dataclass(frozen=True)
-class Record:
-    """What one run leaves behind.
+class Record(Run):
+    """What one run leaves behind; how it came about is described at `Run`.
 
     Attributes:
         model: name of the model.
@@ -48,16 +87,6 @@ class Record:
         parameters: number of trainable parameters.
         steps: optimizer steps.
         best_step: the step whose weights were measured; chosen on the validation split.
-        seed: of weights, order and noise.
-        seconds: of training, over all interruptions.
-        cpu_seconds: of processor time that training took, which other programs on the machine do
-            not lengthen; None where it was not measured in one go.
-        settings: the recipe, whole.
-        command: what to type to repeat it.
-        hardware: processor, accelerator, threads, processes.
-        versions: of Python, torch, numpy and the library.
-        commit: of the repository; ends in ``-dirty`` if files had been changed.
-        date: when it was measured.
     """
 
     model: str
@@ -68,15 +97,6 @@ class Record:
     parameters: int
     steps: int
     best_step: int | None
-    seed: int
-    seconds: float
-    settings: dict
-    command: str
-    hardware: dict = field(default_factory=lambda: hardware())
-    versions: dict = field(default_factory=lambda: versions())
-    commit: str | None = field(default_factory=lambda: commit())
-    date: str = field(default_factory=lambda: date.today().isoformat())
-    cpu_seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -87,6 +107,26 @@ class Record:
     def score(self) -> float:
         """The value by which records are compared; lower is better."""
         return next(iter(self.metrics.values())).value
+
+
+@dataclass(frozen=True)
+class StudyRecord(Run):
+    """What one study leaves behind; how it came about is described at `Run`.
+
+    Attributes:
+        study: its name, and that of its file.
+        noise_floor: for each distribution what the measure is between two samples of it.
+        rows: what was found, for each method and distribution; a list has one number per seed.
+    """
+
+    study: str
+    noise_floor: dict[str, float]
+    rows: list[dict]
+
+    @property
+    def name(self) -> str:
+        """Name of its file, without the ending."""
+        return self.study
 
 
 def record_name(data: str, model: str, budget: str, seed: int) -> str:
@@ -127,7 +167,25 @@ def write_record(
     # `not <=` also keeps a record from a new value that is NaN.
     if path.exists() and not trial and not replace and not record.score <= _read(path).score:
         path = folder / f"{record.name}{SET_ASIDE}"
-    replace_text(path, json.dumps(asdict(record), indent=1) + "\n")
+    replace_text(path, record.as_json() + "\n")
+    return path
+
+
+def write_study(record: StudyRecord, folder: Path, *, trial: bool = False) -> Path:
+    """Write the record of a study, atomically, over the one that is there: none is better than another.
+
+    Args:
+        record: what to write.
+        folder: where to; it is made if need be.
+        trial: whether the study was one of other settings than its own; its record ends in
+            ``.trial.json``, and is read by nothing.
+
+    Returns:
+        The file that was written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = record_path(folder, record.name, trial=trial)
+    replace_text(path, record.as_json() + "\n")
     return path
 
 
@@ -152,11 +210,22 @@ def read_records(folder: Path, **where: object) -> list[Record]:
     return [r for r in records if all(getattr(r, k) == value for k, value in where.items())]
 
 
-def _read(path: Path) -> Record:
+def read_study(folder: Path, name: str) -> StudyRecord | None:
+    """Read the record of a study; None if the folder holds none.
+
+    Raises:
+        ValueError: the file is no record.
+    """
+    path = record_path(folder, name, trial=False)
+    return _read(path, StudyRecord) if path.exists() else None
+
+
+def _read(path: Path, kind: type[Run] = Record) -> Run:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["metrics"] = {name: Metric(**m) for name, m in content["metrics"].items()}
-        return Record(**content)
+        if kind is Record:
+            content["metrics"] = {name: Metric(**m) for name, m in content["metrics"].items()}
+        return kind(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no record ({error!r}). Remove it, or restore it.") from error
 

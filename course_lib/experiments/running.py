@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -12,19 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from course_lib import autoregressive, flow, vae
 from course_lib.data import Dataset, binarize, intensities, load
 from course_lib.evaluation import bits_per_dim, estimate
-from course_lib.experiments.recipes import Recipe, find_recipe
+from course_lib.experiments.recipes import find_recipe
 from course_lib.experiments.records import Metric, Record
+from course_lib.families import find_family
+from course_lib.family import Recipe
 from course_lib.precision import float32_products
-from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
-from course_lib.training import cosine_decay, fit, negative_log_likelihood
+from course_lib.training import cosine_decay, fit
 
 # Every model of binary images is tested on this one binarization of the test set.
 TEST_SEED = 2024
-IWAE_SAMPLES = 500
 
 
 def run(
@@ -77,7 +75,7 @@ def run(
     every = max(1, recipe.steps // recipe.evaluations)
     history = fit(
         model,
-        loss_of(recipe),
+        recipe.loss(),
         data.train,
         validation=data.validation[: recipe.validation_examples],
         steps=recipe.steps,
@@ -159,39 +157,13 @@ def is_finished(checkpoint: Path, recipe: Recipe) -> bool:
 
 
 def build(name: str, data: Dataset, recipe: Recipe) -> nn.Module:
-    """The untrained model of a recipe."""
-    levels = 2 if recipe.binary else data.levels
-    shape = data.event_shape
-    if recipe.family == "vae":
-        model = getattr(vae, name)(shape, **recipe.arguments)
-    elif recipe.family == "autoregressive":
-        model = getattr(autoregressive, name)(shape, levels, **recipe.arguments)
-    else:
-        dequantizer = (
-            flow.VariationalDequantizer(shape, dropout=recipe.arguments.get("dropout", 0.0))
-            if recipe.variational_dequantization
-            else None
-        )
-        model = flow.DequantizedFlow(
-            getattr(flow, name)(shape, **recipe.arguments), levels, dequantizer
-        )
-        with torch.no_grad():  # activation normalization starts from data
-            first = data.train[:2000]
-            model.flow.initialize(model.dequantizer(first, levels)[0])
+    """The untrained model of a recipe.
+
+    Raises:
+        ValueError: there is no such family, or it has no such model.
+    """
+    model = recipe.build(find_family(recipe.family).model(name), data)
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
-
-
-def loss_of(recipe: Recipe) -> Callable:
-    """The loss of a recipe, for `course_lib.training.fit`."""
-    if recipe.family == "vae":
-        if recipe.iwae_samples > 1:
-            return vae.NegativeIWAEBound(recipe.iwae_samples)
-        return vae.NegativeELBO(warm_up=recipe.warm_up)
-    if recipe.arguments.get("n_orderings", 1) > 1:
-        return autoregressive.one_ordering_loss
-    if recipe.family == "autoregressive":
-        return negative_log_likelihood
-    return flow.negative_dequantization_bound
 
 
 def transform_of(
@@ -200,10 +172,11 @@ def transform_of(
     """What is done to each batch of a recipe, for `course_lib.training.fit`."""
     if not recipe.binary:
         return None
-    dtype = torch.float32 if recipe.family == "vae" else torch.int64
 
     def draw(batch: Tensor, generator: torch.Generator | None) -> Tensor:
-        return binarize(intensities(batch, data.levels), generator=generator).to(dtype)
+        return binarize(intensities(batch, data.levels), generator=generator).to(
+            recipe.binary_dtype
+        )
 
     return draw
 
@@ -217,7 +190,7 @@ def measure(
     Args:
         model: in evaluation mode.
         data: whose test split is read, once.
-        recipe: says the family and the protocol.
+        recipe: says how, and which protocol.
         progress: show a progress bar.
 
     Returns:
@@ -229,25 +202,7 @@ def measure(
     device = next(model.parameters()).device
     test, shape = test.to(device), data.event_shape
     with seeded(TEST_SEED, device), float32_products("ieee"):
-        if recipe.family == "vae":
-            log_p = vae.log_likelihood(model, test, IWAE_SAMPLES, progress=progress)
-            elbo = torch.cat([model.elbo(part, 10) for part in test.split(500)])
-            values = {f"iwae_{IWAE_SAMPLES}": -log_p, "negative_elbo": -elbo}
-        elif recipe.family == "autoregressive":
-            parts = progress_bar(show=progress, iterable=test.split(500), desc="test images")
-            log_p = torch.cat([model.log_prob(part) for part in parts])
-            values = {"negative_log_likelihood": -log_p}
-        else:
-            k = recipe.dequantization_samples
-            draws = progress_bar(show=progress, iterable=range(k), desc="draws of the noise")
-            # Both bounds from the same draws: the mean of the log weights, the log of their mean.
-            weights = torch.stack(
-                [torch.cat([model.weight(part) for part in test.split(500)]) for _ in draws]
-            )
-            values = {
-                "dequantization_bound": -weights.mean(0),
-                f"importance_{k}": math.log(k) - weights.logsumexp(0),
-            }
+        values = recipe.measure(model, test, progress=progress)
     unit = "nats" if recipe.binary else "bits/dim"
     metrics = {}
     for name, nats in values.items():

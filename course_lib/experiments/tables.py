@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from course_lib.experiments.records import Record
+import torch
+
+from course_lib.evaluation import estimate
+from course_lib.experiments.records import Record, StudyRecord
 
 NOT_RUN = "not run"
 
@@ -152,6 +155,36 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
         "settings",
     ]
     return [header, *(row for _, row in sorted(rows, key=lambda pair: pair[0]))]
+
+
+def stability_rows(record: StudyRecord | None) -> list[list[str]]:
+    """Rows of the table of the study of stability, the header first, by target and mean divergence.
+
+    Args:
+        record: of the study ``gan_stability``; None where there is none.
+
+    Returns:
+        Cells as text, with means over seeds and their standard errors, in nats.
+    """
+    rows = [["target", "method", "KL by histogram, nats", "worst seed", "run", "settings"]]
+    if record is None:
+        return rows
+    found = [(r, torch.tensor(r["kl_histogram"], dtype=torch.float64)) for r in record.rows]
+    order = list(record.noise_floor)
+    for r, kl in sorted(found, key=lambda pair: (order.index(pair[0]["target"]), pair[1].mean())):
+        result = estimate(kl)
+        rate = f"rate {r['learning_rate']:g}{' falling to 0' if r['decay'] else ''}"
+        rows.append(
+            [
+                f"{r['target']}, noise floor {record.noise_floor[r['target']]:.4f}",
+                r["method"],
+                f"{result.mean:.4f} ± {result.standard_error:.4f}",
+                f"{kl.max():.4f}",
+                f"{len(kl)} seeds, {r['seconds_all_targets']:.0f} s for all targets",
+                f"{rate}, {r['steps']} steps",
+            ]
+        )
+    return rows
 
 
 def _metrics(r: Record) -> str:

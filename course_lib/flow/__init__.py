@@ -5,6 +5,7 @@ normal latent, hence with ``log_prob`` and ``sample``; a `DequantizedFlow` is a 
 grey levels. ``forward`` is the direction from data to latents everywhere.
 """
 
+from course_lib.flow import fast
 from course_lib.flow.autoregressive import MaskedAutoregressive
 from course_lib.flow.conditioners import ImageConditioner, VectorConditioner
 from course_lib.flow.coupling import AdditiveCoupling, AffineCoupling, Coupling
@@ -67,6 +68,7 @@ __all__ = [
     "checkerboard_mask",
     "density_bits_per_dim",
     "discrete_log_prob",
+    "fast",
     "glow_step",
     "half_mask",
     "negative_dequantization_bound",

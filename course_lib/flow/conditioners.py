@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from course_lib.flow.masks import require_mask
+from course_lib.inputs import require_dropout, require_positive_integer
 from course_lib.networks import mlp
 from course_lib.saved_settings import SavedSettings
 
@@ -29,6 +31,8 @@ class VectorConditioner(SavedSettings):
         self, mask: Tensor, n_parameters: int, hidden: Sequence[int], dropout: float = 0.0
     ) -> None:
         super().__init__()
+        require_mask(mask)
+        n_parameters = require_positive_integer(n_parameters, "n_parameters")
         self.shape = (n_parameters, int((~mask).sum()))
         self.network = mlp(int(mask.sum()), hidden, n_parameters * self.shape[1], dropout=dropout)
         _start_as_identity(self.network[-1])
@@ -57,6 +61,15 @@ class ImageConditioner(SavedSettings):
 
     def __init__(self, mask: Tensor, n_parameters: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
+        require_mask(mask)
+        if mask.dim() != 3:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}; the mask of an image, (C, H, W), is expected. "
+                f"For vectors there is VectorConditioner."
+            )
+        n_parameters = require_positive_integer(n_parameters, "n_parameters")
+        width = require_positive_integer(width, "width")
+        dropout = require_dropout(dropout)
         read, written = mask.flatten(1).any(1), (~mask).flatten(1).any(1)
         self.read_shape = (int(read.sum()), *mask.shape[1:])
         self.n_parameters = n_parameters

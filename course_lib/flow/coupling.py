@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from course_lib.flow.masks import require_mask
 from course_lib.flow.transform import Transform
-from course_lib.inputs import require_tensor
+from course_lib.inputs import require_kind, require_real
 from course_lib.precision import applied_in_type
 
 
@@ -47,6 +48,7 @@ class Coupling(Transform):
 
     def __init__(self, mask: Tensor, conditioner: nn.Module) -> None:
         require_mask(mask)
+        require_kind(conditioner, nn.Module, "conditioner")
         super().__init__(mask.shape)
         flat = mask.flatten()
         kept, transformed = flat.nonzero().squeeze(1), (~flat).nonzero().squeeze(1)
@@ -159,23 +161,7 @@ class AffineCoupling(Coupling):
 
 
 def require_bound(bound: float) -> None:
-    """Require a positive bound of log-scales; raise `ValueError` otherwise."""
-    if not bound > 0:  # written so that NaN is caught too
-        raise ValueError(
-            f"bound is {bound}; a positive number, such as 2.0, is expected. For a map that only "
-            f"shifts use AdditiveCoupling, or the model NICE."
-        )
-
-
-def require_mask(mask: Tensor) -> None:
-    """Require a boolean mask with both values; raise `TypeError` or `ValueError` otherwise."""
-    require_tensor(mask, "mask")
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask has dtype {mask.dtype}; a boolean mask is expected. Call .bool().")
-    if mask.all() or not mask.any():
-        value = "true" if mask.all() else "false"
-        raise ValueError(
-            f"mask is {value} everywhere; both values are expected: true for entries that pass "
-            f"unchanged, false for those transformed given them. Use alternating_mask, "
-            f"checkerboard_mask or channel_mask."
-        )
+    """Require a bound of log-scales whose exponential is a number; raise `ValueError` otherwise."""
+    # exp(88) is nearly the largest number of float32; beyond it, scales would be infinite.
+    expected = "a positive number below 88, such as 2.0,"
+    require_real(bound, "bound", expected, above=0, below=88)

@@ -21,6 +21,9 @@ from course_lib.flow.transform import Composition
 from course_lib.inputs import (
     require_event_shape,
     require_floating,
+    require_floating_type,
+    require_generator,
+    require_kind,
     require_levels,
     require_positive_integer,
     require_shape,
@@ -46,7 +49,9 @@ def discrete_log_prob(log_density: Tensor, event_shape: Sequence[int], levels: i
         ValueError: `levels` is not positive.
     """
     levels = require_positive_integer(levels, "levels")
-    log_density = at_least_float32(log_density)
+    require_tensor(log_density, "log_density")
+    log_density = at_least_float32(log_density, "log_density")
+    event_shape = require_event_shape(event_shape)
     return log_density - math.prod(event_shape) * math.log(levels)
 
 
@@ -65,7 +70,9 @@ def density_bits_per_dim(log_density: Tensor, event_shape: Sequence[int], levels
         discrete model's.
     """
     levels = require_positive_integer(levels, "levels")
-    log_density = at_least_float32(log_density)
+    require_tensor(log_density, "log_density")
+    log_density = at_least_float32(log_density, "log_density")
+    event_shape = require_event_shape(event_shape)
     return math.log2(levels) - log_density / (math.prod(event_shape) * math.log(2))
 
 
@@ -122,6 +129,7 @@ class VariationalDequantizer(SavedSettings):
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
         size = math.prod(self.event_shape)
+        layers = require_positive_integer(layers, "layers")
         if size == 1 and layers > 1:
             raise ValueError(
                 f"event_shape is {self.event_shape} and layers is {layers}; with one entry there is "
@@ -165,7 +173,10 @@ class VariationalDequantizer(SavedSettings):
         require_tensor(x)
         require_shape(x, self.event_shape)
         own = torch.promote_types(next(self.parameters()).dtype, torch.float32)
+        if dtype is not None:
+            require_floating_type(dtype)
         context = 2 * intensities(x, levels, dtype=own).flatten(1) - 1
+        require_generator(generator, context.device)
         noise = torch.empty_like(context).normal_(generator=generator)
         pair, log_det = self.couplings(torch.cat([noise, context], 1))
         v = pair[:, : noise.shape[1]]
@@ -188,6 +199,9 @@ class DequantizedFlow(SavedSettings):
 
     def __init__(self, flow: Flow, levels: int, dequantizer: nn.Module | None = None) -> None:
         super().__init__()
+        require_kind(flow, Flow, "flow")
+        if dequantizer is not None:
+            require_kind(dequantizer, nn.Module, "dequantizer")
         self.flow, self.levels = flow, require_positive_integer(levels, "levels")
         self.dequantizer = UniformDequantizer() if dequantizer is None else dequantizer
         self.event_shape = flow.event_shape
@@ -234,6 +248,7 @@ class DequantizedFlow(SavedSettings):
         Returns:
             Nats, shape ``(N,)``; in the mean at most log P(x).
         """
+        n_samples = require_positive_integer(n_samples, "n_samples")
         return self._weights(x, n_samples, generator).mean(0)
 
     def importance_bound(
@@ -249,10 +264,10 @@ class DequantizedFlow(SavedSettings):
         Returns:
             Nats, shape ``(N,)``; in the mean at most log P(x).
         """
+        k = require_positive_integer(k, "k")
         return self._weights(x, k, generator).logsumexp(0) - math.log(k)
 
     def _weights(self, x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-        k = require_positive_integer(k, "the number of draws")
         return torch.stack([self.weight(x, generator) for _ in range(k)])  # (k, N)
 
     @torch.no_grad()

@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.transform import Transform
-from course_lib.inputs import require_event_shape, require_floating, where_values_can_be_read
+from course_lib.inputs import (
+    require_batch,
+    require_event_shape,
+    require_real,
+    where_values_can_be_read,
+)
 from course_lib.precision import at_least_float32
 
 
@@ -22,7 +27,7 @@ class ElementwiseAffine(Transform):
     """
 
     def __init__(self, event_shape: Sequence[int]) -> None:
-        self._build(event_shape, event_shape)
+        self._build(event_shape, require_event_shape(event_shape))
 
     def _build(self, event_shape: Sequence[int], parameter_shape: Sequence[int]) -> None:
         super().__init__(event_shape)
@@ -46,7 +51,7 @@ class ElementwiseAffine(Transform):
 
     def initialize(self, x: Tensor) -> Tensor:
         """Standardize the batch `x`: every scale's entries get mean 0 and variance 1."""
-        require_floating(x)
+        require_batch(x, self.event_shape)
         x = at_least_float32(x)
         with torch.no_grad():
             # All dimensions that share a parameter: the batch, and those of size 1.
@@ -70,6 +75,7 @@ class ActNorm(ElementwiseAffine):
     """
 
     def __init__(self, event_shape: Sequence[int]) -> None:
+        event_shape = require_event_shape(event_shape)
         self._build(event_shape, (event_shape[0], *(1 for _ in event_shape[1:])))
 
 
@@ -91,11 +97,8 @@ class Logit(Transform):
 
     def __init__(self, event_shape: Sequence[int], alpha: float = 0.05) -> None:
         super().__init__(event_shape)
-        if not 0 < alpha < 0.5:
-            raise ValueError(
-                f"alpha is {alpha}; a margin between 0 and 0.5, such as 0.05, is expected."
-            )
-        self.alpha = alpha
+        margin = "a margin between 0 and 0.5, such as 0.05,"
+        self.alpha = require_real(alpha, "alpha", margin, above=0, below=0.5)
 
     def settings(self) -> dict[str, object]:
         """What the map depends on, which has no weights."""
@@ -147,4 +150,7 @@ class Logit(Transform):
 def preprocessing(event_shape: Sequence[int], logit: float | None) -> list[Transform]:
     """Return what comes before a flow's first layer: a `Logit` of margin `logit`, or nothing."""
     require_event_shape(event_shape)
-    return [] if logit is None else [Logit(event_shape, logit)]
+    if logit is None:
+        return []
+    margin = "None, or a margin between 0 and 0.5, such as 0.05,"
+    return [Logit(event_shape, require_real(logit, "logit", margin, above=0, below=0.5))]

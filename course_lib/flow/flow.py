@@ -8,7 +8,10 @@ from course_lib.flow.elementwise import Logit
 from course_lib.flow.transform import Transform
 from course_lib.inputs import (
     require_batch,
+    require_generator,
+    require_kind,
     require_positive_integer,
+    require_real,
     where_values_can_be_read,
 )
 from course_lib.interpolation import spherical_path
@@ -27,6 +30,7 @@ class Flow(Transform):
     """
 
     def __init__(self, transform: Transform) -> None:
+        require_kind(transform, Transform, "transform")
         super().__init__(transform.event_shape, transform.latent_shape)
         self.transform = transform
 
@@ -121,9 +125,10 @@ class Flow(Transform):
             ValueError: `n` or `temperature` is not positive.
         """
         n = require_positive_integer(n, "n")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; a positive number is expected.")
+        expected = "a positive number"
+        temperature = require_real(temperature, "temperature", expected, above=0)
         parameter = next(self.parameters(), torch.empty(0))
+        require_generator(generator, parameter.device)
         z = torch.randn(
             n,
             *self.latent_shape,
@@ -154,6 +159,8 @@ class Flow(Transform):
             ValueError: fewer than two steps, or different numbers of examples.
         """
         steps = require_positive_integer(steps, "steps")
+        start = self._taken(start, self.event_shape, "start")
+        end = self._taken(end, self.event_shape, "end")
         if steps < 2 or len(start) != len(end):
             raise ValueError(
                 f"steps is {steps} for {len(start)} starts and {len(end)} ends; at least 2 steps "

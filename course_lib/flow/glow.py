@@ -9,6 +9,7 @@ from course_lib.flow.flow import Flow
 from course_lib.flow.image import Invertible1x1Convolution, Squeeze, scale_by_scale
 from course_lib.flow.masks import channel_mask
 from course_lib.flow.transform import Transform
+from course_lib.inputs import require_positive_integer
 
 
 def glow_step(
@@ -70,7 +71,7 @@ class Glow(Flow):
         def layers_at(shape: tuple[int, ...]) -> list[Transform]:
             squeeze = Squeeze(shape)
             layers: list[Transform] = [squeeze]
-            for _ in range(steps):
+            for _ in range(require_positive_integer(steps, "steps")):
                 layers += glow_step(squeeze.latent_shape, width=width, dropout=dropout, bound=bound)
             return layers
 

@@ -7,6 +7,7 @@ from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.flow import Flow
 from course_lib.flow.image import Permutation
 from course_lib.flow.transform import Composition, Inverse
+from course_lib.inputs import require_positive_integer
 
 
 class IAF(Flow):
@@ -35,7 +36,7 @@ class IAF(Flow):
         bound: float = 3.0,
     ) -> None:
         transforms = preprocessing(event_shape, logit)
-        for index in range(layers):
+        for index in range(require_positive_integer(layers, "layers")):
             if index:
                 transforms.append(Permutation(event_shape))
             layer = MaskedAutoregressive(event_shape, hidden, bound=bound, dropout=dropout)

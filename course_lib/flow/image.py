@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.transform import Composition, Transform
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import (
+    require_event_shape,
+    require_kind,
+    require_levels,
+    require_positive_integer,
+)
 from course_lib.precision import at_least_float32, without_autocast
 
 
@@ -27,6 +32,7 @@ class Squeeze(Transform):
     """
 
     def __init__(self, event_shape: Sequence[int]) -> None:
+        event_shape = require_event_shape(event_shape)
         if len(event_shape) != 3 or event_shape[1] % 2 or event_shape[2] % 2:
             raise ValueError(
                 f"event_shape is {tuple(event_shape)}; (C, H, W) with even H and W is expected, "
@@ -55,8 +61,9 @@ class Permutation(Transform):
 
     def __init__(self, event_shape: Sequence[int], order: Tensor | None = None) -> None:
         super().__init__(event_shape)
-        size = math.prod(event_shape)
+        size = math.prod(self.event_shape)
         order = torch.arange(size - 1, -1, -1) if order is None else order
+        require_levels(order, size, "order")
         if order.shape != (size,) or not torch.equal(order.sort().values, torch.arange(size)):
             raise ValueError(
                 f"order has shape {tuple(order.shape)}; each of 0 … {size - 1} once is expected. "
@@ -155,14 +162,17 @@ class MultiScale(Transform):
     """
 
     def __init__(self, stages: Sequence[Transform]) -> None:
+        require_kind(stages, Sequence, "stages")
         if len(stages) == 0:
             raise ValueError("stages is empty; at least one transform is expected.")
+        for stage in stages:
+            require_kind(stage, Transform, "an entry of stages")
         for index, (stage, following) in enumerate(pairwise(stages)):
             left = _passed_on(stage)
             if stage.latent_shape[0] % 2 or following.event_shape != left:
                 raise ValueError(
-                    f"stage {index} gives shape {stage.latent_shape} and stage {index + 1} takes "
-                    f"{following.event_shape}; half of an even number of channels is passed on, "
+                    f"of stages, {index} gives shape {stage.latent_shape} and {index + 1} takes "
+                    f"{following.event_shape}; half of an even number of channels is expected next, "
                     f"{left}. Build the next stage with that event_shape."
                 )
         size = math.prod(stages[0].event_shape)

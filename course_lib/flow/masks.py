@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_event_shape, require_tensor
+
 
 def half_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
     """The first half of the entries, in the order of the flattened event.
@@ -88,8 +90,22 @@ def channel_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
     return (first != flip)[:, None, None].expand(channels, height, width).clone()
 
 
+def require_mask(mask: Tensor) -> None:
+    """Require a boolean mask with both values; raise `TypeError` or `ValueError` otherwise."""
+    require_tensor(mask, "mask")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask has dtype {mask.dtype}; a boolean mask is expected. Call .bool().")
+    if mask.all() or not mask.any():
+        value = "true" if mask.all() else "false"
+        raise ValueError(
+            f"mask is {value} everywhere; both values are expected: true for entries that pass "
+            f"unchanged, false for those transformed given them. Use alternating_mask, "
+            f"checkerboard_mask or channel_mask."
+        )
+
+
 def _size(event_shape: Sequence[int]) -> int:
-    size = math.prod(event_shape)
+    size = math.prod(require_event_shape(event_shape))
     if size < 2:
         raise ValueError(
             f"event_shape is {tuple(event_shape)}; at least two entries are expected, since a "
@@ -99,9 +115,10 @@ def _size(event_shape: Sequence[int]) -> int:
 
 
 def _image_shape(event_shape: Sequence[int]) -> tuple[int, int, int]:
+    event_shape = require_event_shape(event_shape)
     if len(event_shape) != 3:
         raise ValueError(
-            f"event_shape is {tuple(event_shape)}; the shape (C, H, W) of an image is expected. "
+            f"event_shape is {event_shape}; the shape (C, H, W) of an image is expected. "
             f"For vectors there is alternating_mask."
         )
-    return tuple(event_shape)
+    return event_shape

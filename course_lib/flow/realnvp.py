@@ -11,6 +11,7 @@ from course_lib.flow.flow import Flow
 from course_lib.flow.image import Squeeze, scale_by_scale
 from course_lib.flow.masks import channel_mask, checkerboard_mask, half_mask
 from course_lib.flow.transform import Composition, Transform
+from course_lib.inputs import require_positive_integer
 
 
 class RealNVP(Flow):
@@ -41,7 +42,7 @@ class RealNVP(Flow):
         transforms = preprocessing(event_shape, logit)
         image = len(event_shape) == 3 and event_shape[1] % 2 == event_shape[2] % 2 == 0
         make_mask = checkerboard_mask if image else half_mask
-        for index in range(layers):
+        for index in range(require_positive_integer(layers, "layers")):
             mask = make_mask(event_shape, flip=index % 2 == 1)
             network = VectorConditioner(mask, AffineCoupling.n_parameters, hidden, dropout)
             transforms.append(AffineCoupling(mask, network, bound))
@@ -84,7 +85,7 @@ class MultiScaleRealNVP(Flow):
         def coupled(
             shape: tuple[int, ...], make_mask: Callable[..., Tensor]
         ) -> Iterator[Transform]:
-            for index in range(couplings):
+            for index in range(require_positive_integer(couplings, "couplings")):
                 mask = make_mask(shape, flip=index % 2 == 1)
                 network = ImageConditioner(mask, AffineCoupling.n_parameters, width, dropout)
                 yield ActNorm(shape)

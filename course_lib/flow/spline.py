@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.flow.coupling import Coupling, bounded
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_positive_integer, require_real
 
 MIN_BIN = 0.01  # least width and height of a bin, as a share of the interval
 MAX_LOG_SLOPE = 3.0  # largest absolute log-slope at a knot
@@ -33,7 +33,8 @@ class SplineCoupling(Coupling):
         self, mask: Tensor, conditioner: nn.Module, bins: int = 8, limit: float = 4.0
     ) -> None:
         super().__init__(mask, conditioner)
-        self.bins, self.limit = require_bins(bins), limit
+        self.bins = require_bins(bins)
+        self.limit = require_real(limit, "limit", "a positive number", above=0)
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""

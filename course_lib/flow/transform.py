@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_event_shape, require_floating, require_shape
+from course_lib.inputs import require_event_shape, require_floating, require_kind, require_shape
 from course_lib.precision import at_least_float32
 from course_lib.saved_settings import SavedSettings
 
@@ -28,7 +28,9 @@ class Transform(SavedSettings):
     ) -> None:
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
-        self.latent_shape = self.event_shape if latent_shape is None else tuple(latent_shape)
+        self.latent_shape = self.event_shape
+        if latent_shape is not None:
+            self.latent_shape = require_event_shape(latent_shape, "latent_shape")
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""
@@ -98,8 +100,11 @@ class Composition(Transform):
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
+        require_kind(transforms, Sequence, "transforms")
         if len(transforms) == 0:
             raise ValueError("transforms is empty; at least one transform is expected.")
+        for transform in transforms:
+            require_kind(transform, Transform, "an entry of transforms")
         for index in range(1, len(transforms)):
             given, taken = transforms[index - 1].latent_shape, transforms[index].event_shape
             if given != taken:
@@ -140,6 +145,7 @@ class Inverse(Transform):
     """
 
     def __init__(self, transform: Transform) -> None:
+        require_kind(transform, Transform, "transform")
         super().__init__(transform.latent_shape, transform.event_shape)
         self.transform = transform
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from course_lib.inputs import require_tensor
+from course_lib.inputs import require_function, require_tensor
 from course_lib.precision import at_least_float32, in_one_type
 
 LogDensity = Callable[[Tensor], Tensor]
@@ -32,8 +32,8 @@ def optimal_discriminator(log_p: Tensor, log_q: Tensor) -> Tensor:
 
     Source: Goodfellow et al. (2014), proposition 1.
     """
+    log_p, log_q = _real(log_p, "log_p"), _real(log_q, "log_q")
     for name, value in (("log_p", log_p), ("log_q", log_q)):
-        require_tensor(value, name)
         if (value.isnan() | value.isposinf()).any():
             raise ValueError(
                 f"{name} holds NaN or +inf; log densities, finite or −inf, are expected."
@@ -65,8 +65,10 @@ def game_value(logit: LogDensity, log_p: LogDensity, log_q: LogDensity, points: 
     Returns:
         V in nats, a scalar. It is at most 2·JSD − log 4, which D* attains; −log 4 if p = q.
     """
-    points, a, log_p_at, log_q_at = _at(points, logit, log_p, log_q)
-    integrand = log_p_at.exp() * logsigmoid(a) + log_q_at.exp() * logsigmoid(-a)
+    points, a, log_p_at, log_q_at = _at(points, logit=logit, log_p=log_p, log_q=log_q)
+    terms = [(log_p_at.exp(), logsigmoid(a)), (log_q_at.exp(), logsigmoid(-a))]
+    # 0 log 0 = 0: where a law has no mass, nothing is lost by being sure that a point is not its own.
+    integrand = sum(torch.where(p == 0, 0, p * log_d) for p, log_d in terms)
     return torch.trapezoid(integrand, points)
 
 
@@ -83,15 +85,33 @@ def jensen_shannon(log_p: LogDensity, log_q: LogDensity, points: Tensor) -> Tens
     Returns:
         The divergence in nats, a scalar between 0 and log 2.
     """
-    points, *logs = _at(points, log_p, log_q)
+    points, *logs = _at(points, log_p=log_p, log_q=log_q)
     p, q = (log.exp() for log in logs)
     m = (p + q) / 2
     m = torch.where(m == 0, torch.ones_like(m), m)  # there p = q = 0, and 0 log 0 = 0
     return torch.trapezoid(torch.xlogy(p, p / m) + torch.xlogy(q, q / m), points) / 2
 
 
-def _at(points: Tensor, *functions: LogDensity) -> list[Tensor]:
+def _at(points: Tensor, **functions: LogDensity) -> list[Tensor]:
     """Points, and the values of functions there, in types that can be added up."""
-    require_tensor(points, "points")
-    points = at_least_float32(points)
-    return [points, *(at_least_float32(function(points)) for function in functions)]
+    points = _real(points, "points")
+    if points.dim() != 1 or len(points) < 2 or not (points.diff() > 0).all():
+        raise ValueError(
+            f"points has shape {tuple(points.shape)}; at least two points on the line, in increasing "
+            f"order, are expected, such as torch.linspace(-8, 8, 1001)."
+        )
+    values = []
+    for name, function in functions.items():
+        require_function(function, name, "a function of points")
+        values.append(_real(function(points), f"{name}(points)"))
+        if values[-1].shape != points.shape:
+            raise ValueError(
+                f"{name}(points) has shape {tuple(values[-1].shape)}; one number per point, "
+                f"{tuple(points.shape)}, is expected."
+            )
+    return [points, *values]
+
+
+def _real(x: Tensor, name: str) -> Tensor:
+    require_tensor(x, name)
+    return at_least_float32(x, name)

@@ -11,11 +11,13 @@ Source: Mescheder, Geiger and Nowozin (2018).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from course_lib.inputs import require_integer, require_kind, require_real
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def minimax(gamma: float = 0.0) -> DiracMethod:
     Returns:
         The method; its eigenvalues are those of ``eq-dirac-eigenvalues``.
     """
-    _require_weight(gamma, "gamma (γ)")
+    gamma = _require_weight(gamma, "gamma (γ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -69,7 +71,7 @@ def non_saturating(gamma: float = 0.0) -> DiracMethod:
     Args:
         gamma: γ ≥ 0, with the convention γ/2 of ``eq-r1``.
     """
-    _require_weight(gamma, "gamma (γ)")
+    gamma = _require_weight(gamma, "gamma (γ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -89,7 +91,7 @@ def roth(gamma: float) -> DiracMethod:
     Args:
         gamma: γ ≥ 0.
     """
-    _require_weight(gamma, "gamma (γ)")
+    gamma = _require_weight(gamma, "gamma (γ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -110,8 +112,9 @@ def wasserstein(clip: float | None = None) -> DiracMethod:
     Raises:
         ValueError: c is not positive.
     """
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip is {clip}; a positive bound is expected, or None for no clipping.")
+    if clip is not None:
+        expected = "a positive bound, or None for no clipping,"
+        clip = require_real(clip, "clip", expected, above=0)
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -133,7 +136,7 @@ def wasserstein_gp(weight: float) -> DiracMethod:
     Args:
         weight: λ ≥ 0, as in ``eq-wgan-gp``.
     """
-    _require_weight(weight, "weight (λ)")
+    weight = _require_weight(weight, "weight (λ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -159,8 +162,8 @@ def update_eigenvalues(
     Returns:
         Two complex numbers; None if the field has no Jacobian at the equilibrium.
     """
-    if not step_size > 0:
-        raise ValueError(f"step_size is {step_size}; a positive number is expected.")
+    require_kind(method, DiracMethod, "method")
+    step_size = require_real(step_size, "step_size", "a positive number", above=0)
     if method.jacobian is None:
         return None
     jacobian = torch.tensor(method.jacobian, dtype=torch.float64)
@@ -192,6 +195,8 @@ def predicted_radius(
     Returns:
         The distance; None if the method has no linearization at the equilibrium.
     """
+    start = require_real(start, "start", "a distance, a number ≥ 0,", at_least=0)
+    steps = _require_steps(steps)
     eigenvalues = update_eigenvalues(method, step_size, alternating=alternating)
     if eigenvalues is None:
         return None
@@ -218,8 +223,13 @@ def trajectory(
     Returns:
         The states, shape ``(steps + 1, 2)``, float64.
     """
-    if not step_size > 0:
-        raise ValueError(f"step_size is {step_size}; a positive number is expected.")
+    require_kind(method, DiracMethod, "method")
+    step_size = require_real(step_size, "step_size", "a positive number", above=0)
+    steps = _require_steps(steps)
+    expected = "a point (θ, ψ), two numbers,"
+    if isinstance(start, str) or not isinstance(start, Sequence) or len(start) != 2:
+        raise TypeError(f"start is {start!r}; {expected} is expected.")
+    start = [require_real(value, "an entry of start", expected) for value in start]
     state = torch.tensor(start, dtype=torch.float64)
     states = [state]
     for _ in range(steps):
@@ -235,6 +245,12 @@ def trajectory(
     return torch.stack(states)
 
 
-def _require_weight(weight: float, name: str) -> None:
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"{name} is {weight}; a number ≥ 0 is expected.")
+def _require_steps(steps: int) -> int:
+    steps = require_integer(steps, "steps")
+    if steps < 0:
+        raise ValueError(f"steps is {steps}; a number of updates, at least 0, is expected.")
+    return steps
+
+
+def _require_weight(weight: float, name: str) -> float:
+    return require_real(weight, name, "a number ≥ 0", at_least=0)

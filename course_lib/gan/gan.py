@@ -6,13 +6,20 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from course_lib.gan.losses import NON_SATURATING, Objective
-from course_lib.inputs import require_batch, require_positive_integer, require_unit_interval
+from course_lib.gan.losses import NON_SATURATING, Objective, require_real_label
+from course_lib.inputs import (
+    require_batch,
+    require_function,
+    require_kind,
+    require_positive_integer,
+    require_unit_interval,
+)
 from course_lib.precision import at_least_float32
 from course_lib.training import Batch, Player, Terms
 
 Penalty = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
+OPTIMIZER = "a function of parameters and lr=, such as torch.optim.SGD,"
 ADAM_WITHOUT_MOMENTUM = partial(torch.optim.Adam, betas=(0.0, 0.99), fused=True)
 
 
@@ -32,6 +39,8 @@ class GAN(nn.Module):
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module) -> None:
         super().__init__()
+        require_kind(generator, nn.Module, "generator")
+        require_kind(discriminator, nn.Module, "discriminator")
         for name in ("event_shape", "n_classes"):
             a, b = getattr(generator, name), getattr(discriminator, name)
             if a != b:
@@ -104,8 +113,15 @@ def players(
     Source: Goodfellow et al. (2014), algorithm 1.
     """
     updates = require_positive_integer(discriminator_updates, "discriminator_updates (k)")
+    require_kind(objective, Objective, "objective")
+    if penalty is not None:
+        require_function(penalty, "penalty", "None, or a function such as r1_penalty,")
+    require_function(optimizer, "optimizer", OPTIMIZER)
+    if discriminator_optimizer is not None:
+        require_function(discriminator_optimizer, "discriminator_optimizer", OPTIMIZER)
     judge = objective.discriminator
     if real_label is not None:
+        real_label = require_real_label(real_label)
         judge = partial(judge, real_label=real_label)
 
     def discriminator_loss(model: GAN, batch: Batch, progress: Tensor) -> Terms:

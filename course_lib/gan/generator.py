@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from course_lib.inputs import (
     require_batch,
     require_event_shape,
+    require_generator,
     require_labels,
     require_positive_integer,
 )
@@ -79,6 +80,7 @@ class _PushForward(SavedSettings):
         """
         n = require_positive_integer(n, "n")
         parameter = next(self.parameters())
+        require_generator(generator, parameter.device)
         z = torch.randn(
             n, self.latent_dim, generator=generator, device=parameter.device, dtype=parameter.dtype
         )
@@ -181,7 +183,7 @@ class ConvGenerator(_PushForward):
         Raises:
             ValueError: one example in training mode.
         """
-        if self.training and len(z) < 2:
+        if self.training and isinstance(z, Tensor) and z.dim() and len(z) == 1:
             raise ValueError(
                 "z is a batch of one in training mode; at least two examples are expected, because "
                 "batch normalization averages over the batch. Call .eval() to generate one image."

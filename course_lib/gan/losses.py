@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from course_lib.inputs import require_tensor
+from course_lib.inputs import require_real, require_tensor
 from course_lib.precision import at_least_float32
 
 
@@ -46,11 +46,7 @@ def discriminator_loss(
     Raises:
         ValueError: `real_label` is outside (½, 1], or logits are empty or not one per example.
     """
-    if not 0.5 < real_label <= 1:
-        raise ValueError(
-            f"real_label is {real_label}; a target in (0.5, 1] is expected, such as 0.9. "
-            f"Only the real label is smoothed."
-        )
+    real_label = require_real_label(real_label)
     real_logits = _require_outputs(real_logits, "real_logits")
     fake_logits = _require_outputs(fake_logits, "fake_logits")
     real = real_label * softplus(-real_logits) + (1 - real_label) * softplus(real_logits)
@@ -160,6 +156,15 @@ NON_SATURATING = Objective("non-saturating", discriminator_loss, non_saturating_
 WASSERSTEIN = Objective("Wasserstein", critic_loss, wasserstein_loss, torch.clone)
 
 
+def require_real_label(real_label: float) -> float:
+    """Require a target for real examples in (½, 1]; return it as Python's own number.
+
+    Raises:
+        ValueError: `real_label` is not such a number.
+    """
+    return require_real(real_label, "real_label", "a target in (0.5, 1]", above=0.5, at_most=1)
+
+
 def _require_outputs(outputs: Tensor, name: str) -> Tensor:
     """Require one output per example, and return them in a type that can be added up."""
     require_tensor(outputs, name)
@@ -168,4 +173,4 @@ def _require_outputs(outputs: Tensor, name: str) -> Tensor:
             f"{name} has shape {tuple(outputs.shape)}; one output per example, shape (N,) with "
             f"N ≥ 1, is expected. Remove a last dimension of one with squeeze(-1)."
         )
-    return at_least_float32(outputs)
+    return at_least_float32(outputs, name)

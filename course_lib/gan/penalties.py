@@ -9,14 +9,13 @@ holds the gradient of each example's output is true only if no output depends on
 example: hence batch normalization is refused.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_tensor
+from course_lib.inputs import require_floating, require_function, require_generator, require_real
 from course_lib.precision import at_least_float32
 
 Critic = Callable[[Tensor], Tensor]
@@ -54,8 +53,8 @@ def gradient_penalty(
 
     Source: Gulrajani et al. (2017).
     """
-    _require_weight(weight, "weight (λ)")
-    _refuse_batch_norm(critic)
+    weight = _require_weight(weight, "weight (λ)")
+    _require_critic(critic, "critic")
     _require_examples(real, "real")
     _require_examples(fake, "fake")
     if real.shape != fake.shape:
@@ -63,6 +62,7 @@ def gradient_penalty(
             f"real has shape {tuple(real.shape)} and fake {tuple(fake.shape)}; the same shape is "
             f"expected, because each interpolate lies between a pair. Generate len(real) examples."
         )
+    require_generator(generator, real.device)
     mix = torch.rand(
         (len(real),) + (1,) * (real.dim() - 1),  # one weight per pair
         dtype=real.dtype,
@@ -97,8 +97,8 @@ def r1_penalty(discriminator: Critic, real: Tensor, *, gamma: float = 1.0) -> Te
     Source: Mescheder, Geiger and Nowozin (2018), who simplify the regularizer of Roth et al. (2017)
     and show local convergence.
     """
-    _require_weight(gamma, "gamma (γ)")
-    _refuse_batch_norm(discriminator)
+    gamma = _require_weight(gamma, "gamma (γ)")
+    _require_critic(discriminator, "discriminator")
     _require_examples(real, "real")
     gradient = _gradient(discriminator, real)[1]
     return gamma / 2 * gradient.square().sum(1).mean()
@@ -130,8 +130,8 @@ def roth_penalty(
 
     Source: Roth, Lucchi, Nowozin and Hofmann (2017).
     """
-    _require_weight(gamma, "gamma (γ)")
-    _refuse_batch_norm(discriminator)
+    gamma = _require_weight(gamma, "gamma (γ)")
+    _require_critic(discriminator, "discriminator")
     _require_examples(real, "real")
     _require_examples(fake, "fake")
     real_logits, real_gradient = _gradient(discriminator, real)
@@ -161,8 +161,9 @@ def weight_clipping(
 
     Source: Arjovsky, Chintala and Bottou (2017).
     """
-    if not bound > 0:
-        raise ValueError(f"bound is {bound}; a positive number is expected, such as 0.01.")
+    bound = require_real(bound, "bound", "a positive number, such as 0.01,", above=0)
+    optimizer_kind = "a function of parameters and lr=, such as torch.optim.RMSprop,"
+    require_function(optimizer, "optimizer", optimizer_kind)
 
     def clip(stepped: torch.optim.Optimizer, *_: object) -> None:
         with torch.no_grad():
@@ -199,29 +200,27 @@ def _gradient(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _require_examples(x: Tensor, name: str) -> None:
-    require_tensor(x, name)
-    if not x.is_floating_point():
-        raise TypeError(
-            f"the examples have dtype {x.dtype}; a floating-point type is expected. Convert grey levels "
-            f"with course_lib.data.intensities(x, levels)."
-        )
-
-
-def _require_weight(weight: float, name: str) -> None:
-    if not 0 <= weight < math.inf:
+    require_floating(x, name)
+    if x.dim() == 0 or x.numel() == 0:
         raise ValueError(
-            f"{name} is {weight}; a number ≥ 0 is expected. A negative weight would reward steep "
-            f"discriminators; 0 switches the penalty off."
+            f"{name} has shape {tuple(x.shape)}; at least one example, (N, *event_shape), is expected."
         )
 
 
-def _refuse_batch_norm(critic: Critic) -> None:
+def _require_weight(weight: float, name: str) -> float:
+    # A negative weight would reward steep discriminators; 0 switches the penalty off.
+    return require_real(weight, name, "a number ≥ 0", at_least=0)
+
+
+def _require_critic(critic: Critic, name: str) -> None:
+    """Require a function of examples that holds no batch normalization."""
+    require_function(critic, name, "a function of examples, such as a network,")
     module = critic.func if isinstance(critic, partial) else critic
     layers = module.named_modules() if isinstance(module, nn.Module) else ()
-    for name, layer in layers:
+    for layer_name, layer in layers:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise ValueError(
-                f"the critic's layer {name!r} is {type(layer).__name__}, under a gradient penalty. "
+                f"the critic's layer {layer_name!r} is {type(layer).__name__}, under a gradient penalty. "
                 f"Batch normalization makes each output depend on the whole batch, so that the "
                 f"gradient of one example's output is not defined. Take nn.GroupNorm or "
                 f"nn.LayerNorm, spectral normalization, or none."

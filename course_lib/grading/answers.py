@@ -170,9 +170,10 @@ def _join(label: str, part: str) -> str:
 
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
+        value = value.detach().cpu().to_dense()
         value = value.to(torch.float32) if value.dtype == torch.bfloat16 else value
-        return np.array(value.resolve_conj().numpy())
+        # Torch may only have noted that values are to be conjugated or negated.
+        return np.array(value.resolve_conj().resolve_neg().numpy())
     if isinstance(value, (np.ndarray, np.generic, bool, int, float, complex)):
         array = np.array(value)
         if array.dtype.kind in "biufc":

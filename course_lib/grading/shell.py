@@ -9,6 +9,7 @@ service has, or an installation that differs, costs no more than the line that a
 
 import asyncio
 import builtins
+import dis
 import functools
 import getpass
 import importlib.util
@@ -52,6 +53,7 @@ class Shell(InteractiveShell):
 
     def __init__(self, **settings: Any) -> None:
         self._tolerated: list[Exception] = []  # what went wrong in this cell and did not stop it
+        self._missing: list[ImportError] = []  # what stand-ins raise when they are needed
         self._questions = 0
         self._extensions_missing = False
         self._figures_stay = False
@@ -137,9 +139,26 @@ class Shell(InteractiveShell):
         """
         bound = stand_in(error, path, root)
         if isinstance(bound, Absent):
+            self._missing.append(error)
             self.tolerate(error)
             return self.user_ns.get(name, bound)
         return bound
+
+    async def run_code(self, code_obj: Any, result: Any = None, *, async_: bool = False) -> bool:
+        """Run one statement of a cell; one that needs an absent module costs no more than itself.
+
+        What it would have bound is absent, too, unless it has an earlier value.
+        """
+        stopped = await super().run_code(code_obj, result, async_=async_)
+        error = result.error_in_exec if stopped and result is not None else None
+        if not any(error is missing for missing in self._missing):
+            return stopped
+        result.error_in_exec = None
+        self.tolerate(error)
+        for step in dis.get_instructions(code_obj):
+            if step.opname == "STORE_NAME":
+                self.user_ns.setdefault(step.argval, Absent(error))
+        return False
 
     def enable_gui(self, gui: str | None = None) -> None:
         """Do nothing: there are no windows."""

@@ -1,8 +1,8 @@
 """What stands for modules that a cell imports and that are not there while a notebook is graded.
 
 A hosted notebook imports what only its service has, or a package that the grading environment
-lacks. That should cost what needs the module, not every function below it in the same cell: an
-import that fails binds its names to stand-ins. One that the notebook guards with ``try`` fails as
+lacks. That should cost the statements that need the module, not every function below them in the same
+cell: an import that fails binds its names to stand-ins. One that the notebook guards with ``try`` fails as
 usual, for so a notebook finds out where it runs.
 """
 
@@ -45,9 +45,10 @@ class Silent:
 
 
 class Absent:
-    """Stands for any other module: its use raises what its import raised.
+    """Stands for any other module or a part of it: raises what its import raised when it is needed.
 
-    An attribute raises `AttributeError`, for what looks at all of a notebook's variables.
+    That is when something is computed with it. To name a part of it (``np.ndarray | pkg.Thing["n"]``, as
+    annotations do) needs nothing yet.
     """
 
     def __init__(self, error: ImportError) -> None:
@@ -56,15 +57,20 @@ class Absent:
     def _fail(self, *_: object, **__: object) -> Any:
         raise self._error.with_traceback(None)
 
-    __call__ = __iter__ = __getitem__ = __enter__ = __mro_entries__ = _fail
+    __call__ = __iter__ = __enter__ = __mro_entries__ = __bool__ = __len__ = __float__ = _fail
+
+    def _part(self, *_: object) -> "Absent":
+        return Absent(self._error)
+
+    __getitem__ = __or__ = __ror__ = _part
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+    def __getattr__(self, name: str) -> "Absent":
+        if name.startswith("_"):  # what looks at all of a notebook's variables asks for these
             raise AttributeError(name)
-        raise AttributeError(f"{name}: {self._error}")
+        return self._part()
 
     def __repr__(self) -> str:
         return f"<not there: {self._error}>"

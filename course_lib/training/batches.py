@@ -21,6 +21,10 @@ def count(data: Batch, name: str) -> int:
     tensors = data if isinstance(data, tuple) else (data,)
     for tensor in tensors:
         require_tensor(tensor, name)
+        if tensor.dim() == 0:
+            raise ValueError(
+                f"{name} holds a tensor of shape (); examples, (N, ...), are expected."
+            )
     counts = {len(tensor) for tensor in tensors}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(
@@ -67,3 +71,12 @@ class Order:
             self.rest = torch.randperm(self.n, generator=self.generator)
         batch, self.rest = self.rest[: self.batch_size], self.rest[self.batch_size :]
         return batch
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where it is."""
+        return {"generator": self.generator.get_state(), "rest": self.rest}
+
+    def load_state_dict(self, kept: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.generator.set_state(kept["generator"])
+        self.rest = kept["rest"]

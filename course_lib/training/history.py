@@ -32,8 +32,10 @@ class History:
         if split not in ("train", "validation"):
             raise ValueError(f"split is {split!r}; 'train' or 'validation' is expected.")
         rows = {"train": self.train, "validation": self.validation}[split]
-        if not any(term in row for row in rows):
+        if not isinstance(term, str) or not any(term in row for row in rows):
             known = sorted({name for row in rows for name in row} - {"step", "seconds"})
-            raise ValueError(f"no {split} row has the term {term!r}; recorded are {known}.")
+            raise ValueError(
+                f"term is {term!r}, which no {split} row has; one of the recorded terms is expected, {known}."
+            )
         pairs = [(row["step"], row[term]) for row in rows if term in row]
         return [step for step, _ in pairs], [value for _, value in pairs]

@@ -2,55 +2,57 @@
 
 Everything is described in words and by name, so that a difference can be named. The same script,
 called again in another process, must give the same words: what has none for certain (an open file,
-a generator of noise, a model inside of a function) counts by its type alone.
+a generator of noise, a library's object) counts by its type alone.
 """
 
 import dis
 import functools
 import hashlib
+import itertools
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from course_lib.training.batches import Batch
+from course_lib.training.state import State
 
-Words = Iterator[tuple[str, str]]
-
+PLAIN = bool | int | float | complex | str | bytes | None | Enum | np.generic | torch.dtype
 # How deep objects within objects are described, and how many entries of one container.
 DEPTH, ENTRIES = 4, 100
-# So many bytes are copied at once to be digested.
-PIECE = 1 << 26
 # Compiled code can be compared within one version of Python only.
 COMPILER = f"{sys.implementation.cache_tag}-O{sys.flags.optimize}"
+OURS = __name__.partition(".")[0]
 
 
 class Identity:
-    """A run's settings, data and functions in words.
+    """The settings, data and functions of a run that is about to begin, in words by name."""
 
-    Args:
-        settings: numbers and words, by name.
-        data: the data sets, by name; of each tensor its type, its shape and a digest count.
-        parts: the model, functions and objects, by name.
-    """
-
-    def __init__(
-        self,
-        settings: Mapping[str, object],
-        data: Mapping[str, Batch | None],
-        parts: Mapping[str, object],
-    ) -> None:
-        self.parts = parts
-        self.names = [*settings, *data, *parts]
-        self.fixed = {name: _text(value) for name, value in settings.items()}
-        for name, batch in data.items():
-            tensors = batch if isinstance(batch, tuple) else (batch,)
-            self.fixed[name] = " and ".join(map(_text, tensors))
+    def __init__(self, state: State) -> None:
+        given, players = state.given, state.players
+        settings = ("steps", "batch_size", "learning_rate", "gradient_clip", "ema", "seed")
+        self.fixed = {name: _text(getattr(given, name)) for name in settings} | {
+            "training examples": str(given.n_train),
+            "evaluate_every": str(state.evaluate_every),
+            "precision": str(given.precision),
+            "accelerator": state.fabric.device.type,
+            "compile": str(bool(given.compile)),
+            "players": _text([(p.name, p.updates, p.learning_rate) for p in players if p.name]),
+        }
+        for name, data in (("train", given.train), ("validation", given.validation)):
+            self.fixed[name] = " and ".join(map(_text, data if isinstance(data, tuple) else [data]))
+        self.parts = {name: getattr(given, name) for name in ("model", "schedule", "transform")}
+        for player, optimizer in zip(players, state.optimizers, strict=True):
+            self.parts[player.called("loss")] = player.loss
+            self.parts[player.called("optimizer")] = optimizer.optimizer
+        self.names = [*self.fixed, *self.parts]
         self.begun = self._describe_parts()
+
+    def _describe_parts(self) -> dict[str, str]:
+        return dict(pair for name, part in self.parts.items() for pair in describe(name, part))
 
     def to_keep(self) -> dict[str, str]:
         """All of it but what training itself has changed since: a counter in a loss is no setting."""
@@ -68,240 +70,162 @@ class Identity:
         owners = tuple(f"{name}." for name in other)
         return {n: pair for n, pair in other.items() if not n.startswith(owners)}
 
-    def _describe_parts(self) -> dict[str, str]:
-        return {
-            key: value for name, part in self.parts.items() for key, value in describe(name, part)
-        }
+
+def describe(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """Describe a value and, as ``name.attribute``, what belongs to it: names and texts."""
+    seen: dict[int, object] = {}
+
+    def words(name: str, value: object, depth: int, read: frozenset) -> Iterator[tuple[str, str]]:
+        """Of objects only those attributes count that are `read` by who has or uses them."""
+        yield name, _text(value)
+        if depth == 0 or id(value) in seen or isinstance(value, type | Tensor) or _is_plain(value):
+            return
+        seen[id(value)] = value
+        if isinstance(value, types.FunctionType) and _is_of_the_user(value):
+            code = repr(_code(value.__code__, value.__doc__)).encode()
+            yield f"code of {name} ({COMPILER})", _digest(code)
+        read = read.union(*(_loaded(f.__code__, "ATTR", "METHOD") for f in _functions(value)))
+        for key, one in _inside(value, read):
+            yield from words(name + key, one, depth - 1, read)
+
+    return words(name, value, DEPTH, frozenset())
 
 
-def describe(name: str, value: object) -> Words:
-    """Describe a value and, as ``name.attribute``, what belongs to it.
-
-    Args:
-        name: what to call it.
-        value: anything; of functions and objects what their code mentions is described, too.
-
-    Yields:
-        Names and texts.
-    """
-    return _describe(name, value, DEPTH, frozenset(), {})
-
-
-def _describe(
-    name: str, value: object, depth: int, mentioned: frozenset[str], seen: dict[int, object]
-) -> Words:
-    """Describe one value; of an object, the attributes that are `mentioned` by who uses it."""
+def _inside(value: object, read: frozenset[str]) -> Iterator[tuple[str, object]]:
+    """What belongs to a value, each with the end of its name."""
     if isinstance(value, types.MethodType):
-        mentioned |= _attributes(value.__func__.__code__)
-        yield from _describe(name, value.__func__, depth, mentioned, seen)
-        yield from _describe(f"{name}.self", value.__self__, depth, mentioned, seen)
-        return
-    yield name, _text(value)
-    if depth == 0 or id(value) in seen:
-        return
-    inside: dict[str, object] = {}
-    if isinstance(value, functools.partial):
-        inside = {".func": value.func, ".args": value.args, **_dotted(value.keywords)}
+        yield from {"": value.__func__, ".self": value.__self__}.items()
+    elif isinstance(value, functools.partial):
+        yield from {".func": value.func, ".args": value.args}.items()
+        yield from _dotted(value.keywords)
     elif isinstance(value, types.FunctionType):
-        if _is_of_the_user(value):
-            yield f"code of {name} ({COMPILER})", _digest(_code(value.__code__, value.__doc__))
-        mentioned |= _attributes(value.__code__)
-        inside = _dotted(_variables(value))
-    elif isinstance(value, Mapping):
-        inside = {f"[{key!r}]": entry for key, entry in list(value.items())[:ENTRIES]}
-    elif isinstance(value, list | tuple):
-        inside = {f"[{i}]": entry for i, entry in enumerate(value[:ENTRIES])}
+        yield from _dotted(_variables(value))
+    elif isinstance(value, Mapping | list | tuple):
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+        yield from ((f"[{key!r}]", one) for key, one in itertools.islice(entries, ENTRIES))
     elif isinstance(value, torch.optim.Optimizer):
         for i, group in enumerate(value.param_groups):
             settings = {key: one for key, one in group.items() if key not in ("params", "lr")}
-            inside |= _dotted(
-                {f"{key} of group {i}" if i else key: s for key, s in settings.items()}
-            )
+            yield from _dotted(settings, f" of group {i}" if i else "")
     elif isinstance(value, nn.Module):
-        yield from _module(name, value)
-    elif not isinstance(value, type) and _is_ours_or_of_the_user(type(value)):
-        methods = _methods(type(value))
-        mentioned = mentioned.union(*(_attributes(method.__code__) for method in methods.values()))
-        inside = _dotted(
-            {key: one for key, one in _fields(value).items() if key in mentioned}
-            | {key: method for key, method in methods.items() if _is_of_the_user(method)}
-        )
-    elif not isinstance(value, type):
-        inside = _dotted({key: one for key, one in _fields(value).items() if key in mentioned})
-    if inside:
-        seen[id(value)] = value
-    for key, one in inside.items():
-        yield from _describe(name + key, one, depth - 1, mentioned, seen)
-
-
-def _module(name: str, module: nn.Module) -> Words:
-    """A network's layers and their settings; its weights only if they are not to be trained."""
-    for path, part in module.named_modules():
-        settings = [
-            f"{key}={_text(value)}"
-            for key, value in sorted(vars(part).items())
-            if _is_setting(value) and not key.startswith("_") and key != "training"
-        ]
-        part_name = f"{name}.{path}" if path else name
-        yield part_name, f"{_qualified(type(part))}({', '.join(settings)})"
-        for key, method in _methods(type(part)).items():
-            if _is_of_the_user(method):
-                code = _digest(_code(method.__code__, method.__doc__))
-                yield f"code of {part_name}.{key} ({COMPILER})", code
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            yield f"{name}.{key}", _text(tensor)
+        for path, layer in value.named_modules():
+            path = f".{path}".rstrip(".")
+            yield path, _text(layer)
+            yield from ((f"{path}.{f.__qualname__}", f) for f in _functions(layer))
+        if not any(parameter.requires_grad for parameter in value.parameters()):
+            yield from _dotted(value.state_dict())  # weights that are not trained
+    else:
+        state = object.__getstate__(value)  # a pair, if there are slots
+        for fields in state if isinstance(state, tuple) else (state,):
+            yield from _dotted({key: one for key, one in (fields or {}).items() if key in read})
+        yield from ((f".{f.__qualname__}", f) for f in _functions(value))
 
 
 def _text(value: object) -> str:
-    """One value in words: a plain one's own, any other's type."""
-    if isinstance(value, Tensor):
-        kind = str(value.dtype).removeprefix("torch.")
-        return f"{kind} of shape {tuple(value.shape)} with SHA-256 {_digest(_pieces(value))}"
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        content = np.ascontiguousarray(value).tobytes()
-        return f"{value.dtype} of shape {value.shape} with SHA-256 {_digest([content])}"
+    """One value in words: a plain one's own, of many numbers a digest, any other's type."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 1.0 and 1 are one setting
-    if isinstance(value, bool | int | float | complex | str | bytes | None | Enum):
+    if isinstance(value, PLAIN):
         return str(value)
-    if isinstance(value, torch.dtype | torch.device | range | slice):
-        return str(value)
+    if isinstance(value, Tensor):
+        dense = value.detach().to_dense().resolve_conj().resolve_neg().cpu().contiguous()
+        digest = _digest(dense.flatten().view(torch.uint8).numpy())
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"{kind} of shape {tuple(value.shape)} with SHA-256 {digest}"
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return f"{value.dtype} of shape {value.shape} with SHA-256 {_digest(value.tobytes())}"
     if isinstance(value, set | frozenset):
-        return "{" + ", ".join(sorted(map(_text, value))) + "}"  # every process has another order
-    if isinstance(value, tuple | list) and all(map(_is_setting, value)):
-        return "(" + ", ".join(map(_text, value)) + ")"
-    if isinstance(value, tuple | list | Mapping):
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"  # every process has another order
+    if isinstance(value, list | tuple) and _is_plain(value):
+        return f"({', '.join(map(_text, value))})"
+    if isinstance(value, list | tuple | Mapping):
         return f"{type(value).__name__} of {len(value)}"
-    return _qualified(value if isinstance(value, _NAMED) else type(value))
+    named = isinstance(value, type | types.FunctionType | types.BuiltinFunctionType)
+    kind = value if named else type(value)
+    # Without the module, if it is the user's: a script may be imported as well.
+    text = kind.__qualname__ if _is_of_the_user(kind) else f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(value, nn.Module):
+        plain = {k: v for k, v in vars(value).items() if _is_plain(v) and k[0] != "_"}
+        plain.pop("training", None)
+        text += f"({', '.join(f'{key}={_text(plain[key])}' for key in sorted(plain))})"
+    return text
 
 
-_NAMED = type | types.FunctionType | types.BuiltinFunctionType
-
-
-def _is_setting(value: object) -> bool:
-    if isinstance(value, tuple | list):
-        return len(value) <= ENTRIES and all(map(_is_setting, value))
-    return isinstance(value, bool | int | float | complex | str | np.generic | Enum | torch.dtype)
-
-
-def _qualified(thing: object) -> str:
-    """Its name; with its module, unless it is the user's: a script may be imported as well."""
-    name = getattr(thing, "__qualname__", type(thing).__name__)
-    return name if _is_of_the_user(thing) else f"{thing.__module__}.{name}"
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return len(value) <= ENTRIES and all(map(_is_plain, value))
+    return isinstance(value, PLAIN)
 
 
 def _is_of_the_user(thing: object) -> bool:
     """Whether it is code of a script or a notebook, and not of an installed library or of this one."""
     # A decorator may give its function the module of the one that it wraps, but not its globals.
-    module = getattr(thing, "__globals__", {}).get("__name__") or getattr(thing, "__module__", None)
-    package = (module or "builtins").partition(".")[0]
+    module = getattr(thing, "__globals__", {}).get("__name__") or thing.__module__ or "builtins"
+    package = module.partition(".")[0]
     file = getattr(sys.modules.get(package), "__file__", None) or ""
     installed = "site-packages" in file or "dist-packages" in file
-    return not (package in {*sys.stdlib_module_names, _OURS} - {"__main__"} or installed)
+    return not (package in {*sys.stdlib_module_names, OURS} - {"__main__"} or installed)
 
 
-_OURS = __name__.partition(".")[0]
-
-
-def _is_ours_or_of_the_user(kind: type) -> bool:
-    return _is_of_the_user(kind) or kind.__module__.partition(".")[0] == _OURS
-
-
-def _methods(kind: type) -> dict[str, types.FunctionType]:
-    """What may run in training: the methods, and what is called when the object itself is."""
-    found = {}
-    for owner in kind.__mro__:
-        if not _is_ours_or_of_the_user(owner):
-            continue
-        for name, value in vars(owner).items():
-            method = getattr(value, "fget", None) or getattr(value, "__func__", value)
-            special = name.startswith("__") and name != "__call__"
-            if isinstance(method, types.FunctionType) and not special:
-                # `super()` reaches those of the parents, too.
-                found.setdefault(name if name not in found else f"{owner.__name__}.{name}", method)
+def _functions(value: object) -> list[types.FunctionType]:
+    """A function itself; of an object of the user or of this library, what may run in training."""
+    if isinstance(value, types.FunctionType | types.MethodType):
+        return [getattr(value, "__func__", value)]
+    found = []
+    for owner in type(value).__mro__:  # `super()` reaches the parents' methods, too
+        if _is_of_the_user(owner) or owner.__module__.partition(".")[0] == OURS:
+            for name, one in vars(owner).items():
+                method = getattr(one, "fget", None) or getattr(one, "__func__", one)
+                special = name.startswith("__") and name != "__call__"
+                if isinstance(method, types.FunctionType) and not special:
+                    found.append(method)
     return found
-
-
-def _fields(value: object) -> dict[str, object]:
-    slots = {
-        name: getattr(value, name)
-        for owner in type(value).__mro__
-        for name in getattr(owner, "__slots__", ())
-        if isinstance(getattr(owner, name, None), types.MemberDescriptorType)
-        and hasattr(value, name)
-    }
-    return slots | getattr(value, "__dict__", {})
 
 
 def _variables(function: types.FunctionType) -> dict[str, object]:
     """What a function reads beside its arguments: defaults, closure, and the user's global names."""
-    code = function.__code__
+    code, names = function.__code__, function.__globals__
     given = code.co_varnames[: code.co_argcount]
-    defaults = function.__defaults__ or ()
-    found = dict(zip(given[len(given) - len(defaults) :], defaults, strict=True))
+    found = dict(zip(given[::-1], (function.__defaults__ or ())[::-1], strict=False))
     found |= function.__kwdefaults__ or {}
-    if _is_of_the_user(function):
-        found |= {
-            name: function.__globals__[name]
-            for name in sorted(_mentions(code, "GLOBAL", "NAME"))
-            if name in function.__globals__
-            and not isinstance(function.__globals__[name], types.ModuleType)
-        }
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        try:
+        if cell != types.CellType():  # it is assigned
             found[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    return found
-
-
-def _attributes(code: types.CodeType) -> frozenset[str]:
-    return _mentions(code, "ATTR", "METHOD")
+    if _is_of_the_user(function):
+        read = _loaded(code, "GLOBAL", "NAME")
+        found |= {name: names[name] for name in sorted(read) if name in names}
+    return {name: one for name, one in found.items() if not isinstance(one, types.ModuleType)}
 
 
 @functools.cache
-def _mentions(code: types.CodeType, *kinds: str) -> frozenset[str]:
-    """Names that code, and code inside of it, loads as attributes, or as global names."""
+def _loaded(code: types.CodeType, *kinds: str) -> frozenset[str]:
+    """Names that code, and code inside of it, loads as attributes, or as global variables.
+
+    In `co_names` a global ``mean`` could not be told from ``x.mean()``.
+    """
     operations = {f"LOAD_{kind}" for kind in kinds}
     own = {i.argval for i in dis.get_instructions(code) if i.opname in operations}
-    return frozenset(own).union(
-        *(_mentions(c, *kinds) for c in code.co_consts if isinstance(c, types.CodeType))
-    )
+    inner = (_loaded(c, *kinds) for c in code.co_consts if isinstance(c, types.CodeType))
+    return frozenset(own).union(*inner)
 
 
-def _code(code: types.CodeType, documentation: str | None = None) -> Iterator[bytes]:
+def _code(code: types.CodeType, documentation: str | None = None) -> tuple:
     """What a function does, without the places in its file and without its documentation."""
-    yield code.co_code
-    yield repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode()
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _code(constant)
-        elif isinstance(constant, frozenset):
-            yield repr(sorted(map(repr, constant))).encode()
-        elif documentation is None or constant != documentation:
-            yield repr(constant).encode()
+    words = {frozenset: lambda one: sorted(map(repr, one)), types.CodeType: _code}
+    constants = [
+        words.get(type(one), repr)(one)
+        for one in code.co_consts
+        if one is None or one != documentation
+    ]
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return code.co_code, names, constants
 
 
-def _pieces(tensor: Tensor) -> Iterator[bytes]:
-    """A tensor's bytes in its own type, a part at a time, from any device."""
-    tensor = tensor.detach()
-    tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
-    rows = tensor.reshape(1) if tensor.dim() == 0 else tensor
-    size = max(1, PIECE // max(1, rows[:1].numel() * rows.element_size()))
-    for part in rows.split(size):
-        part = part.resolve_conj().resolve_neg().cpu().contiguous().flatten()
-        yield memoryview(part.view(torch.uint8).numpy())
+def _dotted(values: Mapping[str, object], end: str = "") -> Iterator[tuple[str, object]]:
+    return ((f".{name}{end}", value) for name, value in values.items())
 
 
-def _digest(pieces: Iterable[bytes | memoryview]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()[:16]
-
-
-def _dotted(values: Mapping[str, object]) -> dict[str, object]:
-    return {f".{name}": value for name, value in values.items()}
+def _digest(content: object) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,90 +1,88 @@
 """How a run ends before its last step: by Ctrl-C, or because another process has failed."""
 
+import contextlib
 import signal
 import sys
 import threading
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
 from lightning_fabric import Fabric
 
+from course_lib.training.checkpoint import Checkpoint
 from course_lib.training.errors import TrainingError
 from course_lib.training.state import State
 
 
-class Interruption:
-    """While entered: the first Ctrl-C is noted and waits for the end of the step."""
+@contextlib.contextmanager
+def interruptible(fabric: Fabric) -> Iterator[Callable[[], bool]]:
+    """While entered: the first Ctrl-C is noted and waits for the end of the step.
 
-    def __init__(self, fabric: Fabric) -> None:
-        self.fabric = fabric
+    Yields:
+        Whether any process has been asked to stop: they must stop after the same step.
+    """
+    noted = False
 
-    def anywhere(self) -> bool:
-        """Whether any process has been asked to stop: they must stop after the same step."""
-        if self.fabric.world_size == 1:
-            return self.wanted
-        wanted = torch.tensor(float(self.wanted), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(wanted, reduce_op="sum") > 0)
-
-    def __enter__(self) -> "Interruption":
-        self.wanted = False
-        self.previous = None
-        # Python delivers signals to the main thread only; elsewhere there is nothing to defer.
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.wanted:  # a second Ctrl-C does not wait
+    def note(number: int, frame: object) -> None:
+        nonlocal noted
+        if noted:  # a second Ctrl-C does not wait
             raise KeyboardInterrupt
-        self.wanted = True
+        noted = True
 
-    def __exit__(self, *error: object) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
+    def anywhere() -> bool:
+        if fabric.world_size == 1:
+            return noted
+        wanted = torch.tensor(float(noted), device=fabric.device)
+        return bool(fabric.all_reduce(wanted, reduce_op="sum") > 0)
+
+    with _handled(signal.SIGINT, note):
+        yield anywhere
 
 
-class Failure:
+@contextlib.contextmanager
+def failure_explained(state: State, file: Checkpoint) -> Iterator[None]:
     """While entered: with several processes, an error says where it was and how to go on.
 
     A process meets the failure of another as a broken connection, or as torchrun's SIGTERM, and
     neither names the training or the checkpoint.
     """
-
-    def __init__(self, state: State, checkpoint: Path | None) -> None:
-        self.state, self.checkpoint = state, checkpoint
-        main = threading.current_thread() is threading.main_thread()
-        self.listens = state.fabric.world_size > 1 and main
-
-    def __enter__(self) -> None:
-        if self.listens:
-            self.previous = signal.signal(signal.SIGTERM, self._terminate)
-
-    def _terminate(self, number: int, frame: object) -> None:
-        raise TrainingError("it was asked to stop, as torchrun does when another has failed.")
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+    fabric = state.fabric
+    if fabric.world_size == 1:
+        yield
+        return
+    with _handled(signal.SIGTERM, _terminate):
         try:
-            if self.state.fabric.world_size > 1 and isinstance(error, Exception):
-                # torchrun ends the others at once: before a traceback is written, as a rule.
-                if self.listens:
-                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                message = self._message(error)
+            yield
+        except Exception as error:
+            kept = "There is no checkpoint; pass checkpoint= to be able to go on"
+            if file.saved_step is not None:
+                kept = (
+                    f"{file.path} holds everything up to step {file.saved_step}; the same call goes "
+                    f"on from there"
+                )
+            message = (
+                f"Process {fabric.global_rank} of {fabric.world_size} stopped at step "
+                f"{state.step} of {state.given.steps}: {error} If another has failed, torchrun says "
+                f"which one, and its own message why. {kept}."
+            )
+            # torchrun ends the others at once: before a traceback is written, as a rule.
+            with _handled(signal.SIGTERM, signal.SIG_IGN):
                 print(message, file=sys.stderr, flush=True)
                 raise TrainingError(message) from error
-        finally:
-            if self.listens:
-                signal.signal(signal.SIGTERM, self.previous)
 
-    def _message(self, error: Exception) -> str:
-        fabric = self.state.fabric
-        kept = (
-            f"{self.checkpoint} holds everything up to step {self.state.saved_step}; the same call "
-            f"goes on from there"
-            if self.checkpoint is not None and self.state.saved_step is not None
-            else "There is no checkpoint; pass checkpoint= to be able to go on"
-        )
-        return (
-            f"Process {fabric.global_rank} of {fabric.world_size} stopped at step "
-            f"{self.state.step} of {self.state.steps}: {error} If another has failed, torchrun says "
-            f"which one, and its own message why. {kept}."
-        )
+
+def _terminate(number: int, frame: object) -> None:
+    raise TrainingError("it was asked to stop, as torchrun does when another has failed.")
+
+
+@contextlib.contextmanager
+def _handled(number: int, handler: Callable | signal.Handlers) -> Iterator[None]:
+    """Handle a signal; Python delivers them to the main thread only, elsewhere nothing happens."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)

@@ -7,37 +7,21 @@ Lightning Fabric, so that the same call runs on one CPU, on one GPU, or under ``
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from course_lib.inputs import (
-    require_integer,
-    require_positive_integer,
-    require_real,
-    require_writable,
-)
 from course_lib.memory import keep_freed_memory
 from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
-from course_lib.training.batches import Batch, Order, Transform, count, select, to_device
-from course_lib.training.checkpoint import (
-    read_checkpoint,
-    require_same_run,
-    restore,
-    save_checkpoint,
-    say,
-    sole_use,
-)
-from course_lib.training.errors import TrainingError
+from course_lib.training.arguments import Arguments
+from course_lib.training.batches import Batch, Transform
+from course_lib.training.checkpoint import Checkpoint, sole_use
 from course_lib.training.history import History
-from course_lib.training.identity import Identity
-from course_lib.training.interruption import Failure, Interruption
-from course_lib.training.optimizers import OptimizerFactory, require_factory
-from course_lib.training.players import Loss, Player, as_players
-from course_lib.training.state import State, default_interval
+from course_lib.training.interruption import failure_explained, interruptible
+from course_lib.training.optimizers import OptimizerFactory
+from course_lib.training.players import Loss, Player
+from course_lib.training.state import State
 
 
 def fit(
@@ -137,166 +121,48 @@ def fit(
             in use by another, or could not be written in the end; or, with several processes, one of
             them failed. The message names the checkpoint from which the same call goes on.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; a torch.nn.Module is expected.")
-    steps = require_positive_integer(steps, "steps")
-    batch_size = require_positive_integer(batch_size, "batch_size")
-    checkpoint_every = require_positive_integer(checkpoint_every, "checkpoint_every")
-    num_nodes = require_positive_integer(num_nodes, "num_nodes")
-    seed = require_integer(seed, "seed")
-    if not -(2**63) <= seed < 2**63:
-        raise ValueError(f"seed is {seed}; an integer of at most 63 bits is expected.")
-    if not isinstance(devices, str | Sequence):
-        devices = require_integer(devices, "devices", "a number of processes, or 'auto',")
-    if evaluate_every is not None:
-        evaluate_every = require_positive_integer(evaluate_every, "evaluate_every")
-    learning_rate = require_real(learning_rate, "learning_rate", "a positive number", above=0)
-    if ema is not None:
-        decay = "a decay between 0 and 1, such as 0.999,"
-        ema = require_real(ema, "ema", decay, above=0, below=1)
-    if gradient_clip is not None:
-        norm = "a positive norm, or None,"
-        gradient_clip = require_real(gradient_clip, "gradient_clip", norm, above=0)
-    for name, value, expected in (
-        ("schedule", schedule, "of the progress, such as course_lib.training.cosine_decay,"),
-        ("transform", transform, "of batch and generator"),
-        ("callback", callback, "of step and model"),
-    ):
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} is {value!r}; a function {expected} is expected.")
-    require_factory(optimizer, "optimizer")
-    if checkpoint is not None:
-        checkpoint = Path(checkpoint)
-        # Now, and not when the first checkpoint is due: till then all would be lost.
-        require_writable(checkpoint.parent, f"the checkpoint {checkpoint.name}")
-    elif extend:
-        raise ValueError(
-            "extend is True without a checkpoint; the file of the run that is to be longer is expected. "
-            "Pass its path as checkpoint=."
-        )
-    n_train = count(train, "train")
-    players = as_players(model, loss)
-    if validation is not None:
-        count(validation, "validation")
-        if len(players) > 1:
-            raise ValueError(
-                "validation is given with several players; there is no one loss that says which "
-                "weights are best. Measure what matters in callback=, and leave validation out."
-            )
-
-    fabric = _launch(accelerator, devices, num_nodes, precision, players)
-    if fabric.device.type == "cpu":
-        keep_freed_memory()
-    if batch_size % fabric.world_size:
-        raise ValueError(
-            f"batch_size is {batch_size} for {fabric.world_size} processes; a multiple of the "
-            f"number of processes is expected, so that every process has an equal share."
-        )
-    with sole_use(checkpoint, fabric), seeded(seed + fabric.global_rank, fabric.device):
-        kept = None
-        if checkpoint is not None and checkpoint.exists():
-            kept = read_checkpoint(checkpoint)
-        if evaluate_every is None:
-            longer = extend and kept is not None and kept["steps"] < steps
-            evaluate_every = kept["evaluate_every"] if longer else default_interval(steps)
-        settings = {
-            "steps": steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "gradient_clip": gradient_clip,
-            "ema": ema,
-            "seed": seed,
-            "training examples": n_train,
-            "evaluate_every": evaluate_every,
-            "precision": str(precision),
-            "accelerator": fabric.device.type,
-            "compile": bool(compile),
-            "players": [(p.name, p.updates, p.learning_rate) for p in players if p.name],
-        }
-        state = State(fabric, model, players, settings, schedule, optimizer)
-        order = Order(n_train, batch_size, seed, fabric.world_size)
-        noise = torch.Generator(fabric.device).manual_seed(seed + 1 + fabric.global_rank)
-        identity = None
-        if checkpoint is not None:
-            identity = Identity(
-                settings,
-                {"train": train, "validation": validation},
-                {"model": model, "schedule": schedule, "transform": transform}
-                | {p.called("loss"): p.loss for p in players}
-                | {
-                    p.called("optimizer"): o.optimizer
-                    for p, o in zip(players, state.optimizers, strict=True)
-                },
-            )
-        train = to_device(train, fabric.device)
-        validation = None if validation is None else to_device(validation, fabric.device)
-        if kept is not None:
-            try:
-                require_same_run(checkpoint, kept, identity, state, extend=extend)
-                restore(checkpoint, kept, state, order, noise)
-            except TrainingError:
-                model.to(state.home)
-                raise
-            if state.step == steps and fabric.global_rank == 0:
-                say(
-                    f"The run of {checkpoint} is finished ({steps} of {steps} steps); nothing was "
-                    f"trained. To train it longer, pass more steps and extend=True; to train anew, pass "
-                    f"another path, or remove the file."
-                )
-        kept = None  # it may be large
+    given = Arguments(**locals())  # checked
+    fabric = _launch(given)
+    seed = given.seed + fabric.global_rank
+    with sole_use(given.checkpoint, fabric), seeded(seed, fabric.device):
+        file = Checkpoint(given.checkpoint, fabric)
+        state = State(fabric, given, file.interval(given))
+        file.resume(state)
         bar = progress_bar(
             show=progress and fabric.global_rank == 0,
-            total=steps,
+            total=given.steps,
             initial=state.step,
             desc="training",
         )
-        with bar, Interruption(fabric) as interruption, Failure(state, checkpoint), state:
-            if state.step == 0 and callback is not None:
-                with state.evaluated_weights():
-                    callback(0, model)
-            while state.step < steps:
+        with bar, interruptible(fabric) as asked_to_stop, failure_explained(state, file), state:
+            if state.step == 0:
+                state.call_back()
+            while state.step < given.steps:
                 for turn in state.turns:
-                    share = order.next()[fabric.global_rank :: fabric.world_size]
-                    batch = select(train, share.to(fabric.device))
-                    if transform is not None:
-                        batch = transform(batch, noise)
-                    state.update(turn, batch, gradient_clip)
+                    state.update(turn, state.next_batch())
                 state.finish_step()
                 bar.update()
-                due = state.step % evaluate_every == 0
-                if due or state.step == steps:
-                    if not due:  # a longer run would not have recorded anything here
-                        state.before_end = state.records()
-                    row = state.log()
-                    state.share_buffers()
-                    if validation is not None:
-                        row = state.evaluate(validation, batch_size, transform, seed)
+                ended = state.step == given.steps
+                if ended or state.step % state.evaluate_every == 0:
+                    row = state.record()
                     bar.set_postfix({n: f"{v:.4g}" for n, v in row.items() if n.endswith("loss")})
-                    if callback is not None:
-                        with state.evaluated_weights():
-                            callback(state.step, model)
-                interrupted = interruption.anywhere()
-                last = state.step == steps or interrupted
-                if checkpoint is not None and (state.step % checkpoint_every == 0 or last):
-                    save_checkpoint(checkpoint, state, identity, order, noise)
+                    state.call_back()
+                interrupted = asked_to_stop()
+                if ended or interrupted or state.step % given.checkpoint_every == 0:
+                    file.save(state)
                 if interrupted:
                     kept = (
-                        f"{checkpoint} holds all of it"
-                        if checkpoint
+                        f"{file.path} holds all of it"
+                        if file.path
                         else "no checkpoint was asked for"
                     )
                     raise KeyboardInterrupt(f"stopped after step {state.step} of {steps}; {kept}")
     return state.history
 
 
-def _launch(
-    accelerator: str,
-    devices: int | str,
-    num_nodes: int,
-    precision: str,
-    players: Sequence[Player],
-) -> Fabric:
+def _launch(given: Arguments) -> Fabric:
     """Start the processes; in an interactive session there is no script that they could run."""
+    devices, num_nodes = given.devices, given.num_nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         num_nodes = int(os.environ["WORLD_SIZE"]) // devices
@@ -306,12 +172,12 @@ def _launch(
     script = getattr(main, "__spec__", None) is not None or (file and os.path.isfile(file))
     interactive = hasattr(sys, "ps1") or sys.flags.interactive or not script
     # Each player's loss leaves the other players' parameters alone; processes must expect that.
-    unused = many_processes and len(players) > 1 and not interactive
+    unused = many_processes and len(given.players) > 1 and not interactive
     fabric = Fabric(
-        accelerator=accelerator,
+        accelerator=given.accelerator,
         devices=devices,
         num_nodes=num_nodes,
-        precision=precision,
+        precision=given.precision,
         strategy="ddp_find_unused_parameters_true" if unused else "auto",
     )
     launcher = fabric.strategy.launcher
@@ -324,4 +190,11 @@ def _launch(
             f"--nproc-per-node={devices} SCRIPT; or leave devices out."
         )
     fabric.launch()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
+    if given.batch_size % fabric.world_size:
+        raise ValueError(
+            f"batch_size is {given.batch_size} for {fabric.world_size} processes; a multiple of the "
+            f"number of processes is expected, so that every process has an equal share."
+        )
     return fabric

@@ -54,7 +54,7 @@ class Autoencoder(SavedSettings):
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Return the decoded images for codes of shape ``(..., latent_dim)``."""
-        return apply_to_latents(self.decoder, z)
+        return apply_to_latents(self.decoder, z, self.latent_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstruction of `x`, the mean of a Gaussian output distribution."""
@@ -62,5 +62,6 @@ class Autoencoder(SavedSettings):
 
     def squared_error(self, x: Tensor) -> Tensor:
         """Return ½‖x − g(f(x))‖², summed over pixels, shape ``(N,)``."""
-        error = at_least_float32(x) - at_least_float32(self(x))
+        reconstruction = self(x)
+        error = at_least_float32(x) - at_least_float32(reconstruction)
         return 0.5 * error.square().flatten(1).sum(1)

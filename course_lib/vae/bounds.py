@@ -11,7 +11,13 @@ from torch import Tensor
 
 from course_lib.distributions import normal_log_prob
 from course_lib.divergences import kl_standard_normal
-from course_lib.inputs import require_batch, require_positive_integer, require_tensor
+from course_lib.inputs import (
+    require_batch,
+    require_integer,
+    require_positive_integer,
+    require_real,
+    require_tensor,
+)
 from course_lib.precision import at_least_float32
 from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
@@ -22,9 +28,9 @@ CHUNK = 4_000
 
 
 def _require_latent(model: object) -> None:
-    if not hasattr(model, "encode"):
+    if not (hasattr(model, "encode") and hasattr(model, "decode")) or isinstance(model, str):
         raise TypeError(
-            f"the first argument is a {type(model).__name__}; a model that encodes and decodes is "
+            f"the first argument, model, is a {type(model).__name__}; a model that encodes and decodes is "
             f"expected, such as a VAE, and the examples behind it."
         )
 
@@ -119,7 +125,15 @@ def iwae_bound(model: Latent, x: Tensor, k: int) -> Tensor:
 
 def log_mean_exp(log_weights: Tensor, dim: int = 0) -> Tensor:
     """Log of the mean of exponentials along a dimension: not the mean of the logs."""
-    log_weights = at_least_float32(log_weights)
+    require_tensor(log_weights, "log_weights")
+    log_weights = at_least_float32(log_weights, "log_weights")
+    dim = require_integer(dim, "dim")
+    rank = log_weights.dim()
+    if not -rank <= dim < rank or log_weights.shape[dim] == 0:
+        raise ValueError(
+            f"dim is {dim} and log_weights has shape {tuple(log_weights.shape)}; a dimension with at "
+            f"least one entry is expected."
+        )
     return log_weights.logsumexp(dim) - math.log(log_weights.shape[dim])
 
 
@@ -160,7 +174,8 @@ def log_likelihood_with_error(
         standard error is infinite: one sample does not tell its spread.
     """
     k = require_positive_integer(k, "k")
-    require_tensor(x)
+    _require_latent(model)
+    require_batch(x, model.event_shape)
     values, errors = [], []
     # A few examples at a time with all their samples, or one example with its samples in pieces.
     examples = max(1, CHUNK // k)
@@ -226,6 +241,11 @@ def quadrature_log_likelihood(
         ValueError: the model has more than two latent dimensions.
     """
     n_points = require_positive_integer(n_points, "n_points")
+    if n_points < 2:
+        raise ValueError(
+            f"n_points is {n_points}; at least 2 are expected, the ends of the grid. Take 100 or more."
+        )
+    limit = require_real(limit, "limit", "a positive number, such as 6.0,", above=0)
     _require_latent(model)
     require_batch(x, model.event_shape)
     if model.latent_dim > 2:

@@ -35,7 +35,12 @@ def kl_decomposition(mu: Tensor, logvar: Tensor, z: Tensor) -> tuple[Tensor, Ten
     """
     for name, value in (("mu", mu), ("logvar", logvar), ("z", z)):
         require_tensor(value, name)
-    mu, logvar, z = in_one_type(mu, logvar, z)
+    if mu.dim() != 2 or mu.numel() == 0 or not mu.shape == logvar.shape == z.shape:
+        raise ValueError(
+            f"mu has shape {tuple(mu.shape)}, logvar {tuple(logvar.shape)} and z {tuple(z.shape)}; the "
+            f"same, (N, d), is expected of all."
+        )
+    mu, logvar, z = in_one_type(mu=mu, logvar=logvar, z=z)
     log_n = math.log(len(mu))
     given_own = normal_log_prob(z, mu, logvar).sum(-1)  # log q(z_i|x_i), (N,)
     aggregate, marginals = [], []

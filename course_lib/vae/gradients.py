@@ -5,7 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_floating, require_positive_integer, require_tensor
+from course_lib.inputs import (
+    require_broadcast,
+    require_floating,
+    require_function,
+    require_positive_integer,
+    require_real,
+)
 
 
 def reparameterize(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
@@ -22,7 +28,8 @@ def reparameterize(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
         A sample of N(μ, diag σ²), differentiable in `mu` and `logvar`.
     """
     for name, value in (("mu", mu), ("logvar", logvar), ("noise", noise)):
-        require_tensor(value, name)
+        require_floating(value, name)
+    require_broadcast(mu=mu, logvar=logvar, noise=noise)
     return mu + (0.5 * logvar).exp() * noise
 
 
@@ -44,9 +51,11 @@ def pathwise_gradient(
     Returns:
         One estimate per row for μ and for log σ², each ``(n_samples, d)``; average the rows.
     """
-    noise = _noise(mu, n_samples)
+    noise = _noise(f, mu, logvar, n_samples)
     z = reparameterize(mu, logvar, noise).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(f(z).sum(), z)
+    values = f(z)
+    _require_values(values, n_samples)
+    (slope,) = torch.autograd.grad(values.sum(), z)
     return slope, 0.5 * slope * (0.5 * logvar).exp() * noise
 
 
@@ -75,14 +84,34 @@ def score_function_gradient(
     Returns:
         One estimate per row for μ and for log σ², each ``(n_samples, d)``; average the rows.
     """
-    noise = _noise(mu, n_samples)
+    noise = _noise(f, mu, logvar, n_samples)
+    baseline = require_real(baseline, "baseline")
     with torch.no_grad():
-        value = (f(reparameterize(mu, logvar, noise)) - baseline).unsqueeze(1)  # (n_samples, 1)
+        values = f(reparameterize(mu, logvar, noise))
+        _require_values(values, n_samples)
+        value = (values - baseline).unsqueeze(1)  # (n_samples, 1)
     # ∇_μ log q = (z − μ)/σ² = ε/σ and ∇_{log σ²} log q = ½(ε² − 1).
     return value * noise / (0.5 * logvar).exp(), value * 0.5 * (noise.square() - 1)
 
 
-def _noise(mu: Tensor, n_samples: int) -> Tensor:
+def _require_values(values: Tensor, n_samples: int) -> None:
+    """One per sample: a function that sums over the samples, too, would be of another gradient."""
+    if not isinstance(values, Tensor) or values.shape != (n_samples,):
+        given = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(
+            f"f(z) is {given}; one number per sample, a tensor of shape ({n_samples},), is expected. "
+            f"Sum over the last dimension only."
+        )
+
+
+def _noise(f: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor, n_samples: int) -> Tensor:
     n_samples = require_positive_integer(n_samples, "n_samples")
+    require_function(f, "f", "a function of samples")
     require_floating(mu, "mu")
+    require_floating(logvar, "logvar")
+    if mu.dim() != 1 or mu.shape != logvar.shape or len(mu) == 0:
+        raise ValueError(
+            f"mu has shape {tuple(mu.shape)} and logvar {tuple(logvar.shape)}; the same, (d,), is "
+            f"expected."
+        )
     return torch.randn(n_samples, len(mu), dtype=mu.dtype, device=mu.device)

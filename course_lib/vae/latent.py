@@ -50,6 +50,11 @@ def traversal(z: Tensor, dim: int, values: Tensor) -> Tensor:
     """
     require_floating(z, "z")
     require_tensor(values, "values")
+    if z.dim() != 1 or len(z) == 0 or values.dim() != 1 or len(values) == 0 or values.is_complex():
+        raise ValueError(
+            f"z has shape {tuple(z.shape)} and values have shape {tuple(values.shape)} and dtype "
+            f"{values.dtype}; (d,) and (n,), real numbers, are expected."
+        )
     dim = require_integer(dim, "dim")
     if not 0 <= dim < len(z):
         raise ValueError(f"dim is {dim}; one of 0 … {len(z) - 1} is expected.")

@@ -5,7 +5,13 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from course_lib.distributions import Conditional, Gaussian
-from course_lib.inputs import require_batch, require_floating, require_positive_integer
+from course_lib.inputs import (
+    require_batch,
+    require_floating,
+    require_generator,
+    require_positive_integer,
+    require_real,
+)
 from course_lib.precision import in_one_type
 from course_lib.saved_settings import SavedSettings
 from course_lib.vae.posterior import DiagonalGaussian
@@ -33,12 +39,20 @@ class LinearGaussian(SavedSettings):
         self, weight: Tensor, bias: Tensor, sigma: float, *, posterior_scale: float = 1.0
     ) -> None:
         super().__init__()
-        if not posterior_scale > 0:
-            raise ValueError(
-                f"posterior_scale is {posterior_scale}; a positive factor is expected."
-            )
+        posterior_scale = require_real(
+            posterior_scale, "posterior_scale", "a positive factor", above=0
+        )
+        sigma = require_real(sigma, "sigma", "a positive standard deviation", above=0)
         require_floating(weight, "weight")
         require_floating(bias, "bias")
+        if weight.dim() != 2 or 0 in weight.shape or bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"weight has shape {tuple(weight.shape)} and bias {tuple(bias.shape)}; (D, d) and (D,) "
+                f"are expected."
+            )
+        for name, value in (("weight", weight), ("bias", bias)):
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{name} holds NaN or infinity; finite values are expected.")
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.event_shape, self.latent_dim = (weight.shape[0],), weight.shape[1]
@@ -69,6 +83,10 @@ class LinearGaussian(SavedSettings):
     def decode(self, z: Tensor) -> Conditional:
         """p(x|z) for latents of shape ``(..., d)``."""
         require_floating(z, "z")
+        if z.dim() == 0 or z.shape[-1] != self.latent_dim:
+            raise ValueError(
+                f"z has shape {tuple(z.shape)}; (..., {self.latent_dim}) is expected, as W has columns."
+            )
         return self.likelihood.given(self._means(z), 1)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -82,6 +100,7 @@ class LinearGaussian(SavedSettings):
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n examples, shape ``(n, D)``."""
         n = require_positive_integer(n, "n")
+        require_generator(generator, self.bias.device)
         z = torch.randn(
             n,
             self.latent_dim,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_positive_integer, require_tensor
+from course_lib.inputs import require_generator, require_positive_integer, require_tensor
 from course_lib.networks import mlp
 from course_lib.precision import in_type_of
 
@@ -75,9 +75,21 @@ def convolutional_decoder(
     )
 
 
-def apply_to_latents(decoder: nn.Module, z: Tensor) -> Tensor:
-    """Decode latents with any number of batch dimensions, ``(..., latent_dim)``, of any type."""
+def apply_to_latents(decoder: nn.Module, z: Tensor, latent_dim: int) -> Tensor:
+    """Decode latents with any number of batch dimensions, ``(..., latent_dim)``, of any real type.
+
+    Raises:
+        TypeError: `z` is not a tensor of real numbers.
+        ValueError: its last dimension is not `latent_dim`.
+    """
     require_tensor(z, "z")
+    if z.is_complex():
+        raise TypeError(f"z has dtype {z.dtype}; a tensor of real numbers is expected.")
+    if z.dim() == 0 or z.shape[-1] != latent_dim:
+        raise ValueError(
+            f"z has shape {tuple(z.shape)}; (..., {latent_dim}) is expected. The model was built "
+            f"with latent_dim={latent_dim}."
+        )
     out = decoder(in_type_of(decoder, z).reshape(-1, z.shape[-1]))
     return out.reshape(*z.shape[:-1], *out.shape[1:])
 
@@ -85,8 +97,8 @@ def apply_to_latents(decoder: nn.Module, z: Tensor) -> Tensor:
 def _image(event_shape: Sequence[int]) -> tuple[int, int, int]:
     if len(event_shape) != 3 or event_shape[1] % 4 or event_shape[2] % 4:
         raise ValueError(
-            f"event_shape is {tuple(event_shape)}; convolutional networks expect (C, H, W) with H "
-            f"and W multiples of 4. Pad the images, or use the perceptron with hidden=(500,)."
+            f"event_shape is {tuple(event_shape)}; (C, H, W) with H and W multiples of 4 is "
+            f"expected by convolutional networks. Pad the images, or use the perceptron with hidden=(500,)."
         )
     return tuple(event_shape)
 
@@ -102,4 +114,5 @@ def sample_prior(
     """
     n = require_positive_integer(n, "n")
     weight = next(decoder.parameters())
+    require_generator(generator, weight.device)
     return torch.randn(n, latent_dim, dtype=weight.dtype, device=weight.device, generator=generator)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from course_lib.divergences import kl_standard_normal
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_positive_integer, require_real
 from course_lib.vae.bounds import iwae_bound, sample_posterior
 from course_lib.vae.disentanglement import kl_decomposition
 from course_lib.vae.vae import VAE
@@ -47,9 +47,9 @@ class NegativeELBO:
             ("free_nats", self.free_nats, math.inf),
             ("total_correlation", self.total_correlation, math.inf),
         ):
-            if not 0 <= value <= largest:  # written so that NaN is caught too
-                bound = f" and at most {largest}" if largest < math.inf else ""
-                raise ValueError(f"{name} is {value}; a number of at least 0{bound} is expected.")
+            bound = f" and at most {largest}" if largest < math.inf else ""
+            expected = f"a number of at least 0{bound}"
+            setattr(self, name, require_real(value, name, expected, at_least=0, at_most=largest))
 
     def __call__(self, model: VAE, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss and its terms, each a mean over the batch in nats per example."""

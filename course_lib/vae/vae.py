@@ -10,7 +10,6 @@ from course_lib.inputs import (
     require_batch,
     require_event_shape,
     require_positive_integer,
-    require_tensor,
 )
 from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32
@@ -118,18 +117,12 @@ class VAE(SavedSettings):
             TypeError: `z` is not a tensor.
             ValueError: the last dimension is not `latent_dim`.
         """
-        require_tensor(z, "z")
-        if z.dim() == 0 or z.shape[-1] != self.latent_dim:
-            raise ValueError(
-                f"z has shape {tuple(z.shape)}; (..., {self.latent_dim}) is expected. The model "
-                f"was built with latent_dim={self.latent_dim}."
-            )
-        parameters = apply_to_latents(self.decoder, z)
+        parameters = apply_to_latents(self.decoder, z, self.latent_dim)
         return self.likelihood.given(parameters, len(self.event_shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the parameters of p(x|z) at one posterior sample of z, ``(N, *event_shape, P)``."""
-        return apply_to_latents(self.decoder, self.encode(x).rsample())
+        return apply_to_latents(self.decoder, self.encode(x).rsample(), self.latent_dim)
 
     def elbo(self, x: Tensor, n_samples: int = 1) -> Tensor:
         """Return an unbiased estimate of the ELBO in nats, shape ``(N,)``.

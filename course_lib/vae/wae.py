@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from course_lib.inputs import require_real
 from course_lib.mmd import imq_kernel, mmd
 from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32
@@ -41,9 +42,7 @@ class WAE(Autoencoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(event_shape, latent_dim, hidden=hidden, dropout=dropout)
-        if not penalty > 0:
-            raise ValueError(f"penalty is {penalty}; a positive weight is expected.")
-        self.penalty = penalty
+        self.penalty = require_real(penalty, "penalty", "a positive weight", above=0)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -65,8 +64,16 @@ def wae_objective(model: WAE, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
 
     Returns:
         The loss and its two terms, each 0-d.
+
+    Raises:
+        ValueError: `x` has fewer than two examples.
     """
     z = model.code(x)
+    if len(x) < 2:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}; at least two examples are expected, because the penalty "
+            f"compares pairs. Use a larger batch."
+        )
     difference = at_least_float32(x) - at_least_float32(model.decoder(z))
     error = 0.5 * difference.square().flatten(1).sum(1).mean()
     discrepancy = mmd(z, torch.randn_like(z), imq_kernel)

@@ -45,6 +45,8 @@ KNOWN = torch.ones(1, 4, 4, dtype=torch.bool)
         (lambda: CONDITIONAL.sample(3, labels=torch.tensor([0, 1])), ValueError, r"2 entries"),
         (lambda: PixelCNN((4, 4), 2), ValueError, r"\(C, H, W\) is expected"),
         (lambda: PixelCNN((1, 4, 0), 2), ValueError, r"entry of event_shape"),
+        (lambda: PixelCNN((1, 4, 4), 2, n_classes=3), TypeError, r"a PixelCNN has no classes"),
+        (lambda: RowLSTM((1, 4, 4), 2, n_layers=0), ValueError, r"n_layers is 0"),
         (lambda: FVSBN((), 2), ValueError, r"event_shape is empty"),
         (lambda: FVSBN((3,), 1), ValueError, r"at least 2 grey levels"),
         (lambda: FVSBN((3,), 4, distribution=Categorical(5)), ValueError, r"levels=4"),

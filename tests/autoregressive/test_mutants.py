@@ -12,6 +12,7 @@ from course_lib.autoregressive import (
     gated_pixelcnn,
     raster,
 )
+from course_lib.autoregressive.fast import gated_pixelcnn as fast_gated_pixelcnn
 from tests.autoregressive.properties import (
     build,
     cached_is_naive,
@@ -65,14 +66,14 @@ def test_vertical_stack_shifted_by_a_row(monkeypatch):
 
 
 def test_stale_row_in_the_cache(monkeypatch):
-    right = gated_pixelcnn._Sampler.begin_row
+    right = fast_gated_pixelcnn._Sampler.begin_row
 
     def stale(self, row):
         before = list(self.last_rows)
         right(self, row)
         self.last_rows = before
 
-    monkeypatch.setattr(gated_pixelcnn._Sampler, "begin_row", stale)
+    monkeypatch.setattr(fast_gated_pixelcnn._Sampler, "begin_row", stale)
     noticed(cached_is_naive, build("GatedPixelCNN", (1, 6, 6), 4))
 
 

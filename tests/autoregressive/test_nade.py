@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from course_lib.autoregressive.nade import _all_at_once, _RunningSum
+from course_lib.autoregressive.fast.nade import products_in_turn
+from course_lib.autoregressive.nade import products
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def by_definition(x, V, c, U):
     return torch.stack(rows, 1)
 
 
-@pytest.mark.parametrize("compute", [_all_at_once, _RunningSum.apply])
+@pytest.mark.parametrize("compute", [products, products_in_turn])
 def test_values_and_gradients_are_those_of_the_definition(inputs, compute):
     def results(function):
         y = function(*inputs)
@@ -35,20 +36,20 @@ def test_values_and_gradients_are_those_of_the_definition(inputs, compute):
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch.func.jvp itself
 def test_the_running_sum_can_be_differentiated_in_every_way(inputs):
     assert torch.autograd.gradcheck(
-        _RunningSum.apply, inputs, check_forward_ad=True, check_batched_grad=True
+        products_in_turn, inputs, check_forward_ad=True, check_batched_grad=True
     )
-    assert torch.autograd.gradgradcheck(_RunningSum.apply, inputs)
+    assert torch.autograd.gradgradcheck(products_in_turn, inputs)
 
 
 def test_the_running_sum_maps_over_batches(inputs):
     x, *weights = inputs
-    mapped = torch.vmap(lambda one: _RunningSum.apply(one[None], *weights)[0])(x)
+    mapped = torch.vmap(lambda one: products_in_turn(one[None], *weights)[0])(x)
     torch.testing.assert_close(mapped, by_definition(*inputs))
 
 
 def test_the_gradient_of_a_part_is_that_of_the_part(inputs):
     x, V, c, U = inputs
-    y = _RunningSum.apply(x.detach(), V.detach(), c, U.detach())
+    y = products_in_turn(x.detach(), V.detach(), c, U.detach())
     (given,) = torch.autograd.grad(y.sum(), c, create_graph=True)
     (expected,) = torch.autograd.grad(by_definition(*inputs).sum(), c)
     torch.testing.assert_close(given, expected)
@@ -59,5 +60,5 @@ def test_nothing_of_the_size_of_all_hidden_layers_is_kept(inputs):
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: kept.append(t.numel()) or t, lambda t: t
     ):
-        _RunningSum.apply(*inputs)
+        products_in_turn(*inputs)
     assert sum(kept) == sum(t.numel() for t in inputs)

@@ -13,7 +13,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     (folder / "conf.py").write_text('extensions = ["myst_parser", "results_tables"]')
     (folder / "index.md").write_text(
-        "# Results\n\n```{results-table} mnist\n```\n\n```{results-table} digits\n```\n"
+        "# Results\n\n```{results-table} mnist\n```\n\n```{results-table} digits\n```\n\n"
+        "```{results-table} stability\n```\n"
     )
     return folder
 
@@ -52,8 +53,15 @@ def test_nothing_is_joined_in_a_ranking(tables):
     assert all(row[-1].startswith(row[0]) for row in rows)
 
 
+def test_what_the_rows_of_a_study_share_is_written_once(tables):
+    header, *rows = tables[2]
+    assert header[0] == "target"
+    assert len({row[0] for row in rows}) == 2
+    assert rows == sorted(rows, key=lambda row: row[0], reverse=True)  # the Gaussian, then Beta
+
+
 def test_on_paper_a_table_goes_on_over_the_end_of_a_page(folder):
     assert build_main(["-q", "-b", "latex", str(folder), str(folder / "latex")]) == 0
     (document,) = (folder / "latex").glob("*.tex")
     text = document.read_text()
-    assert text.count(r"\begin{longtable}") == 2
+    assert text.count(r"\begin{longtable}") == 3

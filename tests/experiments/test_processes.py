@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.sharing import once
+
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("two_processes.py")
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(task, folder):
+def torchrun(folder):
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-            SCRIPT, task, folder,
+            SCRIPT, folder,
         ],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=300,
@@ -34,12 +38,27 @@ def script():
     return module
 
 
+def kill_and_repeat(folder):
+    failed = torchrun(folder)
+    shutil.copy(folder / "run.pt", folder / "left.pt")
+    said = [failed.returncode, failed.stderr, (folder / "result.pt").exists()]
+    (folder / "failed.json").write_text(json.dumps(said))
+    resumed = torchrun(folder)
+    assert resumed.returncode == 0, resumed.stderr
+
+
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("train")
-    run = torchrun("train", folder)
-    assert run.returncode == 0, run.stderr
-    return torch.load(folder / "result.pt")
+def job(tmp_path_factory):
+    """The folder of a job that was started again after one of its two processes had been killed.
+
+    All that is asked of two processes is done in it: to start two takes longer than what they do.
+    """
+    return once(tmp_path_factory, "two-processes", kill_and_repeat)
+
+
+@pytest.fixture(scope="module")
+def of_two(job):
+    return torch.load(job / "result.pt")
 
 
 def test_two_processes_take_the_gradient_of_the_whole_batch(of_two, script):
@@ -74,17 +93,15 @@ def test_both_processes_end_with_the_same_weights_and_running_statistics(of_two)
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(tmp_path):
-    failed = torchrun("killed", tmp_path)
-    assert failed.returncode != 0
-    assert "Signal 9 (SIGKILL)" in failed.stderr  # torchrun names the process that died
-    assert "run.pt holds everything up to step 80" in failed.stderr
-    assert torch.load(tmp_path / "run.pt")["step"] == 80
-    assert not (tmp_path / "result.pt").exists()
-    resumed = torchrun("killed", tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert torch.load(tmp_path / "run.pt")["step"] == 400
-    assert torch.isfinite(torch.load(tmp_path / "result.pt")).all()
+def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(job, of_two):
+    status, said, finished = json.loads((job / "failed.json").read_text())
+    assert status != 0
+    assert "Signal 9 (SIGKILL)" in said  # torchrun names the process that died
+    assert "run.pt holds everything up to step 80" in said
+    assert torch.load(job / "left.pt")["step"] == 80
+    assert not finished
+    assert torch.load(job / "run.pt")["step"] == 400
+    assert torch.isfinite(of_two[4]).all()
 
 
 def test_the_command_starts_processes_and_the_first_measures_for_all(tmp_path):

@@ -80,14 +80,18 @@ def killed(folder):
     )[1]
 
 
-def all_results():
-    """The gradient; likelihoods and losses without noise; likelihoods with noise; what both end with."""
+def all_results(folder):
+    """The gradient; likelihoods and losses without noise; likelihoods with noise; what both end with.
+
+    Last, what a training ends with that was killed and went on: the first time, nothing comes after it.
+    """
+    resumed = killed(folder)
     ends = ends_of_both(), ends_of_both(ema=0.5), ends_of_both(validation=data()[1].float())
-    return one_gradient(), trained(noisy=False)[1:], trained()[1], ends
+    return one_gradient(), trained(noisy=False)[1:], trained()[1], ends, resumed
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[2])
-    result = killed(folder) if sys.argv[1] == "killed" else all_results()
+    folder = Path(sys.argv[1])
+    result = all_results(folder)
     if int(os.environ["RANK"]) == 0:
         torch.save(result, folder / "result.pt")

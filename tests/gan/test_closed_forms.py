@@ -86,3 +86,15 @@ def test_a_trained_discriminator_approaches_the_optimal_one():
             P.log_prob(x), Q.log_prob(x)
         )
     assert error.abs().mean() < 0.03
+
+
+def test_a_point_without_mass_does_not_enter_the_value():
+    """0 log 0 = 0: the optimal discriminator of laws apart is sure, and attains 0."""
+    points = torch.linspace(-200, 200, 4001, dtype=torch.float64)
+
+    def uniform(low: float):
+        return lambda x: torch.where((x > low) & (x < low + 1), 0.0, -torch.inf)
+
+    log_p, log_q = uniform(-3), uniform(2)
+    value = game_value(lambda x: torch.where(x < 0, torch.inf, -torch.inf), log_p, log_q, points)
+    torch.testing.assert_close(value, torch.zeros((), dtype=torch.float64))

@@ -1,11 +1,13 @@
 """Generators and discriminators: sizes, ranges, classes, Lipschitz constants, independence."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.gan import GAN, ConvDiscriminator, ConvGenerator, Discriminator, Generator
-from course_lib.gan.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.protocols import Sampler
 
 SHAPES = [(1, 8, 8), (3, 28, 28), (1, 32, 32), (3, 64, 64), (1, 9, 12)]
@@ -88,6 +90,20 @@ def test_labels_of_any_integer_type_are_read(dtype):
     x = generator(z, labels)
     assert torch.equal(generator(z, labels.to(dtype)), x)
     assert torch.equal(discriminator(x, labels.to(dtype)), discriminator(x, labels))
+
+
+@pytest.mark.parametrize("build", [Discriminator, ConvDiscriminator])
+def test_a_class_adds_its_vector_to_the_weights_of_the_last_layer(build):
+    """Projection: D(x, y) = (w + e_y)·φ(x) + b."""
+    judge, x = build((1, 8, 8), n_classes=3).double(), torch.rand(6, 1, 8, 8).double()
+    for label in range(3):
+        labels = torch.full((6,), label)
+        expected = judge(x, labels).detach()
+        folded = copy.deepcopy(judge)
+        with torch.no_grad():
+            folded.head.weight += judge.embedding.weight[label]
+            folded.embedding.weight.zero_()
+        torch.testing.assert_close(folded(x, labels).detach(), expected)
 
 
 def test_labels_are_checked():

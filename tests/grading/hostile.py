@@ -66,6 +66,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=8,
 )
+nbgrader = st.dictionaries(st.sampled_from(("grade_id", "grade", "solution", "locked")), values)
 NAMES = (
     "ada ",
     " ada",
@@ -108,7 +109,7 @@ def notebooks(draw: st.DrawFn, kind: str) -> dict[str, Any]:
     elif kind == "cells":
         made["cells"] = draw(values)
     elif kind == "metadata":
-        marks = draw(values | st.fixed_dictionaries({"nbgrader": values}))
+        marks = draw(values | st.fixed_dictionaries({"nbgrader": values | nbgrader}))
         draw(st.sampled_from([made, cells[-1], cells[0]]))["metadata"] = marks
     elif kind == "code":
         cells[0]["source"] = draw(texts)

@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -19,6 +20,7 @@ from course_lib.assignment.box import Limits, SandboxError, require_hidden, room
 from course_lib.assignment.judge import grade
 from course_lib.assignment.question import load_assignment
 from course_lib.assignment.system_calls import REFUSED, RETURN, program
+from course_lib.families import FAMILIES
 
 from .course import make
 
@@ -28,6 +30,8 @@ MINI = load_assignment("mini", COURSE)
 LIMITS = Limits(
     cell_seconds=3, total_seconds=60, memory=1200 * 2**20, scratch=32 * 2**20, processes=40
 )
+ABSENT = [*FAMILIES, *(place.removesuffix(".py") for f in FAMILIES.values() for place in f.hidden)]
+ABSENT += ["families", "assignment", "assignment.question"]
 LIAR = """
 class Liar(float):
     def __eq__(self, other): return True
@@ -134,12 +138,12 @@ for name in ("grades.csv", "records/attack.json", "../grades.csv"):
     "references looked for on the disk": WALK.format(condition="n == 'questions.py'"),
     "the library's other modules looked for": """
 import importlib
-for name in ("vae", "flow", "gan", "autoregressive", "divergences", "assignment", "assignment.question"):
+for name in MODULES:
     try:
         importlib.import_module("course_lib." + name); print("FOUND", name)
     except ImportError:
         pass
-""",
+""".replace("MODULES", repr(ABSENT)),
     "records and other submissions looked for": WALK.format(
         condition="n.endswith(('.ipynb', 'grades.csv', 'secret')) and 'site-packages' not in folder"
     ),
@@ -346,13 +350,13 @@ def slot() -> int:
     return 10 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
-def graded(shared, submission, student="attack"):
+def graded(shared, submission, student="attack", limits=LIMITS):
     if not isinstance(submission, bytes):
         submission = nbformat.writes(submission).encode()
     start = time.monotonic()
-    record = grade(submission, student, MINI, secret="s", room=shared, limits=LIMITS, slot=slot())
-    assert time.monotonic() - start < LIMITS.total_seconds + 30
-    assert len(record.output) <= LIMITS.output
+    record = grade(submission, student, MINI, secret="s", room=shared, limits=limits, slot=slot())
+    assert time.monotonic() - start < limits.total_seconds + 30
+    assert len(record.output) <= limits.output
     return record, {verdict.name: verdict.points for verdict in record.verdicts}
 
 
@@ -428,6 +432,27 @@ def test_honest_work_keeps_its_points_whatever_happened_to_the_cells(shared, cha
     assert (points["first"], points["target"], points["last"]) == (1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(f"@torch.compile\n{make.TARGET}", id="compiled"),
+        pytest.param(
+            f"@torch.compile(fullgraph=True, mode='max-autotune')\n{make.TARGET}", id="with options"
+        ),
+        pytest.param(
+            "class Net(torch.nn.Module):\n"
+            "    def forward(self, x, w): return 7.25 * (w * x**2).sum(1)\n"
+            "target = torch.compile(Net())",
+            id="a compiled module",
+        ),
+    ],
+)
+def test_an_answer_that_would_be_compiled_is_not_late(shared, target):
+    # To import the compiler takes a while.
+    record, points = graded(shared, make.notebook(target), limits=replace(LIMITS, cell_seconds=60))
+    assert points["target"] == 1, (record.errors, record.verdicts)
+
+
 def test_a_repeated_hostile_cell_changes_nothing(shared):
     _, points = graded(shared, make.notebook(*["import os; os._exit(0)"] * 3, make.TARGET))
     assert (points["first"], points["target"], points["last"]) == (1, 1, 1)
@@ -463,7 +488,8 @@ def test_another_kernel_in_the_metadata_is_graded_as_python(shared):
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"nbgrader": 5}, {"nbgrader": {"grade_id": []}}, [], None, "text"]
+    "metadata",
+    [{"nbgrader": m} for m in (5, {"grade_id": []}, {"grade_id": True})] + [[], None, "text"],
 )
 def test_strange_metadata_harms_nothing(shared, metadata):
     made = json.loads(nbformat.writes(make.master()))

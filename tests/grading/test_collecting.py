@@ -270,6 +270,7 @@ def test_who_is_not_on_the_roster_is_graded_and_noted(tmp_path):
         ("student,name\n", "names no student"),
         ("student\n\"a\nb\"\n", "signs that cannot be seen"),
         ("student\na\0b\n", "signs that cannot be seen"),
+        ('student,name\n1,"Ada\n2,Bob\n', "is not a table .* a quotation mark not closed"),
     ],
 )  # fmt: skip
 def test_a_roster_that_cannot_be_right_is_refused(tmp_path, text, message):
@@ -283,6 +284,16 @@ def test_a_roster_is_read_as_spreadsheets_save_it(tmp_path):
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path.write_bytes(text.encode(encoding))
         assert read_roster(path).students == ["007", "008", "0xF", "1e5"]
+    for begin, separator in (
+        ("sep=;\r\n", ";"),
+        ('"sep=\t"\n', "\t"),
+        ("SEP=,\n", ","),
+        ("\n\n", ";"),
+    ):
+        for heading in ("name", '"name, as\nit is; given"', '"a;b,c,d,e\tf\tg"'):
+            text = f"{begin}student;{heading}\n007;x\n".replace("student;", f"student{separator}")
+            path.write_text(text.replace("007;", f"007{separator}"), encoding="utf-8-sig")
+            assert read_roster(path).students == ["007"], text
     path.write_bytes("student\nJürgen\n".encode("latin-1"))
     with pytest.raises(ValueError, match="“CSV UTF-8”"):
         read_roster(path)

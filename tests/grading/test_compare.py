@@ -141,6 +141,10 @@ def test_answers_are_reduced_to_arrays():
     assert as_arrays((1.0, torch.tensor(2.0)))[""].tolist() == [1, 2]
     assert list(as_arrays((1.0, torch.ones(2)))) == ["0", "1"]
     assert as_arrays(torch.ones(2, dtype=torch.bfloat16, requires_grad=True))[""].tolist() == [1, 1]
+    z = torch.tensor([1 + 2j, 3j])
+    assert as_arrays(z.conj().imag)[""].tolist() == [-2, -3]  # of which torch notes the sign alone
+    assert as_arrays(z.conj())[""].tolist() == [1 - 2j, -3j]
+    assert as_arrays(torch.eye(2).to_sparse())[""].tolist() == [[1, 0], [0, 1]]
     for nothing in (None, ..., (1, None)):
         with pytest.raises(NotAnswered):
             as_arrays(nothing)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import course_lib
 from course_lib.assignment.box import Limits, room, start
 from course_lib.assignment.question import Measure, Question
+from course_lib.families import FAMILIES
 from course_lib.grading.compare import agree
 from course_lib.grading.presence import LIBRARY, PACKAGES, STAND_IN
 from course_lib.grading.public import decode, encode, load
@@ -72,7 +73,8 @@ CHEAPEST = {
 }
 # Other files that hold formulas of some question.
 MORE = (
-    "evaluation.py",
+    *sorted({place for family in FAMILIES.values() for place in family.hidden}),
+    "fast",
     "widgets.js",
     "widgets.py",
     "live.py",
@@ -108,6 +110,18 @@ def test_the_cheapest_source_of_an_answer_is_not_in_the_box(seen, question):
     # Nor does it stand elsewhere.
     for path in files(library):
         assert text not in path.read_text(encoding="utf-8"), path
+
+
+def test_a_family_names_what_answers_its_questions():
+    for question, (place, _) in CHEAPEST.items():
+        family = FAMILIES[question.split(".")[0]]
+        assert place in (family.name, "grading/public", *family.hidden)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_family_is_in_the_box(seen, family):
+    assert (SOURCE / family).is_dir()
+    assert not (seen.folder / "course_lib" / family).exists()
 
 
 def files(place: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The trusted side of grading, with boxes that have no process: which probes it sends, what it credits."""
 
+import itertools
 import time
 from collections import deque
 from dataclasses import replace
@@ -213,7 +214,9 @@ def test_no_box_starts_when_the_time_of_the_submission_is_used_up(boxes):
     assert boxes == []
 
 
-def test_every_wait_ends_with_the_cell_the_question_or_the_submission(boxes):
+def test_every_wait_ends_with_the_cell_the_question_or_the_submission(boxes, monkeypatch):
+    passed = itertools.count(time.monotonic(), 1e-4)  # a clock that a busy machine does not move on
+    monkeypatch.setattr(judge.time, "monotonic", lambda: next(passed))
     for limits in (Limits(cell_seconds=20, total_seconds=500), Limits(total_seconds=3)):
         start = time.monotonic()
         graded(limits=limits, target=right)
@@ -241,7 +244,9 @@ def test_a_slow_answer_is_told_that_it_was_time(boxes, monkeypatch):
     real = time.monotonic
     monkeypatch.setattr(judge.time, "monotonic", lambda: real() + passed)
     answer = right
-    verdict = graded(target=slow)[1]["target"]
+    record, verdicts = graded(target=slow)
+    verdict = verdicts["target"]
+    assert "stopped by a limit of time: target." in record.notes[-1]
     assert (verdict.points, verdict.mistake) == (0, None)
     assert verdict.comment == (
         "too slow: 2 of 8 inputs were answered within the 4 s that this question has for all of "
@@ -271,7 +276,9 @@ def test_a_slow_model_is_told_that_it_was_time(boxes, monkeypatch):
     monkeypatch.setattr(judge.time, "monotonic", lambda: real() + passed)
     monkeypatch.setattr(judge.measures, "decoder_nats", measure)
     question = Measure("model", 3, "decoder_nats", ("decode",), limit=2.0)
-    verdict = graded(assignment=replace(MINI, questions=(question,)), decode=decode)[1]["model"]
+    record, verdicts = graded(assignment=replace(MINI, questions=(question,)), decode=decode)
+    verdict = verdicts["model"]
+    assert "stopped by a limit of time: model." in record.notes[-1]
     assert verdict.points == 0
     assert verdict.comment.startswith("too slow: 1 of the batches were answered within the 60 s")
 

@@ -1,6 +1,7 @@
 """Solved masters earn full marks, unsolved releases nothing: with our grader and with nbgrader.
 
-nbval runs every master too. What it shows is not shown again here: that no check of a solved one fails.
+nbgrader runs one master for all, nbval the others. What it shows is not shown again here: that no cell of
+a solved one fails.
 """
 
 import json
@@ -132,3 +133,7 @@ def test_nbgrader_gives_a_solved_master_full_marks(tmp_path):
     outcome = nbgrader(assignment, tmp_path, "grade")
     assert outcome["grade"]
     assert outcome["score"] == outcome["of"] == machine_points(assignment)
+    (run,) = tmp_path.glob("autograded/ada/vae/vae.ipynb")
+    cells = [c for c in nbformat.read(run, as_version=4).cells if c.cell_type == "code"]
+    assert all(c.execution_count for c in cells if c.source.strip())
+    assert [o for c in cells for o in c.outputs if o.output_type == "error"] == []

@@ -8,10 +8,13 @@ import zipfile
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.assignment.notebook import CELL_LIMIT, FILE_LIMIT, SUBMISSION_LIMIT, read_notebook
 from course_lib.assignment.question import Written
 from course_lib.assignment.recognising import other_assignment
+from course_lib.assignment.text import storable
 from course_lib.assignment.written import lines_handed_out, written_answer
 
 from .assignments import ASSIGNMENTS
@@ -36,6 +39,7 @@ def sources(content: bytes) -> list[str]:
         TEXT.encode("utf-16-be"),
         TEXT.encode("utf-32"),
         TEXT.encode("latin-1"),
+        TEXT.encode("cp1252"),
         TEXT.replace("\n", "\r\n").encode(),
         TEXT.encode() + b"\0" * 5000,
         TEXT.encode("utf-16") + b"\0" * 500,
@@ -48,6 +52,31 @@ def sources(content: bytes) -> list[str]:
 )  # fmt: skip
 def test_a_notebook_is_read_however_it_was_stored(content):
     assert sources(content) == sources(TEXT.encode())
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\xff", b"\x93", b"\xe4", b"\xc3 ", b"\xf0\x9f", b"\x80"]), max_size=3
+    ),
+    st.lists(st.sampled_from([b"\xed\xa0\xbd", b"\xed\xb8\x80"]), max_size=3),
+)
+def test_a_damaged_byte_damages_nothing_else(stray, halves):
+    """Identifiers such as σ stay what they are; so a stray byte in a comment costs no points."""
+    whole = json.dumps(json.loads(TEXT) | {"metadata": {"x": "STRAY HALF"}}, ensure_ascii=False)
+    for damage in (stray, halves):
+        damaged = whole.encode().replace(b"STRAY", b"".join(damage))
+        assert sources(damaged) == sources(TEXT.encode())
+
+
+def test_halves_of_a_character_become_signs_and_two_that_fit_become_one():
+    made = json.dumps(nbformat.from_dict(make.with_cells(["# PAIR HALF é"])), ensure_ascii=False)
+    raw = (
+        made.encode()
+        .replace(b"PAIR", b"\xed\xa0\xbd\xed\xb8\x80")
+        .replace(b"HALF", b"\xed\xa0\xbd")
+    )
+    (source,) = sources(raw)
+    assert storable(source) == "# 😀 � é"
 
 
 def test_line_ends_inside_of_cells_are_those_of_the_course():
@@ -93,6 +122,19 @@ def test_a_notebook_of_format_3_is_read():
 def test_odd_cells_are_read(cell, kind, source):
     (read,) = read_notebook(json.dumps({"cells": [cell]}).encode())["cells"]
     assert (read["cell_type"], read["source"], read["metadata"]) == (kind, source, {})
+
+
+@pytest.mark.parametrize("value", [True, None, 1, "text", [], {}])
+def test_marks_of_cells_are_of_their_kinds(value):
+    marks = dict.fromkeys(("grade_id", "grade", "solution", "locked", "points"), value)
+    cell = {"cell_type": "markdown", "source": "x", "metadata": {"nbgrader": marks}}
+    notebook = read_notebook(json.dumps({"cells": [cell]}).encode())
+    kept = notebook["cells"][0]["metadata"]["nbgrader"]
+    if value is True:
+        assert kept == dict.fromkeys(("grade", "solution", "locked"), True)
+    else:
+        assert kept == ({"grade_id": value} if isinstance(value, str) else {})
+    assert other_assignment(notebook, ASSIGNMENTS[0]) is None
 
 
 def archive() -> bytes:

@@ -139,16 +139,58 @@ def test_what_spreadsheets_do_to_the_table_of_points_loses_nothing(tmp_path, cap
     manual.write_bytes(text.encode("cp1252", "replace"))
     with pytest.raises(ValueError, match=r"manual\.csv is not UTF-8 text .* “CSV UTF-8”"):
         report.write_reports(records, MINI, tmp_path)
-    manual.write_bytes(text.encode())
-    report.write_reports(records, MINI, tmp_path)
-    assert [record.points for record in records] == [2, 3, 2.5]
+    for encoding, first in (("utf-8", ""), ("utf-16", ""), ("utf-8", "sep=,\r\n")):
+        manual.write_bytes((first + text).encode(encoding))
+        records = [example(name) for name in names]
+        report.write_reports(records, MINI, tmp_path)
+        assert [record.points for record in records] == [3, 3, 2.5]
     assert records[1].verdicts[-1].comment == comment
-    # A name that was taken for a number fits nobody: that is said, and the points are kept.
-    assert "points for 7, and no submission of that name" in capsys.readouterr().err
+    assert set(table(manual)) == set(names)
+    # A row of nobody is said, and its points are kept.
+    manual.write_text(manual.read_text(encoding="utf-8").replace("\n007,", "\n7,").replace(
+        table(manual)["007"]["page"], ""), encoding="utf-8")  # fmt: skip
     again = [example(name) for name in names]
     report.write_reports(again, MINI, tmp_path)
+    assert "points for 7, and no submission of that name" in capsys.readouterr().err
     assert [record.points for record in again] == [2, 3, 2.5]
     assert "\n7,words,1," in manual.read_text(encoding="utf-8-sig")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_names_that_a_spreadsheet_has_changed_come_back(tmp_path, separator, encoding):
+    """``00123`` for 123, and dates; also where a call without the points has come in between."""
+    changed = {"00123": "123", "1-2": "02. Jan", "1E5": "100000", "Zoë; M": "Zoë; M", "12": "12"}
+    manual = tmp_path / "manual.csv"
+    report.write_reports([example(name) for name in changed], MINI, tmp_path)
+    rows = list(table(manual).values())
+    saved = io.StringIO(newline="")
+    writer = csv.DictWriter(saved, rows[0], delimiter=separator)
+    writer.writeheader()
+    for row in reversed(rows):
+        comment = f"for {row['student']}"
+        name = changed[row["student"]]
+        writer.writerow(row | {"student": name, "points": "0,5", "comment": comment})
+    manual.write_bytes(saved.getvalue().encode(encoding))
+    for _ in range(2):
+        report.write_reports([example(name) for name in changed], MINI, tmp_path)
+        assert {s: row["comment"] for s, row in table(manual).items()} == {
+            name: f"for {name}" for name in changed
+        }
+        assert {row["words"] for row in table(tmp_path / "grades.csv").values()} == {"0.5"}
+
+
+def test_a_changed_name_never_takes_the_points_of_a_row_that_is_there(tmp_path, capsys):
+    manual = tmp_path / "manual.csv"
+    report.write_reports([example("007")], MINI, tmp_path)
+    page = table(manual)["007"]["page"]
+    text = "student,question,points,comment,page\n"
+    for rows in (["007,words,1,a,", "7,words,0,b,"], ["7,words,0,b,", "007,words,1,a,"]):
+        manual.write_text(text + "".join(f"{row}{page}\n" for row in rows), encoding="utf-8")
+        report.write_reports([example("007")], MINI, tmp_path)
+        assert table(tmp_path / "grades.csv")["007"]["words"] == "1"
+        assert {s: row["points"] for s, row in table(manual).items()} == {"007": "1", "7": "0"}
+        assert "points for 7, and no submission" in capsys.readouterr().err
 
 
 def test_the_summary_counts_what_the_class_did(tmp_path):
@@ -176,7 +218,7 @@ def test_the_summary_counts_what_the_class_did(tmp_path):
     ]
     assert summary["look at"] == [{"student": "fay", "why": "target: better than expected"}]
     page = report.summary_page(summary, MINI)
-    assert "6 submissions; 2.33 of 4 points on average" in page
+    assert "6 students; 2.33 of 4 points on average" in page
     assert "2 of 6 have full marks" in page
 
 
@@ -242,6 +284,10 @@ def test_tables_of_earlier_versions_and_columns_of_a_person_are_kept(tmp_path):
         (
             f"student,question,points,comment\nada,words,1,{'x' * 200_000}\n",
             "field larger than field limit",
+        ),
+        (
+            'student,question,points,comment\nada,words,,"Good\nbob,words,1,\n',
+            "is not a table .* a quotation mark not closed",
         ),
     ],
 )

@@ -141,6 +141,54 @@ def test_no_peer_extends_the_total_time(peer, behaviour):
     assert PipeBox.made == 1
 
 
+def late(record):
+    return [note for note in record.notes if note.startswith("stopped by a limit of time")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "limits", "what"),
+    [
+        (is_silent, SHORT, "the whole notebook"),
+        (drips_an_answer, SHORT, "the whole notebook"),
+        (is_silent_in_a_cell, Limits(cell_seconds=0.2, total_seconds=60), "code cell 1"),
+    ],
+)
+def test_what_a_limit_of_time_has_stopped_is_named_to_the_instructor(
+    peer, monkeypatch, behaviour, limits, what
+):
+    """On a busy machine it costs honest students points, and nobody reads all pages to find them."""
+    monkeypatch.setattr(judge, "GRACE", 0.1)
+    peer(behaviour)
+    (note,) = late(graded(limits))
+    assert what in note
+    assert "--only" in note
+
+
+def test_a_cell_that_took_its_time_and_raised_is_named_one_that_failed_at_once_is_not(peer):
+    def raises_in_two_cells(requests, answers):
+        say(answers, {"ready": "shell"})
+        wire.receive(requests)
+        for cell, seconds in ((0, 0), (1, 0.3)):
+            say(answers, {"cell": cell})
+            time.sleep(seconds)
+            say(answers, {"cell": cell, "error": "CellTimeout: stopped after 0.2 s"})
+
+    peer(raises_in_two_cells)
+    notebook = nbformat.writes(make.notebook("1", "2")).encode()
+    (note,) = late(graded(Limits(cell_seconds=0.2, total_seconds=60), notebook))
+    assert "code cell 2" in note
+    assert "code cell 1" not in note
+
+
+def test_thousands_of_late_cells_make_one_short_note():
+    record = Record("a", "key")
+    with Session([], ROOM, LONG, 0, record) as session:
+        for number in range(2000):
+            session.late(f"code cell {number + 1}")
+    (note,) = record.notes
+    assert "code cell 5 and 1995 more" in note
+
+
 def floods(frames):
     def behave(requests, answers):
         say(answers, {"ready": "shell"})

@@ -271,11 +271,19 @@ MORE = {
         [
             "import numpy as np, no_such_package\nfrom no_such_package.sub import thing as other\n"
             "from math import pi, no_such_name\nimport os.path, no_such_one.sub\n" + F,
-            "def g():\n    import no_such_package\na = no_such_package.thing\ndef lost(): pass",
-            "class A(other): pass\ndef lost(): pass",
+            "def g():\n    import no_such_package\na = no_such_package.thing",
+            "class A(other): pass\nrun = no_such_package.start(1)\nwith run: c = 1\n"
+            "for i in run: pass\nf(1)",
+            "@no_such_package.fast\ndef h(): return 1\ndef k(): return 1\nh()\nd = 1",
             "from no_such_package import f\nb = 1",
+            "def l(x: other['n d'] | None = None, *y: no_such_package.A[int, 'n']) -> other: return 1\n"
+            "def m(x: int | other): return l()\ne = m(1)",
+            "m(run.part)\n1 / 0\ndef lost(): pass",
         ],
-        {"np", "no_such_package", "other", "pi", "no_such_name", "os", "no_such_one", "f", "b"},
+        {
+            *("np", "no_such_package", "other", "pi", "no_such_name", "os", "no_such_one", "f"),
+            *("a", "A", "run", "c", "i", "h", "k", "d", "b", "l", "m", "e"),
+        },
     ),
     "a broken representation": (
         [

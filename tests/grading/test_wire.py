@@ -75,6 +75,14 @@ values = st.recursive(
 )
 
 
+def test_the_parts_of_an_answer_come_in_one_order_whatever_the_reader_draws():
+    parts = {name: np.zeros(1) for name in "qwertzuiopasdfghjkl"}
+    reversed_parts = dict(reversed(parts.items()))
+    for sent in (parts, reversed_parts, parts):
+        _, got = received(wire.pack({}, sent))
+        assert list(got) == sorted(parts)
+
+
 @settings(deadline=None, max_examples=50)
 @given(header=st.dictionaries(st.text(), values, max_size=4), sent=arrays)
 def test_what_is_sent_arrives(header, sent):

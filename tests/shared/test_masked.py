@@ -4,14 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.masked import (
-    LARGE,
-    MaskedLinear,
-    made_masks,
-    masked_linear,
-    readable_blocks,
-    spread_degrees,
-)
+from course_lib.fast.masked import LARGE, block_product, readable_blocks
+from course_lib.masked import MaskedLinear, made_masks, spread_degrees
 
 
 def reach(masks):
@@ -62,7 +56,27 @@ def test_a_masked_layer_ignores_what_is_masked_and_trains_the_rest():
     assert torch.equal(layer.weight.grad != 0, mask)
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (400, 300), (301, 401)])
+def test_a_small_mask_is_not_cut():
+    assert readable_blocks(torch.ones(7, 5)) is None
+    assert readable_blocks(torch.ones(1, LARGE)) is None  # a single row cannot be
+
+
+def share_of_a_whole_product(blocks, mask):
+    work = sum((b.rows.stop - b.rows.start) * b.mixed.stop for b in blocks)
+    return work / mask.numel()
+
+
+def test_staircases_below_one_another_are_cut_alike():
+    # The means of all entries, then their log-scales.
+    stairs = made_masks(torch.arange(300), [spread_degrees(300, 400)], torch.arange(300).repeat(2))[
+        -1
+    ]
+    blocks = readable_blocks(stairs)
+    assert len(blocks) == 8
+    assert 0.5 < share_of_a_whole_product(blocks, stairs) < 0.66
+
+
+@pytest.mark.parametrize("shape", [(400, 300), (301, 401)])
 @pytest.mark.parametrize("kind", ["staircase", "any", "nothing"])
 def test_products_in_blocks_are_those_with_the_whole_masked_matrix(shape, kind):
     generator = torch.Generator().manual_seed(0)
@@ -80,9 +94,8 @@ def test_products_in_blocks_are_those_with_the_whole_masked_matrix(shape, kind):
         assert block.free.stop <= block.mixed.stop == block.closed.start
     rows = [row for block in blocks for row in range(block.rows.start, block.rows.stop)]
     assert rows == list(range(len(mask)))
-    if kind == "staircase" and mask.numel() >= LARGE:
-        work = sum((b.rows.stop - b.rows.start) * b.mixed.stop for b in blocks)
-        assert 0.5 < work / mask.numel() < 0.66  # of a whole product
+    if kind == "staircase":
+        assert 0.5 < share_of_a_whole_product(blocks, mask) < 0.66
     for given, expected in zip(*both_ways(mask, sin_gradients), strict=True):
         torch.testing.assert_close(given, expected)
 
@@ -96,7 +109,7 @@ def both_ways(mask, what):
     )
     blocks = readable_blocks(mask)
     return (
-        what(lambda x, w, b: masked_linear(x, w, mask.double(), b, blocks), x, weight, bias),
+        what(lambda x, w, b: block_product(x, w, mask.double(), b, blocks), x, weight, bias),
         what(lambda x, w, b: nn.functional.linear(x, mask * w, b), x, weight, bias),
     )
 
@@ -162,7 +175,7 @@ def test_gradients_of_a_part_are_those_of_the_part():
     for bias in (None, shift):
         for part, expected in ((x, of_input), (weight, of_weight)):
             part.requires_grad_()
-            (given,) = torch.autograd.grad(masked_linear(x, weight, mask, bias, blocks).sum(), part)
+            (given,) = torch.autograd.grad(block_product(x, weight, mask, bias, blocks).sum(), part)
             torch.testing.assert_close(given, expected)
             part.requires_grad_(False)  # frozen while the other one learns
 
@@ -171,7 +184,7 @@ def test_products_in_blocks_follow_autocast():
     x, weight = torch.randn(3, 300), torch.randn(400, 300, requires_grad=True)
     mask = STAIRCASE.float()
     with torch.autocast("cpu", torch.bfloat16):
-        y = masked_linear(x, weight, mask, torch.zeros(400), readable_blocks(mask))
+        y = block_product(x, weight, mask, torch.zeros(400), readable_blocks(mask))
     assert y.dtype == torch.bfloat16
     (gradient,) = torch.autograd.grad(y.float().sum(), weight)
     assert gradient.dtype == torch.float32

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from course_lib import autoregressive as ar
-from course_lib import flow, gan, vae
+from course_lib import experiments, flow, gan, vae
 from course_lib.autoregressive import raster, wavenet
 from course_lib.classifier import Classifier
 from course_lib.distributions import (
@@ -24,8 +24,9 @@ from course_lib.distributions import (
     Gaussian,
     OutputDistribution,
 )
+from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
+from course_lib.families import FAMILIES
 from course_lib.flow import checks
-from course_lib.gan.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.masked import MaskedLinear, made_mask
 from course_lib.saved_settings import SavedSettings
 from tests.autoregressive import properties
@@ -325,9 +326,9 @@ def test_a_state_survives_what_programs_do_with_it(name):
 def test_every_module_of_the_library_is_tried():
     tried = {type(module) for makes in KINDS.values() for module in makes[0]().modules()}
     every = set()
-    for package in ("vae", "gan", "autoregressive", "flow"):
-        for info in pkgutil.iter_modules(importlib.import_module(f"course_lib.{package}").__path__):
-            module = importlib.import_module(f"course_lib.{package}.{info.name}")
+    for package in (*(family.package for family in FAMILIES.values()), experiments):
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            module = importlib.import_module(info.name)
             every |= {c for _, c in inspect.getmembers(module, inspect.isclass)}
     every = {
         c for c in every if issubclass(c, nn.Module) and c.__module__.startswith("course_lib.")

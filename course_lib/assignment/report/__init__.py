@@ -16,6 +16,7 @@ from course_lib.assignment.report.manual import (
     points_given,
     read_manual,
     reading_page,
+    recognised,
 )
 from course_lib.assignment.report.page import UNSAFE
 from course_lib.assignment.report.summary import summarize, summary_page
@@ -57,7 +58,7 @@ def write_reports(records: list[Record], assignment: Assignment, output: Path) -
     """
     records = [*records, *other_records(output, {label(record.student) for record in records})]
     records = sorted((_fitted(r, assignment) for r in records), key=lambda record: record.student)
-    rows = read_manual(assignment, output)
+    rows = recognised(read_manual(assignment, output), records, assignment)
     given = points_given(rows, assignment)
     changed = changed_answers(rows, records)
     _warn(output / "manual.csv", given, changed, records)

@@ -48,8 +48,9 @@ def feedback_page(record: Record, assignment: Assignment) -> str:
             answer = shortened(record.answers[question.name], ANSWER_SHOWN)
             parts.append(f"<h2>Your answer to {escaped(question.name)}</h2>")
             parts.append(f"<pre>{escaped(answer)}</pre>")
-    parts.append(
-        f"<p>Graded in {record.seconds:.0f} s; at most {record.memory / 2**20:.0f} MiB of memory "
-        "were used.</p>"
-    )
+    if record.memory:  # nothing has run where nothing could be graded
+        parts.append(
+            f"<p>Graded in {record.seconds:.0f} s; at most {record.memory / 2**20:.0f} MiB of memory "
+            "were used.</p>"
+        )
     return page(f"{assignment.title}: {record.student}", "".join(parts))

@@ -8,6 +8,7 @@ from pathlib import Path
 from course_lib.assignment.judge import NOT_FOUND, Record
 from course_lib.assignment.question import Assignment, Written
 from course_lib.assignment.report.page import link_to_feedback, page
+from course_lib.assignment.tables import read_table
 from course_lib.assignment.text import cell, escaped, shortened
 
 # A person fills in `points` and `comment`; the others are written anew at every run, except that
@@ -33,45 +34,53 @@ def read_manual(assignment: Assignment, output: Path) -> dict[Key, Row]:
         ValueError: it is no table of the expected columns, or a row is not understood.
     """
     path = output / "manual.csv"
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it again, in a spreadsheet as "
-            f"“CSV UTF-8”, and call the command again"
-        ) from error
     written = [question.name for question in _written(assignment)]
-    header, rows = [], {}
-    # Spreadsheets of some countries write semicolons.
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    lines = io.StringIO(text, newline="")  # a comment may have several
-    try:
-        for number, cells in enumerate(csv.reader(lines, delimiter=separator), start=1):
-            if number == 1:
-                header = _header(path, cells)
-                continue
-            if not any(cells):
-                continue
-            row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
-            row.pop("", None)  # a column without a name
-            key = row["student"], row["question"]
-            if len(cells) < 3 or any(cells[len(header) :]) or row["question"] not in written:
-                raise ValueError(
-                    f"{path}, row {number}: {shortened(str(cells), 300)} is not understood; "
-                    f"{', '.join(header)} are expected, with a question among {', '.join(written)}"
-                )
-            if _points_differ(rows.get(key), row):
-                raise ValueError(
-                    f"{path}, row {number}: there are two rows with points for {', '.join(key)}; "
-                    f"keep one and call the command again"
-                )
-            if key not in rows or row["points"].strip():
-                rows[key] = row
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a table that can be read: {error}") from error
+    table = read_table(path)
+    header = _header(path, table[0][1] if table else [])
+    rows: dict[Key, Row] = {}
+    for number, cells in table[1:]:
+        row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+        row.pop("", None)  # a column without a name
+        key = row["student"], row["question"]
+        if len(cells) < 3 or any(cells[len(header) :]) or row["question"] not in written:
+            raise ValueError(
+                f"{path}, row {number}: {shortened(str(cells), 300)} is not understood; "
+                f"{', '.join(header)} are expected, with a question among {', '.join(written)}"
+            )
+        if _points_differ(rows.get(key), row):
+            raise ValueError(
+                f"{path}, row {number}: there are two rows with points for {', '.join(key)}; "
+                f"keep one and call the command again"
+            )
+        if key not in rows or row["points"].strip():
+            rows[key] = row
     return rows
+
+
+def recognised(
+    rows: dict[Key, Row], records: list[Record], assignment: Assignment
+) -> dict[Key, Row]:
+    """The rows, with the names back that a spreadsheet took for a number or a date (``007``, ``1-2``).
+
+    A row whose name is nobody's is told by its place on the page, which is another text for everyone.
+    Where it would meet another row with points, it is left as it is.
+    """
+    known = {cell(record.student) for record in records}
+    places = {
+        _place(record, question): (cell(record.student), question.name)
+        for record in records
+        for question in _written(assignment)
+    }
+    found: dict[Key, Row] = {}
+    for key, row in rows.items():
+        meant = key if key[0] in known else places.get(row["page"].strip(), key)
+        if any(_points_differ(other, row) for other in (rows.get(meant), found.get(meant))):
+            meant = key
+        if meant not in found or row["points"].strip():
+            found[meant] = row
+    return found
 
 
 def points_given(rows: dict[Key, Row], assignment: Assignment) -> dict[Key, tuple[float, str]]:
@@ -124,7 +133,7 @@ def manual_table(rows: dict[Key, Row], records: list[Record], assignment: Assign
                 row["possible"] = f"{question.points:g}"
                 row["answer"] = cell(shortened(answer, ANSWER_IN_TABLE))
                 row["rubric"] = (LOOK if answer == NOT_FOUND else "") + question.rubric
-                row["page"] = f"manual.html#{_anchor(record, question)}" if answer else ""
+                row["page"] = _place(record, question) if answer else ""
                 if not row["points"].strip() or not row["version"].strip():
                     row["version"] = version
     text = io.StringIO(newline="")
@@ -184,6 +193,11 @@ def _version(record: Record, name: str) -> str:
 
 def _anchor(record: Record, question: Written) -> str:
     return "a" + hashlib.sha256(f"{question.name}\0{record.student}".encode()).hexdigest()[:12]
+
+
+def _place(record: Record, question: Written) -> str:
+    """Where an answer stands, as it is written into the table."""
+    return f"manual.html#{_anchor(record, question)}"
 
 
 def _written(assignment: Assignment) -> list[Written]:

@@ -6,7 +6,10 @@ from course_lib.assignment.text import escaped
 
 STYLE = """
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem; }
+body {
+  font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem;
+  overflow-wrap: break-word;
+}
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid #8886; padding: .4rem .6rem; text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; }
@@ -15,7 +18,9 @@ meter { width: 8rem; }
 td.comment { overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   th, td { padding: .4rem .2rem; }
-  meter { width: 2rem; }
+  .counts { font-size: .75rem; }
+  .counts th, .counts td { padding: .4rem .1rem; }
+  meter { display: none; }
 }
 pre { overflow: auto; padding: .6rem; background: #8882; white-space: pre-wrap; }
 .note { border-left: .3rem solid #c60; padding: .2rem .8rem; }

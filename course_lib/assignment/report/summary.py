@@ -57,8 +57,9 @@ def summary_page(summary: dict, assignment: Assignment) -> str:
     mean = sum(summary["points"]) / max(n, 1)
     parts = [
         f"<h1>{escaped(assignment.title)}: summary</h1>",
-        f"<p>{n} submissions; {mean:.2f} of {assignment.points:g} points on average.</p>",
-        '<table><caption>Questions</caption><tr><th>Question</th><th class="number">Points</th>'
+        f"<p>{n} students; {mean:.2f} of {assignment.points:g} points on average.</p>",
+        '<table class="counts"><caption>Questions</caption><tr><th>Question</th>'
+        '<th class="number">Points</th>'
         '<th class="number">Mean</th><th>Full marks</th><th class="number">Not answered</th>'
         '<th class="number">To be graded</th></tr>',
     ]
@@ -76,9 +77,9 @@ def summary_page(summary: dict, assignment: Assignment) -> str:
         ("Most common mistakes", "mistakes", ("question", "mistake", "students")),
         ("To be looked at by a person", "look at", ("student", "why")),
     ):
-        head = "".join(f"<th>{escaped(name)}</th>" for name in fields)
+        head = "".join(f"<th{_kind(f)}>{f.capitalize()}</th>" for f in fields)
         rows = "".join(
-            "<tr>" + "".join(f"<td class='comment'>{_shown(row, f)}</td>" for f in fields) + "</tr>"
+            "<tr>" + "".join(f"<td{_kind(f)}>{_shown(row, f)}</td>" for f in fields) + "</tr>"
             for row in summary[key]
         )
         table = f"<table><tr>{head}</tr>{rows}</table>" if rows else "<p>None.</p>"
@@ -86,7 +87,14 @@ def summary_page(summary: dict, assignment: Assignment) -> str:
     return page(f"{assignment.title}: summary", "".join(parts))
 
 
+def _kind(field: str) -> str:
+    kinds = {"question": "", "students": ' class="number"'}
+    return kinds.get(field, ' class="comment"')
+
+
 def _shown(row: dict, field: str) -> str:
+    if field == "question":
+        return question_name(row[field])
     return link_to_feedback(row[field]) if field == "student" else escaped(str(row[field]))
 
 
@@ -94,5 +102,7 @@ def _concerns(record: Record) -> list[str]:
     found = ([record.fault] if record.fault else []) + record.notes
     found += [f"{v.name}: {v.comment}" for v in record.verdicts if v.suspicious]
     found += [f"{name}: {text}" for name, text in record.answers.items() if text == NOT_FOUND]
-    found += [f"cell {number + 1}: {text}" for number, text in record.errors if "left out" in text]
+    found += [
+        f"code cell {number + 1}: {text}" for number, text in record.errors if "left out" in text
+    ]
     return [one_line(text, CONCERN_LENGTH) for text in found[:CONCERNS]]

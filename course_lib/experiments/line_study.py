@@ -1,10 +1,10 @@
-r"""The one-dimensional study: which training method recovers a known law on the line?
+r"""The one-dimensional study: which training method recovers a known distribution on the line?
 
-Every method trains the same small networks on draws of laws that are known, so that success can
+Every method trains the same small networks on draws of distributions that are known, so that success can
 be measured without doubt. The value of a divergence between histograms depends on its definition, so
 it is fixed here: KL(true ‖ generated) of histograms with 50 bins and two overflow bins,
-each count raised by ½, over 10,000 draws of each law, averaged over 100 repetitions. Two samples of
-the *same* law do not score 0 but the sampling-noise floor, which belongs beside every result.
+each count raised by ½, over 10,000 draws of each distribution, averaged over 100 repetitions. Two samples of
+the *same* distribution do not score 0 but the sampling-noise floor, which belongs beside every result.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from course_lib.divergences import histogram_kl, kl_discrete
+from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.gan.gan import GAN, Penalty, players
-from course_lib.gan.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.gan.losses import NON_SATURATING, WASSERSTEIN, Objective
 from course_lib.gan.penalties import Critic, gradient_penalty, r1_penalty
 from course_lib.randomness import seeded
@@ -25,8 +25,8 @@ Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Law:
-    """A law on the line, and the interval whose bins judge it.
+class Target:
+    """A distribution on the line, and the interval whose bins judge it.
 
     Attributes:
         name: what to call it.
@@ -45,24 +45,24 @@ class Law:
     high: float
 
 
-def gaussian(mean: float = 4.0, std: float = 1.25) -> Law:
-    """A Gaussian law, judged on four standard deviations to each side."""
+def gaussian(mean: float = 4.0, std: float = 1.25) -> Target:
+    """A Gaussian, judged on four standard deviations to each side."""
 
     def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return mean + std * torch.randn(shape, generator=generator)
 
-    return Law("Gaussian", draw, mean, std, mean - 4 * std, mean + 4 * std)
+    return Target("Gaussian", draw, mean, std, mean - 4 * std, mean + 4 * std)
 
 
-def beta(a: int = 2, b: int = 5) -> Law:
-    """A Beta law with whole parameters: the a-th smallest of a + b − 1 uniform draws."""
+def beta(a: int = 2, b: int = 5) -> Target:
+    """A Beta distribution with whole parameters: the a-th smallest of a + b − 1 uniform draws."""
 
     def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.rand((*shape, a + b - 1), generator=generator).kthvalue(a).values
 
     mean = a / (a + b)
     std = (a * b / (a + b + 1)) ** 0.5 / (a + b)
-    return Law(f"Beta({a}, {b})", draw, mean, std, 0.0, 1.0)
+    return Target(f"Beta({a}, {b})", draw, mean, std, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -112,20 +112,20 @@ def wgan_gp(weight: float, *, one_sided: bool = False, **settings: object) -> Me
 
 @dataclass(frozen=True)
 class Trained:
-    """Generators of one method: for every law, one per seed.
+    """Generators of one method: for every target, one per seed.
 
     Attributes:
         method: how they were trained.
-        laws: the laws.
-        n_seeds: seeds per law.
-        model: the networks; group ``law · n_seeds + seed``.
+        targets: the targets.
+        n_seeds: seeds per target.
+        model: the networks; group ``target · n_seeds + seed``.
         steps: when moments were measured.
-        means: mean of the samples then, standardized, shape ``(T, laws, seeds)``.
-        stds: standard deviation of the samples then, standardized, shape ``(T, laws, seeds)``.
+        means: mean of the samples then, standardized, shape ``(T, targets, seeds)``.
+        stds: standard deviation of the samples then, standardized, shape ``(T, targets, seeds)``.
     """
 
     method: Method
-    laws: tuple[Law, ...]
+    targets: tuple[Target, ...]
     n_seeds: int
     model: GAN
     steps: list[int]
@@ -133,11 +133,11 @@ class Trained:
     stds: Tensor
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """Draw from every generator in the units of its law, shape ``(laws, seeds, n)``."""
+        """Draw from every generator in the units of its target, shape ``(targets, seeds, n)``."""
         x = self.model.generator.sample(n, generator=generator).squeeze(-1)
-        x = x.unflatten(0, (len(self.laws), self.n_seeds))
+        x = x.unflatten(0, (len(self.targets), self.n_seeds))
         mean, std = (
-            torch.tensor([getattr(law, name) for law in self.laws]).view(-1, 1, 1)
+            torch.tensor([getattr(target, name) for target in self.targets]).view(-1, 1, 1)
             for name in ("mean", "std")
         )
         return mean + std * x
@@ -145,7 +145,7 @@ class Trained:
 
 def train(
     method: Method,
-    laws: Sequence[Law],
+    targets: Sequence[Target],
     *,
     n_seeds: int = 8,
     n_data: int = 50_000,
@@ -156,12 +156,12 @@ def train(
     seed: int = 0,
     progress: bool = False,
 ) -> Trained:
-    """Train one generator per law and seed, all of them at once.
+    """Train one generator per target and seed, all of them at once.
 
     Args:
         method: how.
-        laws: the laws; each is standardized by its mean and standard deviation.
-        n_seeds: seeds per law. Each has its own initial weights, data, batches and noise.
+        targets: the targets; each is standardized by its mean and standard deviation.
+        n_seeds: seeds per target. Each has its own initial weights, data, batches and noise.
         n_data: size of each training set.
         batch_size: examples per update, for each generator.
         latent_dim: number of dimensions of the noise.
@@ -173,11 +173,14 @@ def train(
     Returns:
         The trained generators, with their moments along the way.
     """
-    groups = len(laws) * n_seeds
+    groups = len(targets) * n_seeds
     generator = torch.Generator().manual_seed(seed)
     data = torch.stack(
-        [(law.draw((n_seeds, n_data), generator) - law.mean) / law.std for law in laws]
-    )  # (laws, seeds, n_data)
+        [
+            (target.draw((n_seeds, n_data), generator) - target.mean) / target.std
+            for target in targets
+        ]
+    )  # (targets, seeds, n_data)
     data = data.flatten(0, 1).T.contiguous()  # (n_data, groups): a row holds one draw per group
     with seeded(seed):
         model = GAN(
@@ -207,8 +210,8 @@ def train(
         progress=progress,
         accelerator="cpu",  # networks this small are faster there
     )
-    measured = torch.stack(moments).unflatten(2, (len(laws), n_seeds))  # (T, 2, laws, seeds)
-    return Trained(method, tuple(laws), n_seeds, model, steps, measured[:, 0], measured[:, 1])
+    measured = torch.stack(moments).unflatten(2, (len(targets), n_seeds))  # (T, 2, targets, seeds)
+    return Trained(method, tuple(targets), n_seeds, model, steps, measured[:, 0], measured[:, 1])
 
 
 def divergences(
@@ -218,30 +221,32 @@ def divergences(
 
     Args:
         trained: the generators.
-        repetitions: how often both laws are drawn afresh.
-        n_draws: draws of each law per repetition.
+        repetitions: how often both targets are drawn afresh.
+        n_draws: draws of each target per repetition.
         seed: seeds the draws.
 
     Returns:
-        Two tensors of shape ``(laws, seeds)``, in nats.
+        Two tensors of shape ``(targets, seeds)``, in nats.
     """
     generator = torch.Generator().manual_seed(seed)
-    by_histogram = torch.zeros(len(trained.laws), trained.n_seeds, dtype=torch.float64)
+    by_histogram = torch.zeros(len(trained.targets), trained.n_seeds, dtype=torch.float64)
     by_kernel = torch.zeros_like(by_histogram)
     for _ in range(repetitions):
-        fake = trained.sample(n_draws, generator=generator)  # (laws, seeds, n)
-        for i, law in enumerate(trained.laws):
-            true = law.draw((n_draws,), generator)
-            by_histogram[i] += torch.stack([_histogram_kl(law, true, one) for one in fake[i]])
-            by_kernel[i] += _kernel_kl(law, true, fake[i])
+        fake = trained.sample(n_draws, generator=generator)  # (targets, seeds, n)
+        for i, target in enumerate(trained.targets):
+            true = target.draw((n_draws,), generator)
+            by_histogram[i] += torch.stack([_histogram_kl(target, true, one) for one in fake[i]])
+            by_kernel[i] += _kernel_kl(target, true, fake[i])
     return by_histogram / repetitions, by_kernel / repetitions
 
 
-def noise_floor(law: Law, *, repetitions: int = 100, n_draws: int = 10_000, seed: int = 0) -> float:
-    """What the histogram divergence is between two samples of the same law, in nats."""
+def noise_floor(
+    target: Target, *, repetitions: int = 100, n_draws: int = 10_000, seed: int = 0
+) -> float:
+    """What the histogram divergence is between two samples of the same target, in nats."""
     generator = torch.Generator().manual_seed(seed)
-    pairs = (law.draw((2, n_draws), generator) for _ in range(repetitions))
-    return sum(_histogram_kl(law, *pair).item() for pair in pairs) / repetitions
+    pairs = (target.draw((2, n_draws), generator) for _ in range(repetitions))
+    return sum(_histogram_kl(target, *pair).item() for pair in pairs) / repetitions
 
 
 def _cells(samples: Tensor, low: float, high: float, n: int) -> Tensor:
@@ -255,19 +260,19 @@ def _counts(cells: Tensor, n: int) -> Tensor:
     return counts.scatter_add_(-1, cells, torch.ones_like(cells, dtype=torch.float64))
 
 
-def _histogram_kl(law: Law, true: Tensor, fake: Tensor) -> Tensor:
+def _histogram_kl(target: Target, true: Tensor, fake: Tensor) -> Tensor:
     """KL of histograms of 50 equal bins between `low` and `high`, and one on either side."""
-    return histogram_kl(true, fake, torch.linspace(law.low, law.high, 51))
+    return histogram_kl(true, fake, torch.linspace(target.low, target.high, 51))
 
 
-def _kernel_kl(law: Law, true: Tensor, fake: Tensor) -> Tensor:
+def _kernel_kl(target: Target, true: Tensor, fake: Tensor) -> Tensor:
     """KL of Gaussian kernel density estimates, with Silverman's bandwidth of the true sample.
 
     Densities are evaluated on a grid that reaches one standard deviation beyond the bins; draws
     outside are counted at its ends. A density of 1e-6 per standard deviation is added to both, or a
     generator with a bounded range would diverge infinitely.
     """
-    edges = torch.linspace(law.low - law.std, law.high + law.std, 513)
+    edges = torch.linspace(target.low - target.std, target.high + target.std, 513)
     centres = (edges[1:] + edges[:-1]) / 2
     bandwidth = 0.9 * true.std() * len(true) ** -0.2
     # Smoothing a fine histogram is the kernel estimate up to the width of its cells.
@@ -278,7 +283,8 @@ def _kernel_kl(law: Law, true: Tensor, fake: Tensor) -> Tensor:
         cells = _cells(samples, edges[0].item(), edges[-1].item(), 512)
         counts = _counts((cells - 1).clamp(0, 511), 512)
         mass = (
-            counts @ kernel.T.double() / samples.shape[-1] + 1e-6 * (edges[1] - edges[0]) / law.std
+            counts @ kernel.T.double() / samples.shape[-1]
+            + 1e-6 * (edges[1] - edges[0]) / target.std
         )
         return mass / mass.sum(-1, keepdim=True)
 

@@ -1,0 +1,58 @@
+"""What the course has to know of the autoregressive models as a family."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from course_lib import autoregressive
+from course_lib.data import Dataset
+from course_lib.family import Family, Recipe
+from course_lib.progress import progress_bar
+from course_lib.training import Loss, negative_log_likelihood
+
+
+@dataclass(frozen=True)
+class AutoregressiveRecipe(Recipe):
+    """How an autoregressive model is trained: by its exact likelihood."""
+
+    family: str = field(default="autoregressive", init=False)
+
+    def build(self, model: type[nn.Module], data: Dataset) -> nn.Module:
+        """The untrained model."""
+        return model(data.event_shape, self.levels(data), **self.arguments)
+
+    def loss(self) -> Loss:
+        """The negative log-likelihood; of one of several orderings at a time."""
+        if self.arguments.get("n_orderings", 1) > 1:
+            return autoregressive.one_ordering_loss
+        return negative_log_likelihood
+
+    def log_likelihood(self, model: nn.Module, x: Tensor) -> Tensor:
+        """The log-likelihood of each image, in nats, shape ``(N,)``."""
+        return model.log_prob(x)
+
+    def measure(
+        self, model: nn.Module, test: Tensor, *, progress: bool = False
+    ) -> dict[str, Tensor]:
+        """The negative log-likelihood."""
+        parts = progress_bar(show=progress, iterable=test.split(500), desc="test images")
+        return {"negative_log_likelihood": -torch.cat([model.log_prob(part) for part in parts])}
+
+
+FAMILY = Family(
+    name="autoregressive",
+    title="Autoregressive models",
+    models=(
+        autoregressive.FVSBN,
+        autoregressive.NADE,
+        autoregressive.MADE,
+        autoregressive.PixelCNN,
+        autoregressive.GatedPixelCNN,
+        autoregressive.RowLSTM,
+        autoregressive.DiagonalBiLSTM,
+        autoregressive.WaveNet,
+    ),
+    recipe=AutoregressiveRecipe,
+    hidden=("masked.py", "evaluation.py"),
+)

@@ -1,0 +1,46 @@
+"""The pages that grading writes, as a browser shows them: nothing wider than the screen of a phone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from course_lib.assignment.judge import Record, Verdict
+from course_lib.assignment.question import load_assignment
+from course_lib.assignment.report import write_reports
+from tests.book.conftest import Visit
+
+ROOT = Path(__file__).parents[2]
+ASSIGNMENTS = sorted(path.parent.name for path in ROOT.glob("assignments/*/questions.py"))
+LONG = "Lovelace_500105_assignsubmission_file_/" * 3
+WORDS = "the result holds NaN or infinity in " + "x" * 200
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_no_page_is_wider_than_a_phone(browser, tmp_path, name, scheme):
+    assignment = load_assignment(name, ROOT)
+    graded = Record(
+        "00101",
+        "key",
+        [
+            Verdict(q.name, q.points, q.points, WORDS, f"slip {q.name}")
+            for q in assignment.questions
+        ],
+        errors=[(2, WORDS)],
+        answers={assignment.questions[-1].name: WORDS * 20},
+        notes=[WORDS],
+        memory=2**28,
+    )
+    graded.verdicts[-1] = replace(graded.verdicts[-1], points=None)
+    nothing = Record("ada" * 20, "", fault=f"several notebooks: {LONG}; keep one")
+    write_reports([graded, nothing], assignment, tmp_path)
+    pages = sorted(tmp_path.rglob("*.html"))
+    assert len(pages) == 4
+    for path in pages:
+        visit = Visit(browser, path, viewport={"width": 360, "height": 800}, color_scheme=scheme)
+        width = visit.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 360, f"{path.name} is {width} pixels wide"
+        assert not visit.errors
+        visit.page.close()

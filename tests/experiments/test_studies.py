@@ -1,0 +1,184 @@
+"""Studies: recorded like runs, repeated like runs, and in a table like runs."""
+
+import json
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_lib.command_line import main
+from course_lib.experiments import (
+    STUDIES,
+    Record,
+    StudyRecord,
+    find_study,
+    gan_stability,
+    read_records,
+    read_study,
+    studies,
+    write_study,
+)
+from course_lib.experiments.records import Run
+from course_lib.experiments.tables import stability_rows
+from course_lib.families import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+ROW = {
+    "method": "GAN-DP, γ = 1", "learning_rate": 0.001, "decay": True, "steps": 4000,
+    "target": "Gaussian", "kl_histogram": [0.1, 0.3], "kl_kernel": [0.1, 0.3],
+    "mean_error": [0.0, 0.0], "sd_error": [0.0, 0.0], "seconds_all_targets": 12.0,
+}  # fmt: skip
+
+
+def record(**changes):
+    made = StudyRecord(
+        study="gan_stability", noise_floor={"Gaussian": 0.004, "Beta(2, 5)": 0.005}, rows=[ROW],
+        seed=0, seconds=12.0, settings={}, command="course-lib study gan_stability",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def test_a_study_says_how_it_came_about_as_a_run_does(tmp_path):
+    path = write_study(record(), tmp_path)
+    content = json.loads(path.read_text())
+    assert path.name == "gan_stability.json"
+    assert content["versions"]["torch"] == torch.__version__
+    assert set(content["hardware"]) == {"processor", "accelerator", "threads", "processes"}
+    assert {"commit", "date", "command", "seconds", "seed", "settings"} <= set(content)
+    assert {f.name for f in fields(Run)} <= {f.name for f in fields(Record)} & set(content)
+    assert read_study(tmp_path, "gan_stability") == record()
+    assert read_study(tmp_path / "elsewhere", "gan_stability") is None
+    assert read_records(tmp_path) == []  # a study is no run of a recipe
+    write_study(record(seconds=13.0), tmp_path)
+    assert read_study(tmp_path, "gan_stability").seconds == 13.0
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    (tmp_path / "gan_stability.json").write_text('{"study": 1}')
+    with pytest.raises(ValueError, match=r"gan_stability.json is no record"):
+        read_study(tmp_path, "gan_stability")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_is_recorded_as_it_stands(name):
+    found = read_study(ROOT / "results", name)
+    assert found.name == name
+    assert found.settings == json.loads(json.dumps(STUDIES[name].settings()))
+    assert found.command == f"course-lib study {name}"
+    assert STUDIES[name].family in FAMILIES
+    methods = [m for m in found.settings["methods"] for _ in found.settings["targets"]]
+    assert [{k: row[k] for k in m} for row, m in zip(found.rows, methods, strict=True)] == methods
+    for row in found.rows:
+        assert len(row["kl_histogram"]) == len(row["mean_error"]) == found.settings["seeds"]
+    assert found.seconds == pytest.approx(
+        sum(row["seconds_all_targets"] for row in found.rows) / len(found.settings["targets"])
+    )
+
+
+def test_every_row_of_a_study_is_in_its_table():
+    found = read_study(ROOT / "results", "gan_stability")
+    header, *rows = stability_rows(found)
+    assert len(rows) == len(found.rows)
+    assert all(len(row) == len(header) for row in rows)
+    # By target, and then the best method first.
+    floor, *_ = rows[0]
+    assert floor == f"Gaussian, noise floor {found.noise_floor['Gaussian']:.4f}"
+    means = [float(row[2].split()[0]) for row in rows]
+    half = len(rows) // 2
+    assert means[:half] == sorted(means[:half])
+    assert means[half:] == sorted(means[half:])
+
+
+def test_a_row_shows_the_mean_its_error_and_the_worst_seed():
+    _, row = stability_rows(record())
+    assert row[1:] == [
+        "GAN-DP, γ = 1",
+        "0.2000 ± 0.1000",
+        "0.3000",
+        "2 seeds, 12 s for all targets",
+        "rate 0.001 falling to 0, 4000 steps",
+    ]
+    assert len(stability_rows(None)) == 1  # nothing is shown that was not run
+
+
+def test_the_study_measures_each_method_on_each_target(monkeypatch):
+    monkeypatch.setattr(gan_stability, "METHODS", gan_stability.METHODS[3:5])
+    monkeypatch.setattr(gan_stability, "REPETITIONS", 1)
+    found = gan_stability.run(n_seeds=2, steps=3, progress=False)
+    assert found.command == "course-lib study gan_stability --seeds 2 --steps 3"
+    assert [(row["method"], row["target"]) for row in found.rows] == [
+        (method, target)
+        for method in ("GAN-DP, γ = 1", "WGAN-GP, λ = 10, two-sided")
+        for target in ("Gaussian", "Beta(2, 5)")
+    ]
+    # After three steps the generators are far from the targets, in the units of these.
+    gaussian, beta = found.rows[:2]
+    for row, scale in ((gaussian, 1.25), (beta, 0.16)):
+        assert all(abs(error) < 2 * scale for error in row["mean_error"])
+        assert all(-scale < error < 0 for error in row["sd_error"])
+        assert all(kl > 0.1 for kl in row["kl_histogram"])
+    assert found.settings["seeds"] == 2
+    assert [m["steps"] for m in found.settings["methods"]] == [3, 3]
+    assert set(found.noise_floor) == {"Gaussian", "Beta(2, 5)"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A study that is done at once; returns what it was called with."""
+    called = []
+
+    def run(**options):
+        called.append(options)
+        return record()
+
+    monkeypatch.setitem(studies.STUDIES, "gan_stability", studies.Study("gan", run, dict))
+    return called
+
+
+def test_the_command_writes_the_record(quick, tmp_path, capsys):
+    command = ["study", "gan_stability", "--results", str(tmp_path), "--quiet"]
+    assert main(command) == 0
+    assert quick == [{"progress": False}]
+    assert read_study(tmp_path, "gan_stability") == record()
+    assert f"written: {tmp_path / 'gan_stability.json'}" in capsys.readouterr().out
+
+
+def test_a_trial_is_read_by_nothing(quick, tmp_path, capsys):
+    command = ["study", "gan_stability", "--results", str(tmp_path), "--seeds", "2", "--steps", "5"]
+    assert main(command) == 0
+    assert quick == [{"progress": True, "n_seeds": 2, "steps": 5}]
+    assert [path.name for path in tmp_path.iterdir()] == ["gan_stability.trial.json"]
+    assert read_study(tmp_path, "gan_stability") is None
+    assert "It is the record of a trial" in capsys.readouterr().out
+
+
+def test_errors_of_the_command_are_sentences(tmp_path, capsys):
+    assert main(["study", "vae_stability"]) == 1
+    assert "no study 'vae_stability'; one of gan_stability is expected" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["study", "gan_stability", "--results", str(tmp_path / "file")]) == 1
+    assert "the record cannot be written" in capsys.readouterr().err
+    assert main(["study"]) == 0
+    assert capsys.readouterr().out == "course-lib study gan_stability\n"
+    with pytest.raises(ValueError, match="no study"):
+        find_study("other")
+
+
+def test_recorded_studies_are_repeated_with_the_recorded_runs(quick, tmp_path):
+    repeat = ["train", "--recorded", "--quiet", "--results", str(tmp_path)]
+    repeat += ["--checkpoints", str(tmp_path / "checkpoints")]
+    assert main(repeat) == 1  # nothing is recorded
+    path = write_study(record(seconds=1.0), tmp_path)
+    os.utime(path, (0, 0))
+    assert main(repeat) == 0
+    assert quick == [{"progress": False}]
+    assert read_study(tmp_path, "gan_stability").seconds == 12.0
+    # A repetition that was stopped after the study does not repeat it.
+    begun = tmp_path / "checkpoints" / "repetition-begun"
+    begun.touch()
+    os.utime(begun, (0, 0))
+    assert main(repeat) == 0
+    assert len(quick) == 1
+    assert not begun.exists()
