@@ -282,7 +282,7 @@ def _as_tensors(**values: Tensor | float) -> list[Tensor]:
         require_tensor(tensor, name)
     dtype = in_one_type(**tensors)[0].dtype if tensors else torch.float64
     numbers = {
-        name: torch.tensor(require_real(value, name, "a tensor, or a number,"), dtype=dtype)
+        name: torch.tensor(_number(value, name), dtype=dtype)
         for name, value in values.items()
         if name not in tensors
     }
@@ -313,3 +313,10 @@ def _cholesky(cov: Tensor, name: str) -> Tensor:
             f"Add a small multiple of the identity if it is singular by rounding."
         )
     return factor
+
+
+def _number(value: object, name: str) -> float:
+    """A number, as it is: NaN makes the result NaN, as in a tensor."""
+    return (
+        value if isinstance(value, float) else require_real(value, name, "a tensor, or a number,")
+    )

@@ -224,6 +224,20 @@ def require_integer(value: int, name: str, expected: str = "an integer") -> int:
         raise TypeError(f"{name} is {given}; {expected} is expected.") from None
 
 
+def require_count(value: int, name: str) -> int:
+    """Require a number of things, an integer of at least 0, and return it as Python's own.
+
+    Raises:
+        TypeError: `value` is not an integer.
+        ValueError: `value` is negative.
+    """
+    expected = "an integer of at least 0"
+    number = require_integer(value, name, expected)
+    if number < 0:
+        raise ValueError(f"{name} is {number}; {expected} is expected.")
+    return number
+
+
 def require_positive_integer(value: int, name: str) -> int:
     """Require an integer of at least 1, and return it as Python's own.
 

@@ -7,7 +7,7 @@ from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.flow import Flow
 from course_lib.flow.image import Permutation
 from course_lib.flow.transform import Composition
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_count
 
 
 class MAF(Flow):
@@ -36,7 +36,7 @@ class MAF(Flow):
         bound: float = 3.0,
     ) -> None:
         transforms = preprocessing(event_shape, logit)
-        for index in range(require_positive_integer(layers, "layers")):
+        for index in range(require_count(layers, "layers")):
             if index:
                 transforms.append(Permutation(event_shape))
             transforms.append(

@@ -8,7 +8,7 @@ from course_lib.flow.elementwise import ElementwiseAffine, preprocessing
 from course_lib.flow.flow import Flow
 from course_lib.flow.masks import alternating_mask
 from course_lib.flow.transform import Composition
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_count
 
 
 class NICE(Flow):
@@ -36,7 +36,7 @@ class NICE(Flow):
         logit: float | None = None,
     ) -> None:
         transforms = preprocessing(event_shape, logit)
-        for index in range(require_positive_integer(layers, "layers")):
+        for index in range(require_count(layers, "layers")):
             mask = alternating_mask(event_shape, flip=index % 2 == 1)
             network = VectorConditioner(mask, AdditiveCoupling.n_parameters, hidden, dropout)
             transforms.append(AdditiveCoupling(mask, network))

@@ -6,7 +6,7 @@ from course_lib.flow.elementwise import ElementwiseAffine
 from course_lib.flow.flow import Flow
 from course_lib.flow.planar import Planar
 from course_lib.flow.transform import Composition
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_count
 
 
 class PlanarFlow(Flow):
@@ -21,5 +21,5 @@ class PlanarFlow(Flow):
     """
 
     def __init__(self, event_shape: Sequence[int], *, layers: int = 16) -> None:
-        planar = [Planar(event_shape) for _ in range(require_positive_integer(layers, "layers"))]
+        planar = [Planar(event_shape) for _ in range(require_count(layers, "layers"))]
         super().__init__(Composition([ElementwiseAffine(event_shape), *planar]))

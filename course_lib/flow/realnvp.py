@@ -11,7 +11,7 @@ from course_lib.flow.flow import Flow
 from course_lib.flow.image import Squeeze, scale_by_scale
 from course_lib.flow.masks import channel_mask, checkerboard_mask, half_mask
 from course_lib.flow.transform import Composition, Transform
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_count, require_positive_integer
 
 
 class RealNVP(Flow):
@@ -42,7 +42,7 @@ class RealNVP(Flow):
         transforms = preprocessing(event_shape, logit)
         image = len(event_shape) == 3 and event_shape[1] % 2 == event_shape[2] % 2 == 0
         make_mask = checkerboard_mask if image else half_mask
-        for index in range(require_positive_integer(layers, "layers")):
+        for index in range(require_count(layers, "layers")):
             mask = make_mask(event_shape, flip=index % 2 == 1)
             network = VectorConditioner(mask, AffineCoupling.n_parameters, hidden, dropout)
             transforms.append(AffineCoupling(mask, network, bound))

@@ -8,7 +8,7 @@ from course_lib.flow.flow import Flow
 from course_lib.flow.masks import alternating_mask
 from course_lib.flow.spline import SplineCoupling, require_bins
 from course_lib.flow.transform import Composition
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_count
 
 
 class SplineFlow(Flow):
@@ -38,7 +38,7 @@ class SplineFlow(Flow):
     ) -> None:
         bins = require_bins(bins)  # before the networks, whose sizes depend on it
         transforms = [ElementwiseAffine(event_shape)]
-        for index in range(require_positive_integer(layers, "layers")):
+        for index in range(require_count(layers, "layers")):
             mask = alternating_mask(event_shape, flip=index % 2 == 1)
             network = VectorConditioner(mask, 3 * bins - 1, hidden, dropout)
             transforms.append(SplineCoupling(mask, network, bins, limit))

@@ -1,5 +1,6 @@
 """What `fit` was given, checked before anything is started."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,9 +60,9 @@ class Arguments(SimpleNamespace):
             expected = "a number of processes, or 'auto',"
             self.devices = require_integer(self.devices, "devices", expected)
         for name, expected, below in (
-            ("learning_rate", "a positive number", None),
+            ("learning_rate", "a positive number", math.inf),
             ("ema", "a decay between 0 and 1, such as 0.999,", 1),
-            ("gradient_clip", "a positive norm, or None,", None),
+            ("gradient_clip", "a positive norm, or None,", math.inf),
         ):
             value = getattr(self, name)
             if value is not None or name == "learning_rate":
