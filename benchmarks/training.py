@@ -159,10 +159,10 @@ def fast_path_contests(rounds: int) -> None:
     maf = MAF((1, 8, 8), hidden=(500, 500))
     contests = {
         "MADE 8×8, 17 levels, batch 64": training_step(
-            made, lambda: ar.negative_log_likelihood(made, levels)
+            made, lambda: negative_log_likelihood(made, levels, DONE)
         ),
         "NADE 28×28, binary, hidden 500, batch 64": training_step(
-            nade, lambda: ar.negative_log_likelihood(nade, binary)
+            nade, lambda: negative_log_likelihood(nade, binary, DONE)
         ),
         "MAF 8×8, hidden 500, 500, sample of 64": lambda: maf.sample(64),
     }

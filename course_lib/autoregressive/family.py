@@ -54,5 +54,5 @@ FAMILY = Family(
         autoregressive.WaveNet,
     ),
     recipe=AutoregressiveRecipe,
-    hidden=("masked.py", "evaluation.py"),
+    hidden=("distributions.py", "evaluation.py", "masked.py"),
 )

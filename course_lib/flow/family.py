@@ -77,4 +77,5 @@ FAMILY = Family(
         flow.SplineFlow,
     ),
     recipe=FlowRecipe,
+    hidden=("distributions.py",),
 )
