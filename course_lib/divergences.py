@@ -4,6 +4,8 @@ Closed forms for Gaussians and finite laws, and plain estimators from samples. T
 are in the chapters on foundations and on variational autoencoders.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -317,6 +319,6 @@ def _cholesky(cov: Tensor, name: str) -> Tensor:
 
 def _number(value: object, name: str) -> float:
     """A number, as it is: NaN makes the result NaN, as in a tensor."""
-    return (
-        value if isinstance(value, float) else require_real(value, name, "a tensor, or a number,")
-    )
+    if isinstance(value, float) and math.isnan(value):
+        return value
+    return require_real(value, name, "a tensor, or a number,")

@@ -114,9 +114,6 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     # Grey levels are integers, whose differences would wrap around.
     dtype = torch.promote_types(torch.promote_types(x.dtype, reference.dtype), torch.float32)
     flat, pool = (value.reshape(len(value), -1).to(dtype) for value in (x, reference))
-    for name, value in (("x", flat), ("reference", pool)):
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{name} holds NaN or infinity; finite values are expected.")
     index = torch.cat([_nearest(part, pool) for part in flat.split(1024)])
     return (flat - pool[index]).norm(dim=1), index
 

@@ -62,16 +62,11 @@ def require_batch(
 
 
 def require_tensor(x: object, name: str = "x") -> None:
-    """Require a dense `torch.Tensor` that has values; raise `TypeError` otherwise."""
+    """Require a dense `torch.Tensor`; raise `TypeError` otherwise."""
     if not isinstance(x, Tensor):
         raise TypeError(
             f"{name} is a {type(x).__name__}; a torch.Tensor is expected. "
             f"Convert it with torch.as_tensor({name})."
-        )
-    if x.device.type == "meta":
-        raise TypeError(
-            f"{name} is on the device 'meta', where tensors have no values; one with values is "
-            f"expected. Make it on another device."
         )
     if x.layout is not torch.strided:
         raise TypeError(

@@ -231,7 +231,6 @@ def posterior_ellipses(
     """
     for name, value in (("mean", mean), ("std", std), ("labels", labels)):
         require_tensor(value, name)
-    require_levels(labels, 2**31, "labels")
     if mean.dim() != 2 or mean.shape != std.shape or labels.shape != mean.shape[:1]:
         raise ValueError(
             f"mean has shape {tuple(mean.shape)}, std {tuple(std.shape)} and labels "
@@ -242,6 +241,7 @@ def posterior_ellipses(
             f"mean has {mean.shape[-1]} latent dimensions; 2 are expected for a plane. "
             f"Choose two of them first."
         )
+    require_levels(labels, 2**31, "labels")
     ax = ax or plt.subplots(figsize=(5, 5))[1]
     palette = sns.color_palette("tab10")
     for centre, (width, height), label in zip(

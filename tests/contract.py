@@ -711,7 +711,6 @@ def _tensors(x: Tensor) -> Iterator[tuple[str, object]]:
     yield "float16", x.to(torch.float16)
     yield "bfloat16", x.to(torch.bfloat16)
     yield "float64", x.to(torch.float64)
-    yield "on meta", x.to("meta")
     yield "sparse", x.to_sparse()
     if x.is_floating_point():
         for name, value in (("NaN", math.nan), ("infinity", math.inf), ("huge", 1e30)):
@@ -731,7 +730,6 @@ def _numbers(right: float) -> Iterator[tuple[str, object]]:
     yield from (("None", None), ("text", "3"), ("True", True), ("a list", [1]), ("complex", 1j))
     yield "a tensor of three", torch.ones(3)
     yield "an array of three", np.ones(3)
-    yield "a number on meta", torch.ones((), device="meta")
 
 
 def _texts(right: str) -> Iterator[tuple[str, object]]:

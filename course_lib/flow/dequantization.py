@@ -22,6 +22,7 @@ from course_lib.inputs import (
     require_event_shape,
     require_floating,
     require_floating_type,
+    require_function,
     require_generator,
     require_kind,
     require_levels,
@@ -199,7 +200,8 @@ class DequantizedFlow(SavedSettings):
 
     def __init__(self, flow: Flow, levels: int, dequantizer: nn.Module | None = None) -> None:
         super().__init__()
-        require_kind(flow, Flow, "flow")
+        density = "a density with log_prob, such as course_lib.flow.RealNVP,"
+        require_function(getattr(flow, "log_prob", None), "flow's log_prob", density)
         if dequantizer is not None:
             require_kind(dequantizer, nn.Module, "dequantizer")
         self.flow, self.levels = flow, require_positive_integer(levels, "levels")
