@@ -16,32 +16,34 @@ from torch import nn
 from benchmarks.common import interleave, prepare, training_step
 from course_lib import autoregressive as ar
 from course_lib.flow import MAF, RealNVP
+from course_lib.training import negative_log_likelihood
 from course_lib.vae import VAE, NegativeELBO
 
 BATCHES = (32, 64, 128, 256)
 WIDTHS = (128, 256, 512, 1024)
 CHANNELS = (16, 32, 64)
 SIDES = (8, 16, 32)
+DONE = torch.ones(())  # the share of training that is over, which losses are told
 
 
 def vae_step(batch: int, width: int) -> Callable[[], None]:
     """A step of an MLP VAE of 28×28 images."""
     model, loss = VAE((1, 28, 28), 40, hidden=(width, width)), NegativeELBO()
-    x, done = torch.randint(0, 2, (batch, 1, 28, 28)).float(), torch.ones(())
-    return training_step(model, lambda: loss(model, x, done)["loss"])
+    x = torch.randint(0, 2, (batch, 1, 28, 28)).float()
+    return training_step(model, lambda: loss(model, x, DONE)["loss"])
 
 
 def pixelcnn_step(batch: int, channels: int, side: int) -> Callable[[], None]:
     """A step of a gated PixelCNN of binary images."""
     model = ar.GatedPixelCNN((1, side, side), 2, channels=channels, n_layers=4)
     x = torch.randint(0, 2, (batch, 1, side, side))
-    return training_step(model, lambda: ar.negative_log_likelihood(model, x))
+    return training_step(model, lambda: negative_log_likelihood(model, x, DONE))
 
 
 def flow_step(flow: type[nn.Module], batch: int, width: int) -> Callable[[], None]:
     """A step of a flow of 64 numbers."""
     model, x = flow((64,), hidden=(width, width)), torch.randn(batch, 64)
-    return training_step(model, lambda: -model.log_prob(x).mean())
+    return training_step(model, lambda: negative_log_likelihood(model, x, DONE))
 
 
 SWEEPS: dict[str, tuple[tuple[int, ...], Callable[[int], Callable[[], None]]]] = {

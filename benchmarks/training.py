@@ -21,11 +21,13 @@ from benchmarks.plain import PlainGatedPixelCNN, PlainMADE, PlainNADE, PlainVAE
 from course_lib import autoregressive as ar
 from course_lib.fast import plain_paths
 from course_lib.flow import MAF
+from course_lib.training import negative_log_likelihood
 from course_lib.vae import VAE, NegativeELBO
 
 PLAIN = "plain PyTorch"
 PLAIN_PATH = "plain path"
 CPU = torch.device("cpu")
+DONE = torch.ones(())  # the share of training that is over, which losses are told
 
 
 def wait(device: torch.device) -> None:
@@ -77,7 +79,6 @@ def plain_contests(rounds: int) -> None:
     levels = torch.randint(0, 17, (64, 1, 8, 8))
     binary = torch.randint(0, 2, (32, 1, 28, 28))
     floats = torch.randint(0, 2, (128, 1, 28, 28)).float()
-    done = torch.ones(())
     made = ar.MADE((1, 8, 8), 17, hidden=(500, 500))
     small = ar.GatedPixelCNN((1, 8, 8), 17, channels=32, n_layers=4)
     large = ar.GatedPixelCNN((1, 28, 28), 2, channels=32, n_layers=6)
@@ -86,19 +87,19 @@ def plain_contests(rounds: int) -> None:
     plain_made, plain_small, plain_vae = PlainMADE(made), PlainGatedPixelCNN(32, 4), PlainVAE()
     contests = {
         "VAE 784-500-500-40, batch 128": (
-            (vae, lambda: elbo(vae, floats, done)["loss"]),
+            (vae, lambda: elbo(vae, floats, DONE)["loss"]),
             (plain_vae, lambda: plain_vae(floats)),
         ),
         "MADE 8×8, 17 levels, batch 64": (
-            (made, lambda: ar.negative_log_likelihood(made, levels)),
+            (made, lambda: negative_log_likelihood(made, levels, DONE)),
             (plain_made, lambda: plain_made(levels)),
         ),
         "gated PixelCNN 8×8, 17 levels, batch 64": (
-            (small, lambda: ar.negative_log_likelihood(small, levels)),
+            (small, lambda: negative_log_likelihood(small, levels, DONE)),
             (plain_small, lambda: plain_small(levels)),
         ),
         "gated PixelCNN 28×28, binary, batch 32": (
-            (large, lambda: ar.negative_log_likelihood(large, binary)),
+            (large, lambda: negative_log_likelihood(large, binary, DONE)),
         ),
     }
     for title, ((ours, loss), *others) in contests.items():
@@ -124,7 +125,7 @@ def nade_contest(rounds: int) -> None:
     plain = PlainNADE(ours)
 
     def loss() -> Tensor:
-        return ar.negative_log_likelihood(ours, binary)
+        return negative_log_likelihood(ours, binary, DONE)
 
     calls = {
         OURS: training_step(ours, loss),
@@ -158,10 +159,10 @@ def fast_path_contests(rounds: int) -> None:
     maf = MAF((1, 8, 8), hidden=(500, 500))
     contests = {
         "MADE 8×8, 17 levels, batch 64": training_step(
-            made, lambda: ar.negative_log_likelihood(made, levels)
+            made, lambda: negative_log_likelihood(made, levels, DONE)
         ),
         "NADE 28×28, binary, hidden 500, batch 64": training_step(
-            nade, lambda: ar.negative_log_likelihood(nade, binary)
+            nade, lambda: negative_log_likelihood(nade, binary, DONE)
         ),
         "MAF 8×8, hidden 500, 500, sample of 64": lambda: maf.sample(64),
     }
@@ -179,7 +180,7 @@ def precision_contests(rounds: int) -> None:
     def step(model: ar.GatedPixelCNN, low: bool) -> Callable[[], None]:
         def loss() -> Tensor:
             with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                return ar.negative_log_likelihood(model, binary)
+                return negative_log_likelihood(model, binary, DONE)
 
         return training_step(model, loss)
 

@@ -13,6 +13,7 @@ from course_lib.inputs import (
     require_real,
     require_tensor,
 )
+from course_lib.mmd import cubic_kernel, mmd
 from course_lib.precision import at_least_float32, in_one_type
 
 
@@ -221,17 +222,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
         ValueError: shapes do not fit, fewer than two examples, or NaN.
     """
     _require_features(x=x, y=y)
-    x, y = x.double(), y.double()
-
-    def kernel_sum(a: Tensor, b: Tensor) -> Tensor:
-        return sum(((part @ b.T / a.shape[1] + 1) ** 3).sum() for part in _pieces(a, len(b)))
-
-    def off_diagonal_mean(a: Tensor) -> Tensor:
-        diagonal = ((a.square().sum(1) / a.shape[1] + 1) ** 3).sum()
-        return (kernel_sum(a, a) - diagonal) / (len(a) * (len(a) - 1))
-
-    cross = kernel_sum(x, y) / (len(x) * len(y))
-    return off_diagonal_mean(x) + off_diagonal_mean(y) - 2 * cross
+    return mmd(x.double(), y.double(), cubic_kernel)
 
 
 @dataclass(frozen=True)

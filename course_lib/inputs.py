@@ -168,6 +168,35 @@ def require_levels(x: Tensor, levels: int, name: str = "x") -> Tensor:
     return x
 
 
+def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tensor | None:
+    """Require labels exactly where a model has classes: one for each of n examples.
+
+    Returns:
+        The labels as int64, the type that an embedding reads; None without classes.
+
+    Raises:
+        TypeError: the labels are not a tensor of an integer type.
+        ValueError: labels are missing, unwanted, of another shape, or outside 0 … n_classes−1.
+    """
+    if n_classes is None:
+        if labels is not None:
+            raise ValueError(
+                "labels were given to a model without classes; leave them out, or build the "
+                "model with n_classes."
+            )
+        return None
+    if labels is None:
+        raise ValueError(
+            f"the model is conditional and no labels were given; classes "
+            f"0 … {n_classes - 1} of shape ({n},) are expected."
+        )
+    labels = require_levels(labels, n_classes, "labels")
+    require_shape(labels, (), "labels")
+    if len(labels) != n:
+        raise ValueError(f"labels has {len(labels)} entries for {n} examples; {n} are expected.")
+    return labels.long()
+
+
 def require_integer(value: int, name: str, expected: str = "an integer") -> int:
     """Require an integer of any library, and return it as Python's own.
 

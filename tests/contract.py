@@ -12,11 +12,13 @@ from course_lib import (
     autoregressive,
     classifier,
     data,
+    distributions,
     divergences,
     evaluation,
     flow,
     gan,
     interpolation,
+    mmd,
     networks,
     plotting,
     training,
@@ -31,6 +33,7 @@ KNOWN = torch.rand(SHAPE) < 0.5
 LABELS = torch.tensor([0, 1, 2])
 GENERATOR = torch.Generator()
 MASK = flow.alternating_mask((4,))
+DONE = torch.ones(())  # the share of training that is over, which losses are told
 
 
 @dataclass
@@ -57,21 +60,20 @@ def _cases() -> Iterator[tuple[str, Case]]:
     yield from _autoregressive()
     yield from _flow()
     yield from _gan()
+    yield from _distributions()
     yield from _shared()
 
 
 def _vae() -> Iterator[tuple[str, Case]]:
     model = vae.VAE(SHAPE, 2, hidden=(4,))
     given = {"event_shape": SHAPE, "latent_dim": 2, "hidden": (4,), "dropout": 0.1}
-    yield "vae.VAE", Case(vae.VAE, given | {"likelihood": vae.Bernoulli()})
+    yield "vae.VAE", Case(vae.VAE, given | {"likelihood": distributions.Bernoulli()})
     yield (
         "vae.VAE (convolutional)",
         Case(vae.VAE, {"event_shape": SHAPE, "latent_dim": 2, "channels": 2}),
     )
     yield "vae.WAE", Case(vae.WAE, given | {"penalty": 1.0})
     yield "vae.Autoencoder", Case(vae.Autoencoder, given)
-    yield "vae.Bernoulli", Case(vae.Bernoulli, {})
-    yield "vae.Gaussian", Case(vae.Gaussian, {"sigma": 0.5})
     moments = {"mu": VECTORS, "logvar": VECTORS}
     yield "vae.DiagonalGaussian", Case(vae.DiagonalGaussian, moments)
     yield (
@@ -111,8 +113,11 @@ def _vae() -> Iterator[tuple[str, Case]]:
             yield f"{name}.reconstruct", Case(kind.reconstruct, {"z": VECTORS})
             yield f"{name}.squared_error", Case(kind.squared_error, {"x": X})
     yield (
-        "vae.WAE.loss",
-        Case(vae.WAE(SHAPE, 2).loss, {"x": X, "progress": torch.tensor(0.5)}, ("progress",)),
+        "vae.wae_objective",
+        Case(
+            lambda x: vae.wae_objective(vae.WAE(SHAPE, 2), x, DONE),
+            {"x": X},
+        ),
     )
     yield "vae.VAE.encode", Case(model.encode, {"x": X})
     yield "vae.VAE.decode", Case(model.decode, {"z": VECTORS})
@@ -122,10 +127,6 @@ def _vae() -> Iterator[tuple[str, Case]]:
             f"vae.{type(kind).__name__}.sample",
             Case(kind.sample, {"n": 3, "generator": GENERATOR}),
         )
-    pair = {"x": VECTORS, "y": torch.randn(5, 2)}
-    yield "vae.gaussian_kernel", Case(vae.gaussian_kernel, pair | {"bandwidth": 1.0})
-    yield "vae.imq_kernel", Case(vae.imq_kernel, pair)
-    yield "vae.mmd", Case(vae.mmd, pair | {"kernel": vae.imq_kernel})
     yield (
         "vae.kl_decomposition",
         Case(vae.kl_decomposition, moments | {"z": VECTORS}, overflows=True),
@@ -160,7 +161,7 @@ def _vae() -> Iterator[tuple[str, Case]]:
 
 def _autoregressive() -> Iterator[tuple[str, Case]]:
     given = {"event_shape": SHAPE, "levels": 5}
-    law = autoregressive.SoftmaxLaw(5)
+    distribution = distributions.Categorical(5)
     small = {"channels": 2, "n_layers": 2, "kernel_size": 3, "dropout": 0.1}
     for name, more in {
         "FVSBN": {},
@@ -179,7 +180,7 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
         },
     }.items():
         kind, arguments = getattr(autoregressive, name), given | more
-        yield f"autoregressive.{name}", Case(kind, arguments | {"law": law})
+        yield f"autoregressive.{name}", Case(kind, arguments | {"distribution": distribution})
         model = kind(**arguments)
         x = torch.randint(0, 5, (3, *model.event_shape))
         labels = {"labels": LABELS} if model.n_classes else {}
@@ -195,20 +196,17 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
         )
     yield (
         "autoregressive.Autoregressive",
-        Case(autoregressive.Autoregressive, given | {"law": law, "n_classes": 3}),
-    )
-    yield "autoregressive.BernoulliLaw", Case(autoregressive.BernoulliLaw, {})
-    yield "autoregressive.SoftmaxLaw", Case(autoregressive.SoftmaxLaw, {"levels": 5})
-    yield (
-        "autoregressive.LogisticMixtureLaw",
-        Case(autoregressive.LogisticMixtureLaw, {"levels": 5, "n_components": 2}),
+        Case(autoregressive.Autoregressive, given | {"distribution": distribution, "n_classes": 3}),
     )
     made = autoregressive.MADE(SHAPE, 5, hidden=(4,))
-    for name in ("negative_log_likelihood", "one_ordering_loss"):
-        yield (
-            f"autoregressive.{name}",
-            Case(lambda x, name=name: getattr(autoregressive, name)(made, x), {"x": LEVELS}),
-        )
+    yield (
+        "autoregressive.one_ordering_loss",
+        Case(lambda x: autoregressive.one_ordering_loss(made, x, DONE), {"x": LEVELS}),
+    )
+    yield (
+        "training.negative_log_likelihood",
+        Case(lambda x: training.negative_log_likelihood(made, x, DONE), {"x": LEVELS}),
+    )
     yield (
         "autoregressive.seen_by",
         Case(
@@ -324,7 +322,6 @@ def _flow() -> Iterator[tuple[str, Case]]:
         "flow.glow_step",
         Case(flow.glow_step, {"event_shape": (2, 4, 4), "width": 2, "dropout": 0.1, "bound": 2.0}),
     )
-    yield "flow.standard_normal_log_prob", Case(flow.standard_normal_log_prob, {"z": VECTORS})
     density = {"log_density": torch.randn(3), "event_shape": SHAPE, "levels": 5}
     yield "flow.density_bits_per_dim", Case(flow.density_bits_per_dim, density)
     yield "flow.discrete_log_prob", Case(flow.discrete_log_prob, density)
@@ -351,6 +348,10 @@ def _flow() -> Iterator[tuple[str, Case]]:
             Case(model.sample, {"n": 2, "generator": GENERATOR, "temperature": 1.0}),
         )
         yield f"{name}.to_levels", Case(model.to_levels, {"y": X})
+    yield (
+        "flow.negative_dequantization_bound",
+        Case(lambda x: flow.negative_dequantization_bound(model, x, DONE), {"x": LEVELS}),
+    )
     yield (
         "flow.DequantizedFlow",
         Case(flow.DequantizedFlow, {"flow": inner, "levels": 5, "dequantizer": dequantizer}),
@@ -473,6 +474,42 @@ def _gan() -> Iterator[tuple[str, Case]]:
         "gan.dirac.trajectory",
         Case(dirac.trajectory, method | {"start": (1.0, 0.5), "steps": 3, "step_size": 0.1}),
     )
+
+
+def _distributions() -> Iterator[tuple[str, Case]]:
+    yield "distributions.Bernoulli", Case(distributions.Bernoulli, {})
+    yield "distributions.Categorical", Case(distributions.Categorical, {"levels": 5})
+    mixture = {"levels": 5, "n_components": 2}
+    yield (
+        "distributions.DiscretizedLogisticMixture",
+        Case(distributions.DiscretizedLogisticMixture, mixture),
+    )
+    yield "distributions.Gaussian", Case(distributions.Gaussian, {"sigma": 0.5})
+    yield (
+        "distributions.standard_normal_log_prob",
+        Case(distributions.standard_normal_log_prob, {"z": VECTORS}),
+    )
+    yield (
+        "distributions.normal_log_prob",
+        Case(
+            distributions.normal_log_prob,
+            {"x": VECTORS, "mean": torch.randn(2), "logvar": torch.randn(2)},
+            overflows=True,
+        ),
+    )
+    yield (
+        "distributions.discretized_logistic_log_mass",
+        Case(
+            distributions.discretized_logistic_log_mass,
+            {"x": LEVELS, "mean": X, "log_scale": X, "levels": 5},
+        ),
+    )
+    yield "distributions.default_output", Case(distributions.default_output, {"levels": 5})
+    pair = {"x": VECTORS, "y": torch.randn(5, 2)}
+    yield "mmd.gaussian_kernel", Case(mmd.gaussian_kernel, pair | {"bandwidth": 1.0})
+    yield "mmd.imq_kernel", Case(mmd.imq_kernel, pair)
+    yield "mmd.cubic_kernel", Case(mmd.cubic_kernel, pair)
+    yield "mmd.mmd", Case(mmd.mmd, pair | {"kernel": mmd.imq_kernel})
 
 
 def _shared() -> Iterator[tuple[str, Case]]:

@@ -38,7 +38,17 @@ def test_everything_public_has_a_case(package):
 
 
 @pytest.mark.parametrize(
-    "module", ["classifier", "data", "divergences", "evaluation", "interpolation", "plotting"]
+    "module",
+    [
+        "classifier",
+        "data",
+        "distributions",
+        "divergences",
+        "evaluation",
+        "interpolation",
+        "mmd",
+        "plotting",
+    ],
 )
 def test_every_function_of_a_shared_module_has_a_case(module):
     members = vars(importlib.import_module(f"course_lib.{module}"))

@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from course_lib import autoregressive, data, divergences, evaluation, flow, gan, inputs, vae
+from course_lib import (
+    autoregressive,
+    data,
+    distributions,
+    divergences,
+    evaluation,
+    flow,
+    gan,
+    inputs,
+    vae,
+)
 
 X = torch.rand(3, 1, 4, 4)
 SHAPE = (1, 4, 4)
@@ -87,15 +97,15 @@ def test_what_are_no_widths_is_named(name):
 
 
 BAD = {
-    "a law by its name": (
+    "a distribution by its name": (
         lambda: vae.VAE(SHAPE, 2, likelihood="gaussian"),
         TypeError,
         r"likelihood is 'gaussian'; .* Gaussian\(\)",
     ),
-    "a law's class": (
-        lambda: vae.VAE(SHAPE, 2, likelihood=vae.Gaussian),
+    "a distribution's class": (
+        lambda: vae.VAE(SHAPE, 2, likelihood=distributions.Gaussian),
         TypeError,
-        r"a law is expected, such as Bernoulli\(\)",
+        r"an output distribution is expected, such as Bernoulli\(\)",
     ),
     "no channels": (lambda: vae.VAE(SHAPE, 2, channels=0), ValueError, "channels is 0"),
     "no features": (

@@ -44,8 +44,8 @@ MUTANTS = [
     Mutant(
         "the arguments of the KL exchanged",
         "course_lib/divergences.py",
-        "ratio = (sigma_q / sigma_p) ** 2\n    return 0.5 * (ratio + ((mu_q - mu_p) / sigma_p) ** 2",
-        "ratio = (sigma_p / sigma_q) ** 2\n    return 0.5 * (ratio + ((mu_q - mu_p) / sigma_q) ** 2",
+        "ratio = sigma_q / sigma_p",
+        "sigma_q, sigma_p = sigma_p, sigma_q\n    ratio = sigma_q / sigma_p",
         "tests/vae/test_kl_equations.py::test_kl_univariate",
     ),
     Mutant(

@@ -1,11 +1,10 @@
 """Autoregressive models: the chain rule, one conditional for each dimension."""
 
 from course_lib.autoregressive import fast
-from course_lib.autoregressive.base import Autoregressive, negative_log_likelihood
+from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 from course_lib.autoregressive.fvsbn import FVSBN
 from course_lib.autoregressive.gated_pixelcnn import GatedPixelCNN
-from course_lib.autoregressive.laws import BernoulliLaw, LogisticMixtureLaw, SoftmaxLaw
 from course_lib.autoregressive.made import MADE, one_ordering_loss
 from course_lib.autoregressive.nade import NADE
 from course_lib.autoregressive.pixelcnn import PixelCNN
@@ -18,16 +17,12 @@ __all__ = [
     "MADE",
     "NADE",
     "Autoregressive",
-    "BernoulliLaw",
     "DiagonalBiLSTM",
     "GatedPixelCNN",
-    "LogisticMixtureLaw",
     "PixelCNN",
     "RowLSTM",
-    "SoftmaxLaw",
     "WaveNet",
     "fast",
-    "negative_log_likelihood",
     "one_ordering_loss",
     "seen_by",
 ]

@@ -13,14 +13,15 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from course_lib.autoregressive.laws import Law, default_law
+from course_lib.distributions import GreyLevels, default_output
 from course_lib.fast import fast_path
 from course_lib.inputs import (
     require_event_shape,
     require_generator,
     require_kind,
+    require_labels,
     require_levels,
     require_positive_integer,
     require_shape,
@@ -37,19 +38,20 @@ Steps = Generator[tuple[int, Tensor], Tensor, None]
 class Autoregressive(SavedSettings):
     """Base of all autoregressive models.
 
-    A subclass writes ``forward(x, labels)``, which returns the parameters of the law of every
-    dimension, shape ``(N, *event_shape, P)``. For this method a fast sampler may be registered, see
+    A subclass writes ``forward(x, labels)``, which returns the parameters of the distribution of
+    every dimension, shape ``(N, *event_shape, P)``. For this method a fast sampler may be registered, see
     `course_lib.autoregressive.fast`.
 
     Args:
         event_shape: shape of one example, for images ``(C, H, W)``.
         levels: number K of grey levels; data are the integers 0 … K−1.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
         n_classes: number of classes, for a model of p(x|label); None for a model of p(x).
 
     Raises:
-        ValueError: `event_shape` has no entries or one below 1; `levels` is below 2; `law` is
-            one of another number of levels.
+        ValueError: `event_shape` has no entries or one below 1; `levels` is below 2;
+            `distribution` is one of another number of levels.
     """
 
     order: Tensor
@@ -58,7 +60,7 @@ class Autoregressive(SavedSettings):
         self,
         event_shape: Sequence[int],
         levels: int,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
         n_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -66,17 +68,17 @@ class Autoregressive(SavedSettings):
         levels = require_positive_integer(levels, "levels")
         if levels < 2:
             raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
-        law = default_law(levels) if law is None else law
-        require_kind(law, Law, "law")
-        if law.levels != levels:
+        distribution = default_output(levels) if distribution is None else distribution
+        require_kind(distribution, GreyLevels, "distribution")
+        if distribution.levels != levels:
             raise ValueError(
-                f"law has {law.levels} levels and the model {levels}; the same number is expected. "
-                f"Build the law with levels={levels}."
+                f"distribution has {distribution.levels} levels and the model {levels}; the same number "
+                f"is expected. Build the distribution with levels={levels}."
             )
         if n_classes is not None:
             n_classes = require_positive_integer(n_classes, "n_classes")
         self.levels = levels
-        self.law = law
+        self.distribution = distribution
         self.n_classes = n_classes
         self.n_dims = int(torch.tensor(self.event_shape).prod())
         # Dimensions of the flattened example, in the order in which they are generated.
@@ -87,8 +89,7 @@ class Autoregressive(SavedSettings):
         return {
             "event_shape": self.event_shape,
             "levels": self.levels,
-            "law": type(self.law).__name__,
-            "parameters of the law": self.law.n_parameters,
+            "distribution": self.distribution.label(),
             "n_classes": self.n_classes,
         }
 
@@ -107,7 +108,7 @@ class Autoregressive(SavedSettings):
             ValueError: `x` has another shape or levels outside 0 … K−1; or `labels` do not fit.
         """
         x = self._require_images(x)
-        labels = self._require_labels(labels, len(x))
+        labels = require_labels(labels, len(x), self.n_classes)
         return self._nats(self(x, labels), x)
 
     def sample(
@@ -137,7 +138,7 @@ class Autoregressive(SavedSettings):
         """
         n = require_positive_integer(n, "n")
         require_generator(generator, self.order.device)
-        labels = self._require_labels(labels, n)
+        labels = require_labels(labels, n, self.n_classes)
         return self._generate(n, generator, cached, labels)
 
     def complete(
@@ -186,7 +187,7 @@ class Autoregressive(SavedSettings):
         known = known.expand(x.shape)
         x = torch.where(known, x, torch.zeros_like(x))
         x = self._require_images(x)
-        labels = self._require_labels(labels, len(x))
+        labels = require_labels(labels, len(x), self.n_classes)
         return self._generate(len(x), generator, cached, labels, x, known)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -235,7 +236,7 @@ class Autoregressive(SavedSettings):
             known: where they hold, of the same shape, or None.
         """
         n = len(noise)
-        prepared = self.law.prepare(noise).T.contiguous().unbind(0)  # D rows of n numbers
+        prepared = self.distribution.prepare(noise).T.contiguous().unbind(0)  # D rows of n numbers
         given = None if x is None else x.flatten(1).T.to(torch.int64).contiguous()
         is_given = None if known is None else known.flatten(1).T.contiguous()
         drawn: list[Tensor | None] = [None] * self.n_dims
@@ -248,7 +249,7 @@ class Autoregressive(SavedSettings):
                 except StopIteration:
                     break
                 parameters = parameters.to(noise.dtype)  # finer than that of a bf16 model
-                value = self.law.draw_prepared(parameters, prepared[index])
+                value = self.distribution.quantile_prepared(parameters, prepared[index])
                 if is_given is not None:
                     value = torch.where(is_given[index], given[index], value)
                 drawn[index] = value
@@ -265,51 +266,9 @@ class Autoregressive(SavedSettings):
     def _nats(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-probability of each image, shape ``(N,)``, from the parameters of all conditionals."""
         # A sum of hundreds of terms needs more digits than the network does.
-        return self.law.log_prob(at_least_float32(parameters), x).flatten(1).sum(1)
+        return self.distribution.log_prob(at_least_float32(parameters), x).flatten(1).sum(1)
 
     def _require_images(self, x: Tensor) -> Tensor:
         x = require_levels(x, self.levels)
         require_shape(x, self.event_shape)
         return x
-
-    def _require_labels(self, labels: Tensor | None, n: int) -> Tensor | None:
-        """Require labels exactly where the model has classes; return them as an embedding reads them."""
-        if self.n_classes is None:
-            if labels is not None:
-                raise ValueError(
-                    "labels were given to a model without classes; leave them out, or build the "
-                    "model with n_classes."
-                )
-            return None
-        if labels is None:
-            raise ValueError(
-                f"the model is conditional and no labels were given; classes "
-                f"0 … {self.n_classes - 1} of shape ({n},) are expected."
-            )
-        labels = require_levels(labels, self.n_classes, "labels")
-        require_shape(labels, (), "labels")
-        if len(labels) != n:
-            raise ValueError(
-                f"labels has {len(labels)} entries for {n} examples; {n} are expected."
-            )
-        return labels.long()
-
-
-def negative_log_likelihood(
-    model: nn.Module, batch: Tensor | tuple[Tensor, Tensor], progress: Tensor | None = None
-) -> Tensor:
-    """The loss of maximum likelihood, as `course_lib.training.fit` calls it.
-
-    The network sees the true dimensions before each one, not its own guesses: teacher forcing.
-    That is what lets all conditionals be trained in one parallel pass.
-
-    Args:
-        model: anything with ``log_prob``.
-        batch: images, or images and labels.
-        progress: not used.
-
-    Returns:
-        Nats per image, 0-d. It is the mean over examples of −log p(x), itself a sum over dimensions.
-    """
-    examples = batch if isinstance(batch, tuple) else (batch,)
-    return -model.log_prob(*examples).mean()

@@ -27,7 +27,8 @@ class DiagonalBiLSTM(RasterModel):
         n_layers: number of layers.
         kernel_size: of the first, masked convolution; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image, after each layer.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Raises:
         ValueError: the image is smaller than the reach of `kernel_size`, or an argument is out of
@@ -49,7 +50,7 @@ class DiagonalBiLSTM(RasterModel):
         self.own = nn.Conv2d(colours, 4 * channels, 1, bias=False)
         self.layers = nn.ModuleList(DiagonalBiLSTMLayer(channels, colours) for _ in range(n_layers))
         self.dropout = nn.Dropout2d(dropout)
-        self.head = Head(channels, colours, self.law.n_parameters)
+        self.head = Head(channels, colours, self.distribution.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, C, H, W, P)``, for grey levels `x`."""

@@ -9,7 +9,7 @@ from course_lib import autoregressive
 from course_lib.data import Dataset
 from course_lib.family import Family, Recipe
 from course_lib.progress import progress_bar
-from course_lib.training import Loss
+from course_lib.training import Loss, negative_log_likelihood
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AutoregressiveRecipe(Recipe):
         """The negative log-likelihood; of one of several orderings at a time."""
         if self.arguments.get("n_orderings", 1) > 1:
             return autoregressive.one_ordering_loss
-        return autoregressive.negative_log_likelihood
+        return negative_log_likelihood
 
     def log_likelihood(self, model: nn.Module, x: Tensor) -> Tensor:
         """The log-likelihood of each image, in nats, shape ``(N,)``."""
@@ -54,5 +54,5 @@ FAMILY = Family(
         autoregressive.WaveNet,
     ),
     recipe=AutoregressiveRecipe,
-    hidden=("masked.py", "evaluation.py"),
+    hidden=("distributions.py", "evaluation.py", "masked.py"),
 )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive
-from course_lib.autoregressive.laws import Law
+from course_lib.distributions import GreyLevels
 from course_lib.fast import prepared
 from course_lib.masked import made_mask, masked_linear
 
@@ -23,7 +23,8 @@ class FVSBN(Autoregressive):
         event_shape: shape of one example; its dimensions are generated in the order of the
             flattened tensor.
         levels: number K of grey levels.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Example:
         >>> model = FVSBN((1, 4, 4), 2)
@@ -33,9 +34,11 @@ class FVSBN(Autoregressive):
 
     mask: Tensor
 
-    def __init__(self, event_shape: Sequence[int], levels: int, *, law: Law | None = None) -> None:
-        super().__init__(event_shape, levels, law)
-        n_parameters = self.law.n_parameters
+    def __init__(
+        self, event_shape: Sequence[int], levels: int, *, distribution: GreyLevels | None = None
+    ) -> None:
+        super().__init__(event_shape, levels, distribution)
+        n_parameters = self.distribution.n_parameters
         degrees = torch.arange(self.n_dims)
         mask = made_mask(degrees, degrees.repeat_interleave(n_parameters), strict=True)
         self.known = prepared(masked_linear, mask)
@@ -48,4 +51,4 @@ class FVSBN(Autoregressive):
         """Parameters of all conditionals, shape ``(N, *event_shape, P)``, for grey levels `x`."""
         h = self.encode(x).flatten(1)
         parameters = masked_linear(h, self.weight, self.mask, self.bias, self.known)
-        return parameters.view(len(x), *self.event_shape, self.law.n_parameters)
+        return parameters.view(len(x), *self.event_shape, self.distribution.n_parameters)

@@ -24,7 +24,8 @@ class GatedPixelCNN(RasterModel):
         kernel_size: of the first layer; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image.
         n_classes: number of classes for p(x|label); None for p(x).
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Raises:
         ValueError: the image is smaller than the reach of `kernel_size`, or an argument is out of
@@ -54,7 +55,7 @@ class GatedPixelCNN(RasterModel):
             )
             for index in range(n_layers)
         )
-        self.head = Head(channels, colours, self.law.n_parameters)
+        self.head = Head(channels, colours, self.distribution.n_parameters)
         # Its convolutions take a sixth less time where the channels are last in memory.
         self.to(memory_format=torch.channels_last)
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive, Steps
-from course_lib.autoregressive.laws import Law
+from course_lib.distributions import GreyLevels
 from course_lib.fast import prepared
 from course_lib.inputs import (
     require_dropout,
     require_integer,
+    require_labels,
     require_positive_integer,
     require_widths,
 )
@@ -42,7 +43,8 @@ class MADE(Autoregressive):
             are random.
         dropout: share of hidden units dropped in training.
         seed: draws the random orderings.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Attributes:
         orderings: the dimensions in the order in which they are generated, shape ``(R, D)``.
@@ -64,16 +66,16 @@ class MADE(Autoregressive):
         n_orderings: int = 1,
         dropout: float = 0.0,
         seed: int = 0,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
-        super().__init__(event_shape, levels, law)
+        super().__init__(event_shape, levels, distribution)
         hidden = require_widths(hidden)
         if not hidden:
             raise ValueError(
                 "hidden is empty; at least one hidden layer is expected, or use FVSBN."
             )
         n_orderings = require_positive_integer(n_orderings, "n_orderings")
-        D, P = self.n_dims, self.law.n_parameters
+        D, P = self.n_dims, self.distribution.n_parameters
         generator = torch.Generator().manual_seed(require_integer(seed, "seed"))
         orderings = [torch.arange(D)]
         orderings += [torch.randperm(D, generator=generator) for _ in range(n_orderings - 1)]
@@ -108,7 +110,7 @@ class MADE(Autoregressive):
         last = len(self.hidden_degrees)
         read = self.hidden_degrees[index - 1] if index else degrees
         if index == last:
-            readers = degrees.repeat_interleave(self.law.n_parameters)
+            readers = degrees.repeat_interleave(self.distribution.n_parameters)
             return made_mask(read, readers, strict=True)
         return made_mask(read, self.hidden_degrees[index])
 
@@ -130,7 +132,7 @@ class MADE(Autoregressive):
             h = masked_linear(h, linear.weight, mask, linear.bias, known)
             if linear is not self.linears[-1]:
                 h = self.dropout(h.relu_())
-        return h.view(len(x), *self.event_shape, self.law.n_parameters)
+        return h.view(len(x), *self.event_shape, self.distribution.n_parameters)
 
     def log_prob(
         self, x: Tensor, labels: Tensor | None = None, ordering: int | None = None
@@ -146,7 +148,7 @@ class MADE(Autoregressive):
             Nats, shape ``(N,)``.
         """
         x = self._require_images(x)
-        self._require_labels(labels, len(x))
+        require_labels(labels, len(x), None)
         if len(self.orderings) == 1:
             ordering = 0
         if ordering is not None:
@@ -186,7 +188,7 @@ class MADE(Autoregressive):
             x.view(n, -1)[:, index] = yield index, parameters[:, index]
 
 
-def one_ordering_loss(model: MADE, batch: Tensor, progress: Tensor | None = None) -> Tensor:
+def one_ordering_loss(model: MADE, batch: Tensor, progress: Tensor) -> Tensor:
     """The loss that trains all orderings at the price of one, as `course_lib.training.fit` calls it.
 
     Each call draws one ordering r. The mean over the draws of −log p_r(x) is, by Jensen's

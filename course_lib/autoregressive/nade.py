@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive
-from course_lib.autoregressive.laws import Law
+from course_lib.distributions import GreyLevels
 from course_lib.fast import fast_path
 from course_lib.inputs import require_positive_integer
 from course_lib.precision import at_least_float32
@@ -27,7 +27,8 @@ class NADE(Autoregressive):
             flattened tensor.
         levels: number K of grey levels.
         hidden: number of hidden units.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Example:
         >>> model = NADE((1, 4, 4), 2, hidden=20)
@@ -41,11 +42,11 @@ class NADE(Autoregressive):
         levels: int,
         *,
         hidden: int = 256,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
-        super().__init__(event_shape, levels, law)
+        super().__init__(event_shape, levels, distribution)
         hidden = require_positive_integer(hidden, "hidden")
-        D, P = self.n_dims, self.law.n_parameters
+        D, P = self.n_dims, self.distribution.n_parameters
         self.V = nn.Parameter(torch.randn(D, hidden) * D**-0.5)
         self.c = nn.Parameter(torch.zeros(hidden))
         self.U = nn.Parameter(torch.randn(D, hidden, P) * hidden**-0.5)

@@ -23,7 +23,8 @@ class PixelCNN(RasterModel):
         n_layers: number of residual layers with 3×3 kernels.
         kernel_size: of the first layer; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Raises:
         ValueError: the image is smaller than the reach of `kernel_size`, or an argument is out of
@@ -44,7 +45,7 @@ class PixelCNN(RasterModel):
             MaskedConv2d("B", channels, channels, 3, n_colours=colours) for _ in range(n_layers)
         )
         self.dropout = nn.Dropout2d(dropout)
-        self.head = Head(channels, colours, self.law.n_parameters)
+        self.head = Head(channels, colours, self.distribution.n_parameters)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, C, H, W, P)``, for grey levels `x`."""

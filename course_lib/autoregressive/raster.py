@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive
-from course_lib.autoregressive.laws import Law
 from course_lib.autoregressive.masks import pixelcnn_mask
+from course_lib.distributions import GreyLevels
 from course_lib.inputs import require_dropout, require_event_shape, require_positive_integer
 from course_lib.saved_settings import SavedSettings
 
@@ -79,12 +79,12 @@ class MaskedConv2d(SavedSettings, nn.Conv2d):
 
 
 class Head(nn.Module):
-    """From features to the law's parameters: two 1×1 convolutions, each after a ReLU.
+    """From features to the distribution's parameters: two 1×1 convolutions, each after a ReLU.
 
     Args:
         channels: number of features.
         n_colours: number of channels C of the image.
-        n_parameters: number P of parameters of the law.
+        n_parameters: number P of parameters of the distribution.
     """
 
     def __init__(self, channels: int, n_colours: int, n_parameters: int) -> None:
@@ -112,7 +112,8 @@ class RasterModel(Autoregressive):
         kernel_size: of the first layer; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image.
         n_classes: number of classes, for a model that can be conditional.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Attributes:
         usual_layers: number of layers, if not given.
@@ -137,7 +138,7 @@ class RasterModel(Autoregressive):
         kernel_size: int | None = None,
         dropout: float = 0.0,
         n_classes: int | None = None,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
         if len(require_event_shape(event_shape)) != 3:
             raise ValueError(
@@ -149,7 +150,7 @@ class RasterModel(Autoregressive):
                 f"n_classes is {n_classes}, and a {type(self).__name__} has no classes; leave it out, or "
                 f"use GatedPixelCNN."
             )
-        super().__init__(event_shape, levels, law, n_classes)
+        super().__init__(event_shape, levels, distribution, n_classes)
         colours_last = self.order.view(self.event_shape).permute(1, 2, 0)
         self.order = colours_last.flatten().contiguous()
         n_layers = self.usual_layers if n_layers is None else n_layers

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.gated_pixelcnn import gated_unit
-from course_lib.autoregressive.laws import Law
+from course_lib.distributions import GreyLevels
 from course_lib.inputs import require_dropout, require_positive_integer, require_widths
 from course_lib.saved_settings import SavedSettings
 
@@ -27,7 +27,8 @@ class WaveNet(Autoregressive):
         dilations: dilation of each layer; if not given 1, 2, 4, … as far as the signal is long.
         kernel_size: number k of taps.
         dropout: share of features dropped in training.
-        law: the output law; Bernoulli for two levels and a softmax for more, if none is given.
+        distribution: of one entry; if none is given, Bernoulli for two levels and categorical for
+            more.
 
     Raises:
         ValueError: `event_shape` has other than one entry, or a kernel reaches beyond the signal.
@@ -47,9 +48,9 @@ class WaveNet(Autoregressive):
         dilations: Sequence[int] | None = None,
         kernel_size: int = 2,
         dropout: float = 0.0,
-        law: Law | None = None,
+        distribution: GreyLevels | None = None,
     ) -> None:
-        super().__init__(event_shape, levels, law)
+        super().__init__(event_shape, levels, distribution)
         if len(self.event_shape) != 1:
             raise ValueError(
                 f"event_shape is {self.event_shape}; (T,), the length of a signal, is expected."
@@ -76,7 +77,7 @@ class WaveNet(Autoregressive):
             WaveNetLayer(channels, dilation, kernel_size, dropout) for dilation in dilations
         )
         self.hidden = nn.Conv1d(channels, channels, 1)
-        self.output = nn.Conv1d(channels, self.law.n_parameters, 1)
+        self.output = nn.Conv1d(channels, self.distribution.n_parameters, 1)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, T, P)``, for quantized signals `x`."""

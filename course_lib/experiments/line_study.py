@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course_lib.divergences import kl_discrete
+from course_lib.divergences import histogram_kl, kl_discrete
 from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.gan.gan import GAN, Penalty, players
 from course_lib.gan.losses import NON_SATURATING, WASSERSTEIN, Objective
@@ -235,7 +235,7 @@ def divergences(
         fake = trained.sample(n_draws, generator=generator)  # (targets, seeds, n)
         for i, target in enumerate(trained.targets):
             true = target.draw((n_draws,), generator)
-            by_histogram[i] += _histogram_kl(target, true, fake[i])
+            by_histogram[i] += torch.stack([_histogram_kl(target, true, one) for one in fake[i]])
             by_kernel[i] += _kernel_kl(target, true, fake[i])
     return by_histogram / repetitions, by_kernel / repetitions
 
@@ -261,13 +261,8 @@ def _counts(cells: Tensor, n: int) -> Tensor:
 
 
 def _histogram_kl(target: Target, true: Tensor, fake: Tensor) -> Tensor:
-    """`course_lib.divergences.histogram_kl` of `true`, shape ``(n,)``, and rows of `fake` at once."""
-
-    def histogram(samples: Tensor) -> Tensor:
-        counts = _counts(_cells(samples, target.low, target.high, 50), 52) + 0.5
-        return counts / counts.sum(-1, keepdim=True)
-
-    return kl_discrete(histogram(true).expand(*fake.shape[:-1], -1), histogram(fake))
+    """KL of histograms of 50 equal bins between `low` and `high`, and one on either side."""
+    return histogram_kl(true, fake, torch.linspace(target.low, target.high, 51))
 
 
 def _kernel_kl(target: Target, true: Tensor, fake: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ from course_lib.flow.dequantization import (
     VariationalDequantizer,
     density_bits_per_dim,
     discrete_log_prob,
+    negative_dequantization_bound,
 )
 from course_lib.flow.elementwise import ActNorm, ElementwiseAffine, Logit
-from course_lib.flow.flow import Flow, standard_normal_log_prob
+from course_lib.flow.flow import Flow
 from course_lib.flow.glow import Glow, glow_step
 from course_lib.flow.iaf import IAF
 from course_lib.flow.image import Invertible1x1Convolution, MultiScale, Permutation, Squeeze
@@ -70,5 +71,5 @@ __all__ = [
     "fast",
     "glow_step",
     "half_mask",
-    "standard_normal_log_prob",
+    "negative_dequantization_bound",
 ]

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.data import dequantize, fill_intervals, intensities
+from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow.conditioners import VectorConditioner
 from course_lib.flow.coupling import AffineCoupling
-from course_lib.flow.flow import Flow, standard_normal_log_prob
+from course_lib.flow.flow import Flow
 from course_lib.flow.transform import Composition
 from course_lib.inputs import (
     require_event_shape,
@@ -294,3 +295,17 @@ class DequantizedFlow(SavedSettings):
         """Return the grey level of each value, the ends for values outside [0, 1)."""
         require_floating(y, "y")
         return (at_least_float32(y) * self.levels).floor().long().clamp(0, self.levels - 1)
+
+
+def negative_dequantization_bound(model: DequantizedFlow, x: Tensor, progress: Tensor) -> Tensor:
+    """Minus the bound of ``eq-dequantization-bound``, as `course_lib.training.fit` calls its losses.
+
+    Args:
+        model: a flow and its dequantizer, which are trained together.
+        x: integer grey levels, shape ``(N, *event_shape)``.
+        progress: not used.
+
+    Returns:
+        Nats per image, 0-d, from one draw of the noise.
+    """
+    return -model.elbo(x).mean()

@@ -42,7 +42,7 @@ class FlowRecipe(Recipe):
 
     def loss(self) -> Loss:
         """Minus the dequantization bound."""
-        return _negative_dequantization_bound
+        return flow.negative_dequantization_bound
 
     def log_likelihood(self, model: nn.Module, x: Tensor) -> Tensor:
         """One draw of the dequantization bound of each image, in nats, shape ``(N,)``."""
@@ -63,10 +63,6 @@ class FlowRecipe(Recipe):
         }
 
 
-def _negative_dequantization_bound(model: nn.Module, x: Tensor, progress: Tensor) -> Tensor:
-    return -model.elbo(x).mean()
-
-
 FAMILY = Family(
     name="flow",
     title="Normalizing flows",
@@ -81,4 +77,5 @@ FAMILY = Family(
         flow.SplineFlow,
     ),
     recipe=FlowRecipe,
+    hidden=("distributions.py",),
 )

@@ -1,10 +1,9 @@
 """A flow: a bijection from data to a standard normal latent, hence a density and a sampler."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow.elementwise import Logit
 from course_lib.flow.transform import Transform
 from course_lib.inputs import (
@@ -13,29 +12,11 @@ from course_lib.inputs import (
     require_kind,
     require_positive_integer,
     require_real,
-    require_tensor,
     where_values_can_be_read,
 )
 from course_lib.interpolation import spherical_path
 from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32, parameter_type
-
-
-def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """Log density of the standard normal law.
-
-    Args:
-        z: shape ``(N, ...)``.
-
-    Returns:
-        The sum over all entries of each example, in nats, shape ``(N,)``.
-    """
-    require_tensor(z, "z")
-    z = at_least_float32(z, "z")
-    if z.dim() == 0:
-        raise ValueError("z has shape (); (N, ...) is expected.")
-    z = z.flatten(1) if z.dim() > 1 else z.unsqueeze(1)
-    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
 class Flow(Transform):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from course_lib.gan.generator import count_halvings, require_labels, require_n_classes
+from course_lib.gan.generator import count_halvings, require_n_classes
 from course_lib.inputs import (
     require_batch,
     require_event_shape,
+    require_labels,
     require_positive_integer,
     require_widths,
 )

@@ -10,8 +10,8 @@ from course_lib.inputs import (
     require_batch,
     require_event_shape,
     require_generator,
+    require_labels,
     require_positive_integer,
-    require_tensor,
 )
 from course_lib.networks import evaluation_mode, mlp
 from course_lib.saved_settings import SavedSettings
@@ -213,41 +213,3 @@ def count_halvings(event_shape: Sequence[int]) -> int:
 def require_n_classes(n_classes: int | None) -> int | None:
     """Require a number of classes of at least 1, or None for a model without classes; return it."""
     return None if n_classes is None else require_positive_integer(n_classes, "n_classes")
-
-
-def require_labels(labels: Tensor | None, n: int, n_classes: int | None) -> Tensor | None:
-    """Require labels exactly where the model has classes; shape ``(n,)``, values 0 … n_classes−1.
-
-    Returns:
-        The labels as int64, the type that an embedding reads; None without classes.
-
-    Raises:
-        TypeError: labels are no tensor.
-        ValueError: labels are missing, unwanted, of another shape, or out of range.
-    """
-    if n_classes is None:
-        if labels is not None:
-            raise ValueError(
-                "labels are given to a model without classes; none are expected. Build it with "
-                "n_classes=…, or leave them out."
-            )
-        return None
-    if labels is None:
-        raise ValueError(
-            f"labels are missing; the model has {n_classes} classes, and one label for each of the "
-            f"{n} examples is expected."
-        )
-    require_tensor(labels, "labels")
-    kind = labels.dtype
-    if labels.shape != (n,) or kind.is_floating_point or kind.is_complex or kind == torch.bool:
-        raise ValueError(
-            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; one integer per "
-            f"example, shape ({n},), is expected."
-        )
-    labels = labels.long()
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(
-            f"labels have values {labels.min().item()} … {labels.max().item()}; "
-            f"0 … {n_classes - 1} are expected."
-        )
-    return labels

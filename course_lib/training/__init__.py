@@ -8,6 +8,7 @@ from course_lib.training.batches import Batch, Transform
 from course_lib.training.errors import TrainingError
 from course_lib.training.history import History
 from course_lib.training.loop import fit
+from course_lib.training.losses import negative_log_likelihood
 from course_lib.training.players import Loss, Player, Terms
 from course_lib.training.schedules import cosine_decay, linear_decay
 
@@ -22,4 +23,5 @@ __all__ = [
     "cosine_decay",
     "fit",
     "linear_decay",
+    "negative_log_likelihood",
 ]

@@ -15,29 +15,23 @@ from course_lib.vae.bounds import (
 from course_lib.vae.disentanglement import kl_decomposition
 from course_lib.vae.gradients import pathwise_gradient, reparameterize, score_function_gradient
 from course_lib.vae.latent import interpolate, latent_grid, traversal
-from course_lib.vae.likelihoods import Bernoulli, Gaussian
 from course_lib.vae.linear_gaussian import LinearGaussian
-from course_lib.vae.mmd import gaussian_kernel, imq_kernel, mmd
 from course_lib.vae.objectives import NegativeELBO, NegativeIWAEBound
 from course_lib.vae.posterior import DiagonalGaussian
 from course_lib.vae.vae import VAE
-from course_lib.vae.wae import WAE
+from course_lib.vae.wae import WAE, wae_objective
 
 __all__ = [
     "VAE",
     "WAE",
     "Autoencoder",
-    "Bernoulli",
     "DiagonalGaussian",
-    "Gaussian",
     "LinearGaussian",
     "NegativeELBO",
     "NegativeIWAEBound",
     "elbo",
     "elbo_terms",
-    "gaussian_kernel",
     "importance_log_weights",
-    "imq_kernel",
     "interpolate",
     "iwae_bound",
     "kl_decomposition",
@@ -45,11 +39,11 @@ __all__ = [
     "log_likelihood",
     "log_likelihood_with_error",
     "log_mean_exp",
-    "mmd",
     "pathwise_gradient",
     "prior_log_likelihood",
     "quadrature_log_likelihood",
     "reparameterize",
     "score_function_gradient",
     "traversal",
+    "wae_objective",
 ]

@@ -57,7 +57,7 @@ class Autoencoder(SavedSettings):
         return apply_to_latents(self.decoder, z, self.latent_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the reconstruction of `x`, the mean of a Gaussian output law."""
+        """Return the reconstruction of `x`, the mean of a Gaussian output distribution."""
         return self.decoder(self.code(x))
 
     def squared_error(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from course_lib.distributions import normal_log_prob
 from course_lib.divergences import kl_standard_normal
 from course_lib.inputs import (
     require_batch,
@@ -20,6 +21,7 @@ from course_lib.inputs import (
 from course_lib.precision import at_least_float32
 from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
+from course_lib.vae.posterior import DiagonalGaussian
 
 # Latent points decoded at once: bounds the memory of every estimate below.
 CHUNK = 4_000
@@ -33,6 +35,27 @@ def _require_latent(model: object) -> None:
         )
 
 
+def sample_posterior(
+    model: Latent, x: Tensor, n_samples: int
+) -> tuple[DiagonalGaussian, Tensor, Tensor]:
+    """Sample q(z|x), and score the examples given the samples: what every bound below starts from.
+
+    Args:
+        model: encoder and decoder.
+        x: examples, shape ``(N, *event_shape)``.
+        n_samples: number of latent samples per example.
+
+    Returns:
+        q(z|x); z, shape ``(n_samples, N, latent_dim)``, reparameterized; and log p(x|z) in nats, shape
+        ``(n_samples, N)``.
+    """
+    n_samples = require_positive_integer(n_samples, "n_samples")
+    _require_latent(model)
+    posterior = model.encode(x)
+    z = posterior.rsample((n_samples,))
+    return posterior, z, model.decode(z).log_prob(x)
+
+
 def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Tensor]:
     """The two terms of the ELBO, equation ``eq-elbo-two-terms``.
 
@@ -44,12 +67,8 @@ def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Te
     Returns:
         E_q[log p(x|z)], estimated from the samples, and KL(q(z|x)‖p(z)), exact; each ``(N,)`` nats.
     """
-    n_samples = require_positive_integer(n_samples, "n_samples")
-    _require_latent(model)
-    posterior = model.encode(x)
-    z = posterior.rsample((n_samples,))  # (n_samples, N, latent_dim)
-    reconstruction = model.decode(z).log_prob(x).mean(0)
-    return reconstruction, kl_standard_normal(posterior.mu, posterior.logvar)
+    posterior, _, log_likelihoods = sample_posterior(model, x, n_samples)
+    return log_likelihoods.mean(0), kl_standard_normal(posterior.mu, posterior.logvar)
 
 
 def elbo(model: Latent, x: Tensor, n_samples: int = 1) -> Tensor:
@@ -80,11 +99,8 @@ def importance_log_weights(model: Latent, x: Tensor, n_samples: int) -> Tensor:
     Returns:
         Log weights in nats, shape ``(n_samples, N)``, differentiable.
     """
-    n_samples = require_positive_integer(n_samples, "n_samples")
-    _require_latent(model)
-    posterior = model.encode(x)
-    z = posterior.rsample((n_samples,))
-    return model.decode(z).log_prob(x) + _log_prior(z) - posterior.log_prob(z)
+    posterior, z, log_likelihoods = sample_posterior(model, x, n_samples)
+    return log_likelihoods + normal_log_prob(z).sum(-1) - posterior.log_prob(z)
 
 
 def iwae_bound(model: Latent, x: Tensor, k: int) -> Tensor:
@@ -241,7 +257,7 @@ def quadrature_log_likelihood(
     z = torch.cartesian_prod(*[side] * model.latent_dim).reshape(-1, model.latent_dim)
     # The trapezoid's half weights at the ends are left out: the prior is below 1e-7 there.
     log_volume = model.latent_dim * math.log(2 * limit / (n_points - 1))
-    log_joint = _log_prob_given(model, x, z) + _log_prior(z).unsqueeze(1)
+    log_joint = _log_prob_given(model, x, z) + normal_log_prob(z).sum(-1).unsqueeze(1)
     return log_joint.logsumexp(0) + log_volume
 
 
@@ -259,9 +275,3 @@ def _log_prob_given(model: Latent, x: Tensor, z: Tensor) -> Tensor:
 def _wide(x: Tensor) -> torch.dtype:
     """The type for latents and sums over them: that of `x`, at least float32."""
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _log_prior(z: Tensor) -> Tensor:
-    """log N(z; 0, I), summed over the last dimension."""
-    z = at_least_float32(z)
-    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from course_lib.distributions import normal_log_prob
 from course_lib.inputs import require_tensor
 from course_lib.precision import in_one_type
 
@@ -41,22 +42,18 @@ def kl_decomposition(mu: Tensor, logvar: Tensor, z: Tensor) -> tuple[Tensor, Ten
         )
     mu, logvar, z = in_one_type(mu=mu, logvar=logvar, z=z)
     log_n = math.log(len(mu))
-    given_own = _log_normal(z, mu, logvar).sum(-1)  # log q(z_i|x_i), (N,)
+    given_own = normal_log_prob(z, mu, logvar).sum(-1)  # log q(z_i|x_i), (N,)
     aggregate, marginals = [], []
     for part in z.split(max(1, CHUNK // mu.numel())):
         # log q(z_i,j | x_n) for all pairs: (samples of this part, N posteriors, d)
-        pairs = _log_normal(part.unsqueeze(1), mu, logvar)
+        pairs = normal_log_prob(part.unsqueeze(1), mu, logvar)
         aggregate.append(pairs.sum(-1).logsumexp(1) - log_n)
         marginals.append((pairs.logsumexp(1) - log_n).sum(-1))
     aggregate = torch.cat(aggregate)  # log q(z_i), (N,)
     marginals = torch.cat(marginals)  # Σ_j log q(z_i,j), (N,)
-    prior = -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+    prior = normal_log_prob(z).sum(-1)
     return (
         (given_own - aggregate).mean(),
         (aggregate - marginals).mean(),
         (marginals - prior).mean(),
     )
-
-
-def _log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-    return -0.5 * ((z - mu) ** 2 / logvar.exp() + logvar + math.log(2 * math.pi))

@@ -57,5 +57,5 @@ FAMILY = Family(
     title="Variational autoencoders",
     models=(vae.Autoencoder, vae.VAE, vae.WAE, vae.LinearGaussian),
     recipe=VAERecipe,
-    hidden=("divergences.py", "evaluation.py"),
+    hidden=("distributions.py", "divergences.py", "mmd.py"),
 )

@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import MultivariateNormal
 
+from course_lib.distributions import Conditional, Gaussian
 from course_lib.inputs import (
     require_batch,
     require_floating,
@@ -13,7 +14,6 @@ from course_lib.inputs import (
 )
 from course_lib.precision import in_one_type
 from course_lib.saved_settings import SavedSettings
-from course_lib.vae.likelihoods import Gaussian
 from course_lib.vae.posterior import DiagonalGaussian
 
 
@@ -80,14 +80,14 @@ class LinearGaussian(SavedSettings):
         variance = self.posterior_scale * true.covariance_matrix.diagonal(dim1=-2, dim2=-1)
         return DiagonalGaussian(true.mean, variance.log())
 
-    def decode(self, z: Tensor) -> Distribution:
+    def decode(self, z: Tensor) -> Conditional:
         """p(x|z) for latents of shape ``(..., d)``."""
         require_floating(z, "z")
         if z.dim() == 0 or z.shape[-1] != self.latent_dim:
             raise ValueError(
                 f"z has shape {tuple(z.shape)}; (..., {self.latent_dim}) is expected, as W has columns."
             )
-        return self.likelihood.law(self._means(z), 1)
+        return self.likelihood.given(self._means(z), 1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x) in nats, shape ``(N,)``."""
@@ -112,4 +112,4 @@ class LinearGaussian(SavedSettings):
 
     def _means(self, z: Tensor) -> Tensor:
         z, weight, bias = in_one_type(z, self.weight, self.bias)
-        return z @ weight.mT + bias
+        return (z @ weight.mT + bias).unsqueeze(-1)

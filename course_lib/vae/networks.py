@@ -46,10 +46,22 @@ def convolutional_encoder(
     )
 
 
+class ParametersLast(nn.Module):
+    """Channels C·P of an image as P parameters of each of its C channels: ``(N, C, H, W, P)``."""
+
+    def __init__(self, n_parameters: int) -> None:
+        super().__init__()
+        self.n_parameters = n_parameters
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Move the parameters to the last axis."""
+        return x.unflatten(1, (-1, self.n_parameters)).movedim(2, -1)
+
+
 def convolutional_decoder(
-    event_shape: Sequence[int], channels: int, latent_dim: int
+    event_shape: Sequence[int], channels: int, latent_dim: int, n_parameters: int = 1
 ) -> nn.Sequential:
-    """Mirror of `convolutional_encoder`: one affine map, then doubled twice."""
+    """Mirror of `convolutional_encoder`: one affine map, then doubled twice; ``(N, C, H, W, P)``."""
     out_channels, height, width = _image(event_shape)
     small = (2 * channels, height // 4, width // 4)
     return nn.Sequential(
@@ -58,7 +70,8 @@ def convolutional_decoder(
         nn.Unflatten(-1, small),
         nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
         nn.ReLU(),
-        nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1),
+        nn.ConvTranspose2d(channels, out_channels * n_parameters, 4, stride=2, padding=1),
+        ParametersLast(n_parameters),
     )
 
 

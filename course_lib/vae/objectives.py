@@ -1,16 +1,18 @@
 """Losses for `course_lib.training.fit`: means over examples of sums over dimensions, in nats."""
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from course_lib.divergences import kl_standard_normal
 from course_lib.inputs import require_positive_integer, require_real
-from course_lib.vae.bounds import iwae_bound
+from course_lib.vae.bounds import iwae_bound, sample_posterior
 from course_lib.vae.disentanglement import kl_decomposition
 from course_lib.vae.vae import VAE
 
 
+@dataclass(kw_only=True)
 class NegativeELBO:
     r"""−ELBO, and the usual ways to change the weight of its KL term.
 
@@ -33,19 +35,17 @@ class NegativeELBO:
         ValueError: an argument is negative, or `warm_up` exceeds 1.
     """
 
-    def __init__(
-        self,
-        *,
-        beta: float = 1.0,
-        warm_up: float = 0.0,
-        free_nats: float = 0.0,
-        total_correlation: float = 0.0,
-    ) -> None:
+    beta: float = 1.0
+    warm_up: float = 0.0
+    free_nats: float = 0.0
+    total_correlation: float = 0.0
+
+    def __post_init__(self) -> None:
         for name, value, largest in (
-            ("beta", beta, math.inf),
-            ("warm_up", warm_up, 1),
-            ("free_nats", free_nats, math.inf),
-            ("total_correlation", total_correlation, math.inf),
+            ("beta", self.beta, math.inf),
+            ("warm_up", self.warm_up, 1),
+            ("free_nats", self.free_nats, math.inf),
+            ("total_correlation", self.total_correlation, math.inf),
         ):
             bound = f" and at most {largest}" if largest < math.inf else ""
             expected = f"a number of at least 0{bound}"
@@ -53,9 +53,8 @@ class NegativeELBO:
 
     def __call__(self, model: VAE, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss and its terms, each a mean over the batch in nats per example."""
-        posterior = model.encode(x)
-        z = posterior.rsample()
-        reconstruction = -model.decode(z).log_prob(x).mean()
+        posterior, z, log_likelihoods = sample_posterior(model, x, 1)
+        reconstruction = -log_likelihoods.mean()
         # Free bits need the divergence of each dimension: (N, d, 1) is summed over its last, alone.
         kl_per_dim = kl_standard_normal(
             posterior.mu.unsqueeze(-1), posterior.logvar.unsqueeze(-1)
@@ -72,11 +71,14 @@ class NegativeELBO:
         penalty = kl_per_dim.clamp(min=self.free_nats).sum() if self.free_nats else kl
         loss = reconstruction + weight * penalty
         if self.total_correlation:
-            _, terms["total_correlation"], _ = kl_decomposition(posterior.mu, posterior.logvar, z)
+            _, terms["total_correlation"], _ = kl_decomposition(
+                posterior.mu, posterior.logvar, z[0]
+            )
             loss = loss + self.total_correlation * terms["total_correlation"]
         return {"loss": loss, **terms}
 
 
+@dataclass
 class NegativeIWAEBound:
     """Minus the importance-weighted bound with k samples, as a loss.
 
@@ -86,8 +88,10 @@ class NegativeIWAEBound:
         k: number of importance samples per example.
     """
 
-    def __init__(self, k: int) -> None:
-        self.k = require_positive_integer(k, "k")
+    k: int
+
+    def __post_init__(self) -> None:
+        self.k = require_positive_integer(self.k, "k")
 
     def __call__(self, model: VAE, x: Tensor, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss in nats per example."""

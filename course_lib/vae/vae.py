@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch import Tensor
 
+from course_lib.distributions import Bernoulli, Conditional, OutputDistribution
 from course_lib.inputs import (
     require_batch,
     require_event_shape,
@@ -15,7 +15,6 @@ from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32
 from course_lib.saved_settings import SavedSettings
 from course_lib.vae import bounds
-from course_lib.vae.likelihoods import Bernoulli, Gaussian
 from course_lib.vae.networks import (
     apply_to_latents,
     convolutional_decoder,
@@ -42,7 +41,8 @@ class VAE(SavedSettings):
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         channels: if given, convolutional networks with that many channels replace the
             perceptrons, and `hidden` is not used.
-        likelihood: the law p(x|z): `Bernoulli` (default) or `Gaussian`.
+        likelihood: the distribution p(x|z) of one pixel, of `course_lib.distributions`: `Bernoulli`
+            (default), `Gaussian`, or one of grey levels, whose data then are intensities k/(K−1).
         dropout: probability of dropping a hidden unit while training (perceptrons only).
 
     Attributes:
@@ -50,7 +50,7 @@ class VAE(SavedSettings):
         latent_dim: number of latent dimensions.
 
     Raises:
-        TypeError: `likelihood` is no law, or a size no integer.
+        TypeError: `likelihood` is not an output distribution, or a size not an integer.
         ValueError: `latent_dim` is below 1, or the sizes do not suit convolutions.
 
     Example:
@@ -67,32 +67,33 @@ class VAE(SavedSettings):
         *,
         hidden: Sequence[int] = (500,),
         channels: int | None = None,
-        likelihood: Bernoulli | Gaussian | None = None,
+        likelihood: OutputDistribution | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         latent_dim = self.latent_dim = require_positive_integer(latent_dim, "latent_dim")
         event_shape = self.event_shape = require_event_shape(event_shape)
         self.likelihood = Bernoulli() if likelihood is None else likelihood
-        if not isinstance(self.likelihood, nn.Module):
+        if not isinstance(self.likelihood, OutputDistribution):
             raise TypeError(
-                f"likelihood is {likelihood!r}; a law is expected, such as Bernoulli() or Gaussian()."
+                f"likelihood is {likelihood!r}; an output distribution is expected, such as "
+                f"Bernoulli() or Gaussian()."
             )
+        n_parameters = self.likelihood.n_parameters
         if channels is None:
             self.encoder = mlp_encoder(event_shape, hidden, 2 * latent_dim, dropout)
-            self.decoder = mlp_decoder(event_shape, hidden, latent_dim, dropout)
+            self.decoder = mlp_decoder((*event_shape, n_parameters), hidden, latent_dim, dropout)
         else:
             channels = require_positive_integer(channels, "channels")
             self.encoder = convolutional_encoder(event_shape, channels, 2 * latent_dim)
-            self.decoder = convolutional_decoder(event_shape, channels, latent_dim)
+            self.decoder = convolutional_decoder(event_shape, channels, latent_dim, n_parameters)
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""
-        likelihood = type(self.likelihood).__name__
         return {
             "event_shape": self.event_shape,
             "latent_dim": self.latent_dim,
-            "likelihood": likelihood,
+            "likelihood": self.likelihood.label(),
         }
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
@@ -109,18 +110,18 @@ class VAE(SavedSettings):
         mu, logvar = parameters.chunk(2, dim=-1)  # each (N, latent_dim)
         return DiagonalGaussian(mu, logvar)
 
-    def decode(self, z: Tensor) -> Distribution:
+    def decode(self, z: Tensor) -> Conditional:
         """Return p(x|z) for `z` of shape ``(..., latent_dim)``, which is brought to the model's type.
 
         Raises:
-            TypeError: `z` is no tensor.
+            TypeError: `z` is not a tensor.
             ValueError: the last dimension is not `latent_dim`.
         """
         parameters = apply_to_latents(self.decoder, z, self.latent_dim)
-        return self.likelihood.law(parameters, len(self.event_shape))
+        return self.likelihood.given(parameters, len(self.event_shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the parameters of p(x|z) at one posterior sample of z, ``(N, *event_shape)``."""
+        """Return the parameters of p(x|z) at one posterior sample of z, ``(N, *event_shape, P)``."""
         return apply_to_latents(self.decoder, self.encode(x).rsample(), self.latent_dim)
 
     def elbo(self, x: Tensor, n_samples: int = 1) -> Tensor:

@@ -7,13 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course_lib.autoregressive import MADE, LogisticMixtureLaw, SoftmaxLaw
+from course_lib.autoregressive import MADE
 from course_lib.autoregressive.diagonal_bilstm import skew
 from course_lib.autoregressive.gated_pixelcnn import gated_unit
-from course_lib.autoregressive.laws import Law, discretized_logistic_log_mass
 from course_lib.autoregressive.masks import pixelcnn_mask
 from course_lib.autoregressive.row_lstm import lstm_cell
 from course_lib.autoregressive.wavenet import receptive_field
+from course_lib.distributions import (
+    Categorical,
+    DiscretizedLogisticMixture,
+    GreyLevels,
+    discretized_logistic_log_mass,
+)
 from course_lib.masked import made_mask
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -179,7 +184,7 @@ def no_tails(x, mean, log_scale, levels):
         ),
         "one level more": lambda x, m, s, K: discretized_logistic_log_mass(x, m, s, K + 1),
     },
-    implemented_by="course_lib.autoregressive.laws.discretized_logistic_log_mass",
+    implemented_by="course_lib.distributions.discretized_logistic_log_mass",
 )
 def test_discretized_logistic(formula):
     K, mean, scale = 5, 0.37, 0.21
@@ -209,24 +214,22 @@ def test_discretized_logistic_is_exact_at_every_scale(scale):
 
 @pytest.mark.equation(
     "eq-quantile-draw",
-    formula=Law.draw,
+    formula=GreyLevels.quantile,
     wrong={
-        "one level too high": lambda law, p, u: Law.draw(law, p, u) + 1,
-        "one minus u of the density": lambda law, p, u: (law.probabilities(p) <= u[:, None]).sum(
-            -1
-        ),
-        "levels counted from above": lambda law, p, u: law.levels - 1 - Law.draw(law, p, u),
+        "one level too high": lambda d, p, u: d.quantile(p, u) + 1,
+        "one minus u of the density": lambda d, p, u: (d.probabilities(p) <= u[:, None]).sum(-1),
+        "levels counted from above": lambda d, p, u: d.levels - 1 - d.quantile(p, u),
     },
-    implemented_by="course_lib.autoregressive.laws.Law.draw",
+    implemented_by="course_lib.distributions.GreyLevels.quantile",
 )
 def test_quantile_draw(formula):
-    for law in (SoftmaxLaw(6), LogisticMixtureLaw(6, 3)):
-        parameters = torch.randn(law.n_parameters)
+    for distribution in (Categorical(6), DiscretizedLogisticMixture(6, 3)):
+        parameters = torch.randn(distribution.n_parameters)
         u = (torch.arange(100_000) + 0.5) / 100_000
-        drawn = formula(law, parameters.expand(len(u), -1), u)
+        drawn = formula(distribution, parameters.expand(len(u), -1), u)
         share = torch.bincount(drawn, minlength=6) / len(u)
         x = torch.arange(6)
-        mass = law.log_prob(parameters.expand(6, -1), x).exp()
+        mass = distribution.log_prob(parameters.expand(6, -1), x).exp()
         torch.testing.assert_close(share, mass, atol=2e-5, rtol=0)
 
 

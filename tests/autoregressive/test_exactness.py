@@ -1,17 +1,15 @@
-"""Likelihoods are normalized, and samplers draw from them: exactly, for every model and law."""
+"""Likelihoods are normalized, and samplers draw from them: exactly, for every model and distribution."""
 
 import pytest
 import torch
 
 from course_lib.autoregressive import (
     FVSBN,
-    BernoulliLaw,
     GatedPixelCNN,
-    LogisticMixtureLaw,
-    SoftmaxLaw,
-    negative_log_likelihood,
     one_ordering_loss,
 )
+from course_lib.distributions import Bernoulli, Categorical, DiscretizedLogisticMixture
+from course_lib.training import negative_log_likelihood
 from tests.autoregressive.properties import (
     GREY,
     MODELS,
@@ -22,25 +20,25 @@ from tests.autoregressive.properties import (
     sums_to_one,
 )
 
-LAWS = {
+DISTRIBUTIONS = {
     "Bernoulli": (2, None),
-    "softmax": (3, SoftmaxLaw(3)),
-    "logistic mixture": (3, LogisticMixtureLaw(3, 2)),
+    "categorical": (3, Categorical(3)),
+    "logistic mixture": (3, DiscretizedLogisticMixture(3, 2)),
 }
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("name", MODELS)
-def test_all_grey_images_sum_to_one(name, law):
-    levels, law = LAWS[law]
-    sums_to_one(build(name, (1, 2, 3), levels, law=law))
+def test_all_grey_images_sum_to_one(name, distribution):
+    levels, distribution = DISTRIBUTIONS[distribution]
+    sums_to_one(build(name, (1, 2, 3), levels, distribution=distribution))
 
 
 @pytest.mark.parametrize("name", GREY)
 def test_all_colour_images_sum_to_one(name):
     sums_to_one(build(name, (3, 2, 1), 2))
-    sums_to_one(build(name, (2, 1, 2), 3, law=LogisticMixtureLaw(3, 2)))
+    sums_to_one(build(name, (2, 1, 2), 3, distribution=DiscretizedLogisticMixture(3, 2)))
 
 
 class LogLikelihood(torch.nn.Module):
@@ -65,17 +63,17 @@ def test_gradients_of_each_example_by_vmap_sum_to_that_of_the_batch(name):
         return -torch.func.functional_call(wrapped, parameters, (example[None],)).mean()
 
     each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
-    negative_log_likelihood(model, x).backward()
+    negative_log_likelihood(model, x, None).backward()
     for parameter, gradients in zip(model.parameters(), each.values(), strict=True):
         expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(gradients.mean(0), expected)
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("name", MODELS)
-def test_samples_follow_the_likelihood(name, law):
-    levels, law = LAWS[law]
-    samples_follow_log_prob(build(name, (1, 2, 2), levels, law=law))
+def test_samples_follow_the_likelihood(name, distribution):
+    levels, distribution = DISTRIBUTIONS[distribution]
+    samples_follow_log_prob(build(name, (1, 2, 2), levels, distribution=distribution))
 
 
 @pytest.mark.parametrize("name", GREY)
@@ -90,7 +88,9 @@ def test_colour_samples_follow_the_likelihood(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_cached_samples_are_the_naive_ones(name, shape, levels, n):
     cached_is_naive(build(name, shape, levels), n)
-    cached_is_naive(build(name, shape, levels, law=LogisticMixtureLaw(levels, 2)), n)
+    cached_is_naive(
+        build(name, shape, levels, distribution=DiscretizedLogisticMixture(levels, 2)), n
+    )
 
 
 def test_conditional_model_is_normalized_cached_and_uses_its_class():
@@ -155,13 +155,13 @@ def test_a_completion_is_conditioned_on_what_it_was_given(name):
     assert abs(rate - expected) < 4 * (expected * (1 - expected) / 4000) ** 0.5
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_every_law_draws_its_quantile(law):
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_every_distribution_draws_its_quantile(distribution):
     """Also the one that compares logits instead of probabilities: not just the right frequencies."""
-    law = LAWS[law][1] or BernoulliLaw()
-    parameters, u = torch.randn(500, law.n_parameters), torch.rand(500)
-    below = law.cdf(parameters) <= u.unsqueeze(-1)
-    assert torch.equal(law.draw(parameters, u), below.sum(-1))
+    distribution = DISTRIBUTIONS[distribution][1] or Bernoulli()
+    parameters, u = torch.randn(500, distribution.n_parameters), torch.rand(500)
+    below = distribution.cdf(parameters) <= u.unsqueeze(-1)
+    assert torch.equal(distribution.quantile(parameters, u), below.sum(-1))
 
 
 def test_sampling_ignores_dropout_and_leaves_the_mode():
@@ -187,7 +187,7 @@ def test_autocast_does_not_change_what_is_drawn(name):
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_rare_levels_are_drawn_in_half_precision_too(levels):
-    # The softmax has the probabilities 0.9955, 0.0025, 0.0020, the Bernoulli law 0.9975, 0.0025.
+    # The softmax has the probabilities 0.9955, 0.0025, 0.0020, the Bernoulli distribution 0.9975, 0.0025.
     model = FVSBN((4,), levels).bfloat16()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -195,14 +195,14 @@ def test_rare_levels_are_drawn_in_half_precision_too(levels):
         model.bias.view(4, -1)[:] = torch.tensor([-6.0] if levels == 2 else [0.0, -6.0, -6.2])
     x = model.sample(100_000, generator=torch.Generator().manual_seed(0))
     rare = torch.bincount(x.flatten(), minlength=levels)[1:] / x.numel()
-    expected = model.law.probabilities(model.bias.float().view(4, -1)[0])[1:]
+    expected = model.distribution.probabilities(model.bias.float().view(4, -1)[0])[1:]
     torch.testing.assert_close(rare, expected, rtol=0.1, atol=0, check_dtype=False)
 
 
 def test_samples_can_be_trained_on():
     # Tensors made in inference mode could not be saved for a backward pass.
     model = GatedPixelCNN((1, 3, 3), 4, channels=4, n_layers=2)
-    loss = negative_log_likelihood(model, model.sample(4))
+    loss = negative_log_likelihood(model, model.sample(4), None)
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -221,12 +221,12 @@ def test_one_ordering_loss_draws_every_ordering_and_bounds_the_mixture():
     images = all_images(model)
     each = torch.stack([-model.log_prob(images, ordering=r).mean() for r in range(3)])
     torch.manual_seed(0)
-    drawn = torch.stack([one_ordering_loss(model, images) for _ in range(60)])
+    drawn = torch.stack([one_ordering_loss(model, images, None) for _ in range(60)])
     # Every value is that of one ordering, and each ordering is drawn about as often.
     matches = (drawn[:, None] - each).abs() < 1e-12
     assert (matches.sum(1) == 1).all()
     assert (matches.sum(0) > 10).all()
-    assert each.mean() > negative_log_likelihood(model, images)  # Jensen's inequality
+    assert each.mean() > negative_log_likelihood(model, images, None)  # Jensen's inequality
 
 
 def test_orderings_share_the_masks_between_hidden_layers():

@@ -8,12 +8,11 @@ from course_lib.autoregressive import (
     MADE,
     DiagonalBiLSTM,
     GatedPixelCNN,
-    LogisticMixtureLaw,
     PixelCNN,
     RowLSTM,
-    SoftmaxLaw,
     WaveNet,
 )
+from course_lib.distributions import Categorical, DiscretizedLogisticMixture
 
 MODEL = PixelCNN((1, 4, 4), 5, channels=4, n_layers=1)
 CONDITIONAL = GatedPixelCNN((1, 4, 4), 5, channels=4, n_layers=2, n_classes=3)
@@ -50,8 +49,8 @@ KNOWN = torch.ones(1, 4, 4, dtype=torch.bool)
         (lambda: RowLSTM((1, 4, 4), 2, n_layers=0), ValueError, r"n_layers is 0"),
         (lambda: FVSBN((), 2), ValueError, r"event_shape is empty"),
         (lambda: FVSBN((3,), 1), ValueError, r"at least 2 grey levels"),
-        (lambda: FVSBN((3,), 4, law=SoftmaxLaw(5)), ValueError, r"levels=4"),
-        (lambda: LogisticMixtureLaw(1), ValueError, r"levels"),
+        (lambda: FVSBN((3,), 4, distribution=Categorical(5)), ValueError, r"levels=4"),
+        (lambda: DiscretizedLogisticMixture(1), ValueError, r"levels"),
         (lambda: PixelCNN((1, 3, 3), 2, kernel_size=7), ValueError, r"smaller than its reach"),
         (lambda: GatedPixelCNN((1, 3, 3), 2, kernel_size=7), ValueError, r"smaller than its reach"),
         (lambda: RowLSTM((1, 3, 3), 2, kernel_size=9), ValueError, r"Pass at most 5"),

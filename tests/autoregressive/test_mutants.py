@@ -6,11 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from course_lib import distributions
 from course_lib.autoregressive import (
-    LogisticMixtureLaw,
     diagonal_bilstm,
     gated_pixelcnn,
-    laws,
     raster,
 )
 from course_lib.autoregressive.fast import gated_pixelcnn as fast_gated_pixelcnn
@@ -88,7 +87,7 @@ def test_second_direction_not_moved_down(monkeypatch):
 
 
 def test_edge_bins_without_their_tails(monkeypatch):
-    right = laws.discretized_logistic_log_mass
+    right = distributions.discretized_logistic_log_mass
 
     def without_tails(x, mean, log_scale, levels):
         # Every level is read as an inner one of a wider range.
@@ -99,6 +98,7 @@ def test_edge_bins_without_their_tails(monkeypatch):
             x + 1, stretch * (mean - step), log_scale + torch.log(torch.tensor(stretch)), levels + 2
         )
 
-    monkeypatch.setattr(laws, "discretized_logistic_log_mass", without_tails)
+    monkeypatch.setattr(distributions, "discretized_logistic_log_mass", without_tails)
+    mixture = distributions.DiscretizedLogisticMixture(3, 2)
     for name in ("FVSBN", "GatedPixelCNN"):
-        noticed(sums_to_one, build(name, (1, 2, 2), 3, law=LogisticMixtureLaw(3, 2)))
+        noticed(sums_to_one, build(name, (1, 2, 2), 3, distribution=mixture))

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from course_lib.autoregressive import FVSBN, negative_log_likelihood
+from course_lib.autoregressive import FVSBN
 from course_lib.data import binarize, digits, intensities
-from course_lib.training import fit
+from course_lib.training import fit, negative_log_likelihood
 
 torch.set_num_threads(1)
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Beta, LogNormal, MultivariateNormal, Normal
 
+from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow import (
     NICE,
     Composition,
@@ -14,7 +15,6 @@ from course_lib.flow import (
     MaskedAutoregressive,
     Planar,
     density_bits_per_dim,
-    standard_normal_log_prob,
 )
 from course_lib.flow.checks import TRANSFORMS, build, integral_2d
 from course_lib.flow.spline import spline

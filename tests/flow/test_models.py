@@ -9,7 +9,7 @@ import torch
 import course_lib.flow as flow
 from course_lib.flow.checks import MODELS, build, round_trip_error
 from course_lib.protocols import Bijection, Density, Sampler
-from course_lib.training import fit
+from course_lib.training import fit, negative_log_likelihood
 
 
 def moons(n: int) -> torch.Tensor:
@@ -19,10 +19,6 @@ def moons(n: int) -> torch.Tensor:
     x = torch.where(upper, angle.cos(), 1 - angle.cos())
     y = torch.where(upper, angle.sin(), 0.5 - angle.sin())
     return torch.stack([x, y], 1) + 0.1 * torch.randn(n, 2, generator=generator)
-
-
-def negative_log_likelihood(model, x, progress):
-    return -model.log_prob(x).mean()
 
 
 @pytest.mark.parametrize(

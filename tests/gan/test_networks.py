@@ -37,7 +37,7 @@ def test_samples_are_reproducible_and_in_range(build):
 
 def test_sampling_that_fails_leaves_the_mode_as_it_is():
     generator = Generator((1, 8, 8), 4, n_classes=3)
-    with pytest.raises(ValueError, match="labels are missing"):
+    with pytest.raises(ValueError, match="no labels were given"):
         generator.sample(4)
     assert generator.training
 
@@ -109,12 +109,14 @@ def test_a_class_adds_its_vector_to_the_weights_of_the_last_layer(build):
 def test_labels_are_checked():
     generator = Generator((1, 8, 8), 4, n_classes=3)
     z = torch.randn(5, 4)
-    with pytest.raises(ValueError, match="labels are missing"):
+    with pytest.raises(ValueError, match="no labels were given"):
         generator(z)
     with pytest.raises(ValueError, match=r"0 … 3; 0 … 2 are expected"):
         generator(z, torch.tensor([0, 1, 2, 3, 0]))
-    with pytest.raises(ValueError, match="one integer per example"):
+    with pytest.raises(TypeError, match=r"integer grey levels 0 … 2 are expected"):
         generator(z, torch.zeros(5))
+    with pytest.raises(ValueError, match="4 entries for 5 examples"):
+        generator(z, torch.zeros(4).long())
     with pytest.raises(TypeError, match=r"labels is a list; a torch.Tensor is expected"):
         generator(z, [0, 1, 2, 0, 1])
     with pytest.raises(ValueError, match="without classes"):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib import autoregressive as ar
-from course_lib import divergences, evaluation, flow, gan, training, vae
+from course_lib import distributions, divergences, evaluation, flow, gan, mmd, training, vae
 from course_lib.data import Dataset, binarize, digits, intensities
 from course_lib.experiments import RECIPES, running
 from course_lib.families import FAMILIES
@@ -93,7 +93,11 @@ CHECKS |= {name: autoregressive(name) for name in properties.MODELS}
 @check
 def mixture_of_logistics(place):
     torch.manual_seed(0)
-    model = place(ar.PixelCNN((1, 3, 3), 8, channels=6, law=ar.LogisticMixtureLaw(8, 2)))
+    model = place(
+        ar.PixelCNN(
+            (1, 3, 3), 8, channels=6, distribution=distributions.DiscretizedLogisticMixture(8, 2)
+        )
+    )
     x = place(torch.randint(8, (3, 1, 3, 3), generator=source()))
     yield model.log_prob(x)
     yield model.sample(2, generator=place(source()))
@@ -169,7 +173,7 @@ def variational_autoencoders(place):
     yield vae.interpolate(mean[0], mean[1], 3, spherical=True)
     yield vae.traversal(mean[0], 1, place(torch.linspace(-1, 1, 3)))
     yield from vae.kl_decomposition(mean, torch.zeros_like(mean), mean + 0.1)
-    yield vae.mmd(mean, mean + 1)
+    yield mmd.mmd(mean, mean + 1)
     for loss in (vae.NegativeELBO(warm_up=0.5), vae.NegativeIWAEBound(3)):
         yield loss(model, x, place(torch.tensor(0.2)))["loss"]
 

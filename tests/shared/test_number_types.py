@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from course_lib import autoregressive as ar
-from course_lib import data, divergences, evaluation, flow, gan, plotting, vae
+from course_lib import data, distributions, divergences, evaluation, flow, gan, mmd, plotting, vae
 from course_lib.autoregressive import masks
+from course_lib.distributions import Bernoulli, Gaussian
 from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.families import FAMILIES
 from course_lib.flow import checks
@@ -79,9 +80,10 @@ FUNCTIONS = {
         OTHERS,
     ),
     "modes_covered": (lambda x, y: evaluation.modes_covered(x, y, 1.0).shares, ROWS, OTHERS),
-    "gaussian_kernel": (vae.gaussian_kernel, ROWS / 4, OTHERS / 4),
-    "imq_kernel": (vae.imq_kernel, ROWS, OTHERS),
-    "mmd": (vae.mmd, ROWS, OTHERS),
+    "gaussian_kernel": (mmd.gaussian_kernel, ROWS / 4, OTHERS / 4),
+    "imq_kernel": (mmd.imq_kernel, ROWS, OTHERS),
+    "mmd": (mmd.mmd, ROWS, OTHERS),
+    "cubic_kernel": (mmd.cubic_kernel, ROWS, OTHERS),
     "kl_decomposition": (
         lambda *a: torch.stack(vae.kl_decomposition(*a)),
         ROWS,
@@ -119,7 +121,8 @@ FUNCTIONS = {
     ),
     "r1_penalty": (lambda x: gan.r1_penalty(lambda t: linear(t**2), x), ROWS),
     "roth_penalty": (lambda x, y: gan.roth_penalty(lambda t: linear(t / 8), x, y), ROWS, OTHERS),
-    "standard_normal_log_prob": (flow.standard_normal_log_prob, 9 * ROWS),
+    "normal_log_prob": (distributions.normal_log_prob, 9 * ROWS),
+    "standard_normal_log_prob": (distributions.standard_normal_log_prob, 9 * ROWS),
     "discrete_log_prob": (lambda x: flow.discrete_log_prob(x, SHAPE, np.int64(4)), SAMPLE),
     "density_bits_per_dim": (lambda x: flow.density_bits_per_dim(x, SHAPE, np.int64(4)), SAMPLE),
     "to_levels": (
@@ -133,8 +136,10 @@ ELSEWHERE = {
     "dequantize", "intensities", "load", "mnist", "digits", "data_folder", "fill_intervals",
     "elbo", "elbo_terms", "importance_log_weights", "iwae_bound", "log_likelihood",
     "log_likelihood_with_error", "prior_log_likelihood", "quadrature_log_likelihood",
-    "latent_grid", "pathwise_gradient", "score_function_gradient", "players", "weight_clipping",
-    "negative_log_likelihood", "one_ordering_loss", "seen_by", "alternating_mask", "channel_mask",
+    "discretized_logistic_log_mass", "default_output", "latent_grid",
+    "pathwise_gradient", "score_function_gradient", "players", "weight_clipping",
+    "wae_objective", "negative_dequantization_bound", "one_ordering_loss", "seen_by",
+    "alternating_mask", "channel_mask",
     "checkerboard_mask", "half_mask", "glow_step",
 }  # fmt: skip
 
@@ -146,7 +151,7 @@ def test_every_public_function_is_tried():
         for name in module.__all__
         if inspect.isfunction(getattr(module, name))
     }
-    for module in (data, divergences, evaluation):
+    for module in (data, distributions, divergences, evaluation, mmd):
         public |= {
             name
             for name, value in vars(module).items()
@@ -208,9 +213,12 @@ def test_levels_of_every_integer_type(dtype):
     assert torch.equal(data.intensities(x.to(dtype), levels), data.intensities(x, 8))
     y = data.dequantize(x.to(dtype), levels, generator=source())
     assert torch.equal(y, data.dequantize(x, 8, generator=source()))
-    for law in (ar.SoftmaxLaw(8), ar.LogisticMixtureLaw(8, 2)):
+    for distribution in (
+        distributions.Categorical(8),
+        distributions.DiscretizedLogisticMixture(8, 2),
+    ):
         torch.manual_seed(0)
-        model = ar.PixelCNN((1, 2, 2), levels, channels=4, n_layers=1, law=law)
+        model = ar.PixelCNN((1, 2, 2), levels, channels=4, n_layers=1, distribution=distribution)
         images = x.view(2, 1, 2, 2)
         assert torch.equal(model.log_prob(images.to(dtype)), model.log_prob(images))
         known = torch.tensor([[[True, False], [True, False]]])
@@ -300,7 +308,10 @@ SIZES = {
     "WaveNet": lambda i: ar.WaveNet(
         (i(9),), i(3), channels=i(4), kernel_size=i(2), dilations=(i(1), i(2))
     ).sample(i(2)),
-    "laws": lambda i: (ar.SoftmaxLaw(i(4)), ar.LogisticMixtureLaw(i(4), i(2)).n_parameters),
+    "distributions": lambda i: (
+        distributions.Categorical(i(4)),
+        distributions.DiscretizedLogisticMixture(i(4), i(2)).n_parameters,
+    ),
     "pixelcnn_mask": lambda i: masks.pixelcnn_mask("A", i(3)),
     "RealNVP": lambda i: flow.RealNVP((i(4),), layers=i(2), hidden=(i(3),)).sample(i(2)),
     "Glow": lambda i: flow.Glow((1, 4, 4), scales=i(1), steps=i(1), width=i(2)).sample(i(2)),
@@ -411,7 +422,7 @@ def test_a_running_sum_keeps_its_small_terms(dtype):
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
-@pytest.mark.parametrize("likelihood", [vae.Bernoulli, lambda: vae.Gaussian(0.1), vae.Gaussian])
+@pytest.mark.parametrize("likelihood", [Bernoulli, lambda: Gaussian(0.1), Gaussian])
 def test_likelihoods_of_a_vae_in_half_precision(likelihood, dtype):
     shape = (3, 32, 32)
     coarse, fine = rounded(lambda: vae.VAE(shape, 1, hidden=(16,), likelihood=likelihood()), dtype)

@@ -17,6 +17,13 @@ from course_lib import autoregressive as ar
 from course_lib import experiments, flow, gan, vae
 from course_lib.autoregressive import raster, wavenet
 from course_lib.classifier import Classifier
+from course_lib.distributions import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogisticMixture,
+    Gaussian,
+    OutputDistribution,
+)
 from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.families import FAMILIES
 from course_lib.flow import checks
@@ -24,7 +31,6 @@ from course_lib.masked import MaskedLinear, made_mask
 from course_lib.saved_settings import SavedSettings
 from tests.autoregressive import properties
 
-MIXTURE, SOFTMAX = ar.LogisticMixtureLaw, ar.SoftmaxLaw
 WEIGHT, BIAS = torch.tensor([[1.0, 0.5], [0.2, -1.0], [0.0, 0.3]]), torch.zeros(3)
 
 # Masks of one shape: two of blocks, and one of neither.
@@ -50,15 +56,24 @@ KINDS = {
     "Autoencoder": [lambda s=s: vae.Autoencoder(s, 2) for s in ((1, 4, 4), (1, 2, 8))],
     "WAE": [lambda s=s: vae.WAE(s, 2, hidden=(5,)) for s in ((1, 4, 4), (16,))],
     "VAE": [
-        lambda s=s, law=law: vae.VAE(s, 2, hidden=(5,), likelihood=law and law())
+        lambda s=s, d=d: vae.VAE(s, 2, hidden=(5,), likelihood=d and d())
         for s in ((1, 4, 4), (1, 2, 8))
-        for law in (None, lambda: vae.Gaussian(0.1), lambda: vae.Gaussian(0.2), vae.Gaussian)
+        for d in (None, lambda: Gaussian(0.1), lambda: Gaussian(0.2), Gaussian)
+    ],
+    "VAE of grey levels": [
+        lambda d=d: vae.VAE((1, 2, 4), 2, hidden=(5,), likelihood=d())
+        for d in (
+            lambda: Categorical(6),
+            lambda: DiscretizedLogisticMixture(6, 2),
+            lambda: DiscretizedLogisticMixture(5, 2),
+            lambda: Categorical(5),
+        )
     ],
     "VAE with convolutions": [
         lambda s=s: vae.VAE(s, 2, channels=2) for s in ((1, 4, 16), (1, 8, 8), (1, 16, 4))
     ],
-    "Gaussian": [lambda s=s: vae.Gaussian(s) for s in (0.1, 0.2, None)],
-    "Bernoulli": [vae.Bernoulli],
+    "Gaussian": [lambda s=s: Gaussian(s) for s in (0.1, 0.2, None)],
+    "Bernoulli": [Bernoulli],
     "LinearGaussian": [
         lambda s=s, p=p: vae.LinearGaussian(torch.rand_like(WEIGHT), BIAS, s, posterior_scale=p)
         for s, p in ((0.5, 1.0), (0.4, 1.0), (0.5, 2.0))
@@ -68,9 +83,9 @@ KINDS = {
             lambda name=name, a=a: properties.build(name, *a[0], **a[1])
             for a in (
                 (((1, 2, 4), 6), {}),
-                (((1, 2, 4), 6), {"law": MIXTURE(6, 2)}),
+                (((1, 2, 4), 6), {"distribution": DiscretizedLogisticMixture(6, 2)}),
                 (((1, 4, 2), 6), {}),
-                (((1, 2, 4), 5), {"law": MIXTURE(5, 2)}),
+                (((1, 2, 4), 5), {"distribution": DiscretizedLogisticMixture(5, 2)}),
                 (((2, 2, 2), 6), {}),
             )
         ]
@@ -234,15 +249,16 @@ def outputs(module, like):
         shape = getattr(like, "event_shape", (4,))
         return module(torch.randint(4, (3, *shape), generator=source()), 4, source())
     if isinstance(module, vae.VAE | vae.LinearGaussian):
-        x = real(like.event_shape)
+        x = real(like.event_shape).round()  # black and white are grey levels too
         z = module.encode(x).rsample()
         return [z, module.decode(z).log_prob(x), module.sample(3, generator=source())]
     if isinstance(module, vae.Autoencoder):
         x = real(like.event_shape)
         return [module(x), *([module.sample(3)] if hasattr(module, "sample") else [])]
-    if isinstance(module, vae.Bernoulli | vae.Gaussian):
-        x = real((4,))
-        return [module.law(x, 1).log_prob(x), module.draw(x, source())]
+    if isinstance(module, OutputDistribution):
+        parameters = real((4, module.n_parameters))
+        x = module.draw(parameters, source())
+        return [module.log_prob(parameters, x), x]
     if isinstance(module, gan.GAN):
         return [module.sample(3, generator=source()), module.discriminator(real(like.event_shape))]
     if hasattr(module, "latent_dim"):

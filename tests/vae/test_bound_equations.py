@@ -9,9 +9,9 @@ from numpy.polynomial.hermite_e import hermegauss
 from torch import nn
 from torch.distributions import Binomial, MultivariateNormal, Normal
 
+from course_lib.distributions import Bernoulli
 from course_lib.divergences import kl_discrete
 from course_lib.vae import (
-    Bernoulli,
     DiagonalGaussian,
     LinearGaussian,
     elbo,
@@ -41,7 +41,9 @@ class Curved(nn.Module):
         return DiagonalGaussian(mu, torch.full_like(mu, -0.1))
 
     def decode(self, z):
-        return Bernoulli().law(torch.cat([2 * z.sin(), z**2 - 1, 0.5 - 1.5 * z], -1), 1)
+        return Bernoulli().given(
+            torch.stack([2 * z.sin(), z**2 - 1, 0.5 - 1.5 * z], -2).squeeze(-1), 1
+        )
 
 
 def hermite(points=40):
@@ -264,9 +266,9 @@ def test_elbo_entropy_form(formula):
 def two_terms(model, x, sign=1.0, pixels=sum):
     """The bound put together from samples, in ways that can be wrong."""
     posterior = model.encode(x)
-    law = model.decode(posterior.rsample())
+    given = model.decode(posterior.rsample())
     kl = 0.5 * (posterior.logvar.exp() + posterior.mu**2 - 1 - posterior.logvar).sum(-1)
-    return pixels(law.base_dist.log_prob(x).unbind(-1)) - sign * kl
+    return pixels(given.output.log_prob(given.parameters, x).unbind(-1)) - sign * kl
 
 
 @pytest.mark.equation(

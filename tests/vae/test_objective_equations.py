@@ -10,7 +10,8 @@ from numpy.polynomial.hermite_e import hermegauss
 from torch.distributions import MultivariateNormal, Normal
 
 from course_lib.divergences import kl_standard_normal
-from course_lib.vae import gaussian_kernel, kl_decomposition, mmd
+from course_lib.mmd import gaussian_kernel, mmd
+from course_lib.vae import kl_decomposition
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -233,7 +234,7 @@ def with_diagonal(x, y):
             with_diagonal(x, y) - 1 / len(x) - 1 / len(y)  # k(x, x) = 1
         ),
     },
-    implemented_by="course_lib.vae.mmd",
+    implemented_by="course_lib.mmd.mmd",
 )
 def test_estimate_of_mmd_is_unbiased(formula):
     # In the plane, with different sizes; E k for Gaussians is itself a Gaussian density.

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from course_lib.distributions import Gaussian
 from course_lib.vae import (
     VAE,
-    Gaussian,
     NegativeELBO,
     NegativeIWAEBound,
     disentanglement,

@@ -1,12 +1,15 @@
 """The VAE's own promises: shapes of meaning, reproducible samples, and clear refusals."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Normal
 
+from course_lib.distributions import Bernoulli, Gaussian
 from course_lib.divergences import kl_standard_normal
 from course_lib.protocols import Bound, Latent, Sampler
-from course_lib.vae import VAE, Bernoulli, Gaussian
+from course_lib.vae import VAE
 
 MODELS = {
     "perceptron": lambda: VAE((1, 8, 8), 3, hidden=(16,)),
@@ -97,24 +100,24 @@ def test_decoder_takes_any_batch_of_latents(model):
     torch.testing.assert_close(together[2, 3], model.decode(z[2, 3].unsqueeze(0)).mean[0])
 
 
-def test_forward_gives_parameters_of_the_output_law():
+def test_forward_gives_parameters_of_the_output_distribution():
     model = VAE((1, 8, 8), 3, hidden=(16,)).eval()
     x = data(model)
     torch.manual_seed(5)
     logits = model(x)
     torch.manual_seed(5)
     z = model.encode(x).rsample()
-    torch.testing.assert_close(logits.sigmoid(), model.decode(z).mean)
+    torch.testing.assert_close(logits.squeeze(-1).sigmoid(), model.decode(z).mean)
 
 
 def test_gaussian_log_prob_keeps_its_constant():
     """−log p(x|z) is not the squared error alone: log σ and ½ log 2π count."""
-    law = Gaussian(0.5).law(torch.zeros(1, 1, 2, 2), 3)
+    given = Gaussian(0.5).given(torch.zeros(1, 1, 2, 2, 1), 3)
     x = torch.full((1, 1, 2, 2), 0.25)
     expected = 4 * (
         -0.5 * (0.25 / 0.5) ** 2 - torch.tensor(0.5).log() - 0.5 * torch.tensor(2 * torch.pi).log()
     )
-    torch.testing.assert_close(law.log_prob(x), expected.reshape(1))
+    torch.testing.assert_close(given.log_prob(x), expected.reshape(1))
 
 
 def test_learned_sigma_is_a_parameter_and_a_fixed_one_is_not():
@@ -129,14 +132,16 @@ def test_a_given_sigma_is_taken_exactly_in_double_precision(sigma):
     means = torch.randn(5, 3, dtype=torch.float64)
     x = means + sigma * torch.randn(5, 3, dtype=torch.float64)
     expected = Normal(means, torch.tensor(sigma, dtype=torch.float64)).log_prob(x).sum(1)
-    torch.testing.assert_close(likelihood.law(means, 1).log_prob(x), expected, rtol=1e-12, atol=0)
-    noise = likelihood.draw(torch.zeros(1000, dtype=torch.float64), None) / sigma
+    given = likelihood.given(means.unsqueeze(-1), 1)
+    torch.testing.assert_close(given.log_prob(x), expected, rtol=1e-12, atol=0)
+    noise = likelihood.draw(torch.zeros(1000, 1, dtype=torch.float64)) / sigma
     assert noise.std().item() == pytest.approx(1, abs=0.1)
 
 
 def test_a_given_sigma_keeps_its_digits_beside_means_in_half_precision():
-    law = Gaussian(0.1).law(torch.zeros(2, 3, dtype=torch.bfloat16), 1)
-    assert law.stddev.flatten()[0].item() == pytest.approx(0.1, rel=1e-6)
+    mean = torch.zeros(1, 1, dtype=torch.bfloat16)
+    density = Gaussian(0.1).log_prob(mean, torch.zeros(1)).exp()
+    assert density.item() == pytest.approx(1 / (0.1 * math.sqrt(2 * math.pi)), rel=1e-6)
 
 
 def test_sampling_drops_no_unit_and_leaves_the_mode_as_it_is():

@@ -16,7 +16,7 @@ def steps(model: MADE, n: int, labels: Tensor | None, ordering: int = 0) -> Step
     a prefix of the layer before: one small matrix product per layer and dimension.
     """
     order = model.orderings[ordering]
-    P = model.law.n_parameters
+    P = model.distribution.n_parameters
     first, *middle, last = model.masked_weights(ordering)
     first = first[:, order].contiguous()  # columns in the order of generation
     last = last.view(model.n_dims, P, -1)[order].contiguous()
