@@ -135,8 +135,8 @@ def require_levels(x: Tensor, levels: int, name: str = "x") -> Tensor:
     """Require integer grey levels 0 … levels−1.
 
     Returns:
-        The levels, in a type that every operation takes: int64 where PyTorch has few for the
-        given one, else as they were.
+        The levels in a type that every operation takes, which is int64 where PyTorch has few for
+        the given one.
 
     Raises:
         TypeError: the tensor is not of an integer type.

@@ -219,7 +219,7 @@ class Box:
 
         Raises:
             TimeoutError: the box has not read it before the deadline.
-            Broken: the box is dead.
+            course_lib.grading.wire.Broken: the box is dead.
         """
         wire.send(self._requests, wire.pack(header, arrays or {}), deadline)
 

@@ -103,7 +103,7 @@ def collect(folder: Path, assignment: str, roster: Roster | None = None) -> list
         roster: the class; everybody in it gets a submission, whatever they have handed in.
 
     Returns:
-        One submission for each student: those of the roster in its order, then the others.
+        One submission for each student, first those of the roster in its order, then the others.
 
     Raises:
         ValueError: the folder is missing, or there is nothing in it that somebody could have handed in.

@@ -81,7 +81,7 @@ def send(descriptor: int, message: bytes, deadline: float | None = None) -> None
 
     Raises:
         TimeoutError: the deadline has passed.
-        Broken: the other side is gone.
+        course_lib.grading.wire.Broken: the other side is gone.
     """
     view = memoryview(message)
     while view:
@@ -107,7 +107,7 @@ def receive(
 
     Raises:
         TimeoutError: the deadline has passed.
-        Broken: the pipe was closed.
+        course_lib.grading.wire.Broken: the pipe was closed.
         Malformed: the message is larger than `bounds`, or it cannot be decoded.
     """
     header_size, body_size = struct.unpack(">II", _read(descriptor, 8, deadline))
