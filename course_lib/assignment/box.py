@@ -215,11 +215,10 @@ class Box:
         *,
         deadline: float,
     ) -> None:
-        """Send one message.
+        """Send one message; raise `course_lib.grading.wire.Broken` if the box is dead.
 
         Raises:
             TimeoutError: the box has not read it before the deadline.
-            course_lib.grading.wire.Broken: the box is dead.
         """
         wire.send(self._requests, wire.pack(header, arrays or {}), deadline)
 

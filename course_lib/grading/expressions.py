@@ -54,7 +54,7 @@ def read(text: str, symbols: Sequence[str]) -> Any:
         A SymPy object, in which names that mean nothing are symbols too.
 
     Raises:
-        course_lib.grading.expressions.Unreadable: it is not an expression, or could be read in two ways.
+        ValueError: it is not an expression, or could be read in two ways.
     """
     try:
         return _Parser(text, symbols).whole()
