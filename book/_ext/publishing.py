@@ -66,23 +66,27 @@ def add_preview(app: Sphinx, pagename, templatename, context, doctree) -> None:
     context["metatags"] = context.get("metatags", "") + "\n" + "\n".join(lines) + "\n"
 
 
-def write_sitemap(site: Path, base: str) -> None:
-    """List the pages, not the highlighted sources of the library; nothing without an address."""
-    if not base:
-        for name in ("sitemap.xml", "robots.txt"):
-            (site / name).unlink(missing_ok=True)
-        return
+def sitemap(site: Path, base: str) -> str:
+    """List the pages, not the highlighted sources of the library."""
     pages = sorted(
         path.relative_to(site).as_posix()
         for path in site.rglob("*.html")
         if not {"_modules", "_static"} & set(path.relative_to(site).parts)
     )
     entries = "".join(f"<url><loc>{base}{page}</loc></url>\n" for page in pages)
-    (site / "sitemap.xml").write_text(
+    return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{entries}</urlset>\n',
-        encoding="utf-8",
+        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{entries}</urlset>\n'
     )
+
+
+def write_sitemap(site: Path, base: str) -> None:
+    """Write what search engines ask for; nothing without an address."""
+    if not base:
+        for name in ("sitemap.xml", "robots.txt"):
+            (site / name).unlink(missing_ok=True)
+        return
+    (site / "sitemap.xml").write_text(sitemap(site, base), encoding="utf-8")
     (site / "robots.txt").write_text(f"User-agent: *\nSitemap: {base}sitemap.xml\n")
 
 

@@ -19,7 +19,7 @@ td.comment { overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   th, td { padding: .4rem .2rem; }
   .counts { font-size: .75rem; }
-  .counts th, .counts td { padding: .4rem .1rem; }
+  .counts th, .counts td { padding: .4rem .1rem; overflow-wrap: anywhere; }
   meter { display: none; }
 }
 pre { overflow: auto; padding: .6rem; background: #8882; white-space: pre-wrap; }
