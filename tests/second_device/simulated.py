@@ -165,6 +165,12 @@ def _is_generator(x: object) -> bool:
     return isinstance(x, _CPUGenerator) and x._cdata in _GENERATORS
 
 
+class _SecondGenerator(_CPUGenerator):
+    """Draws on the CPU and says that it is elsewhere."""
+
+    device = SECOND
+
+
 class _AnyGenerator(type):
     def __instancecheck__(cls, x: object) -> bool:
         return isinstance(x, _CPUGenerator)
@@ -174,9 +180,10 @@ class _Generator(metaclass=_AnyGenerator):
     """Stands for `torch.Generator`, which knows no device that is written in Python."""
 
     def __new__(cls, device: torch.device | str = "cpu") -> torch.Generator:
-        generator = _CPUGenerator()
-        if torch.device(device).type == SECOND.type:
-            _GENERATORS[generator._cdata] = generator
+        if torch.device(device).type != SECOND.type:
+            return _CPUGenerator()
+        generator = _SecondGenerator()
+        _GENERATORS[generator._cdata] = generator
         return generator
 
 
