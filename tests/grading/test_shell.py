@@ -257,7 +257,7 @@ MORE = {
             "matplotlib.use('module://ipympl.backend_nbagg')\nmatplotlib.use('nbAgg')\nplt.plot([1])\n"
             "plt.show()\ndef k(): return 1",
         ],
-        set("fghk"),
+        {*"fghk", "plt"},
     ),
     "names that moved": (
         [
