@@ -368,7 +368,8 @@ print([fault(n, 0, 0, 0, 0, 0, 0) for n in ({CLONE3}, {UNKNOWN}, {UNKNOWN + 1}, 
     assert unknown == str(["ENOSYS"] * 4)
 
 
-# What takes memory that no process holds: it counts towards the limit.
+# What takes memory that no process holds: it counts towards the limit. Each takes some 200 MB a second:
+# how much a faster one gets between two looks at the box depends on the machine.
 HOARDS = {
     "buffers of sockets": """
 import os, socket, time
@@ -377,6 +378,7 @@ for _ in range(20):
         pairs = []
         try:
             while True:
+                time.sleep(0.1)
                 pairs.append(socket.socketpair())
                 for end in pairs[-1]:
                     end.setblocking(False)
@@ -388,9 +390,10 @@ for _ in range(20):
 time.sleep(3600)
 """,
     "files without content": """
-import os
+import os, time
 k = 0
 while True:
+    if k % 1000 == 0: time.sleep(0.02)
     for folder in ("/tmp", "/home", "/dev/shm"):
         os.close(os.open(f"{folder}/{k}", os.O_CREAT)); k += 1
 """,
@@ -398,8 +401,9 @@ while True:
 import mmap, time
 kept = []
 while True:
-    kept.append(mmap.mmap(-1, 2**36, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ))
-    for place in range(0, 2**36, 2**21): kept[-1][place]
+    time.sleep(0.05)
+    kept.append(mmap.mmap(-1, 2**33, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ))
+    for place in range(0, 2**33, 2**21): kept[-1][place]
 """,
 }
 
