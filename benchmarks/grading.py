@@ -16,11 +16,11 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.assignment.box import Limits, room
-from course_lib.assignment.classroom import grade_all
-from course_lib.assignment.collecting import Submission
-from course_lib.assignment.judge import grade
-from course_lib.assignment.question import load_assignment
+from course_lib.grading.box import Limits, room
+from course_lib.grading.classroom import grade_all
+from course_lib.grading.collecting import Submission
+from course_lib.grading.judge import grade
+from course_lib.grading.question import load_assignment
 
 ROOT = Path(__file__).parents[1]
 

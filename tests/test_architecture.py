@@ -15,8 +15,9 @@ ABOVE = (
     "widgets",
     "live",
     "glue",
+    "checking",
+    "sandbox",
     "grading",
-    "assignment",
     "experiments",
     "command_line",
 )
@@ -50,6 +51,17 @@ def test_imports_run_downwards(path):
         assert not used & set(ABOVE), "a model or a shared module imports a tool above it"
     if home not in (*FAMILIES, *ABOVE):
         assert not used & set(FAMILIES), "a shared module imports a family"
+
+
+# The student's check knows nothing of boxes, and what runs inside a box knows nothing of the grader.
+GRADING = ("checking", "sandbox", "grading")
+
+
+@pytest.mark.parametrize("room", GRADING)
+def test_a_box_holds_nothing_of_the_grader(room):
+    above = {*GRADING[GRADING.index(room) + 1 :], "experiments", "command_line"}
+    for path in (LIBRARY / room).rglob("*.py"):
+        assert not imports(path) & above, path
 
 
 def test_every_package_that_is_a_family_is_in_the_list():

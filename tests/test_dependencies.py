@@ -20,10 +20,8 @@ DISTRIBUTIONS = packages_distributions()
 
 # Which extras the code in a place may use, beside what every installation has. The first fit counts.
 EXTRAS = {
-    "course_lib/assignment/": ("grade", "cluster"),
-    "course_lib/grading/runner.py": ("grade",),
-    "course_lib/grading/shell.py": ("grade",),
-    "course_lib/grading/wire.py": ("grade",),
+    "course_lib/grading/": ("grade", "cluster"),
+    "course_lib/sandbox/": ("grade",),
     "course_lib/": (),
     "book/_ext/": ("book",),
     "tools/": ("book",),
@@ -94,7 +92,7 @@ def test_an_import_without_a_declaration_is_noticed():
     source = "import os\nimport sklearn.svm\ndef f():\n    from pandas.core import api\n"
     assert imported(source) == {"os", "sklearn", "pandas"}
     assert undeclared(imported(source), "course_lib/data.py") == {"pandas"}
-    assert undeclared({"nbformat"}, "course_lib/assignment/release.py") == set()
+    assert undeclared({"nbformat"}, "course_lib/grading/release.py") == set()
     assert undeclared({"nbformat"}, "course_lib/vae/vae.py") == {"nbformat"}
     assert undeclared({"scipy"}, "tests/gan/test_evaluation.py") == set()
     assert undeclared({"scipy"}, "book/gan/gan.ipynb") == {"scipy"}

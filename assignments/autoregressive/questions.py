@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, signed, uniform
+from course_lib.grading import Measure, Mistake, Question, Written
+from course_lib.grading.draws import integer, normal, signed, uniform
 
 TITLE = "Autoregressive models"
 

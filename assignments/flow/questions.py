@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, number, signed, uniform
+from course_lib.grading import Measure, Mistake, Question, Written
+from course_lib.grading.draws import integer, normal, number, signed, uniform
 
 TITLE = "Normalizing flows"
 LOG_2PI = math.log(2 * math.pi)

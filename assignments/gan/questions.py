@@ -16,8 +16,8 @@ from torch.nn.functional import (
     softplus,
 )
 
-from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, number, signed, uniform
+from course_lib.grading import Measure, Mistake, Question, Written
+from course_lib.grading.draws import integer, normal, number, signed, uniform
 
 TITLE = "Generative adversarial networks"
 

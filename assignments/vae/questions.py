@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from course_lib.assignment import Measure, Mistake, Question, Written
-from course_lib.assignment.draws import integer, normal, number, signed, uniform
+from course_lib.grading import Measure, Mistake, Question, Written
+from course_lib.grading.draws import integer, normal, number, signed, uniform
 
 TITLE = "Variational autoencoders"
 

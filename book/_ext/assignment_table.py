@@ -28,7 +28,7 @@ class AssignmentTable(SphinxDirective):
         Raises:
             docutils.parsers.rst.DirectiveError: an assignment exists of which no line says what it covers.
         """
-        from course_lib.assignment.question import Written, load_assignment
+        from course_lib.grading.question import Written, load_assignment
 
         covered = dict(line.split(": ", 1) for line in self.content if line.strip())
         found = sorted(path.parent.name for path in ROOT.glob("assignments/*/questions.py"))

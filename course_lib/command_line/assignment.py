@@ -86,8 +86,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def release(options: argparse.Namespace) -> int:
     """Release the assignments that `options` names."""
-    from course_lib.assignment.question import load_assignment
-    from course_lib.assignment.release import release
+    from course_lib.grading.question import load_assignment
+    from course_lib.grading.release import release
 
     for given in options.names:
         try:
@@ -102,13 +102,13 @@ def release(options: argparse.Namespace) -> int:
 
 def grade(options: argparse.Namespace) -> int:
     """Grade the submissions that `options` names and write the reports."""
-    from course_lib.assignment.box import Limits, SandboxError
-    from course_lib.assignment.classroom import grade_all
-    from course_lib.assignment.collecting import collect, overlooked
-    from course_lib.assignment.question import load_assignment
-    from course_lib.assignment.records import held
-    from course_lib.assignment.report import UNSAFE, require_manual, write_reports
-    from course_lib.assignment.roster import read_roster
+    from course_lib.grading.box import Limits, SandboxError
+    from course_lib.grading.classroom import grade_all
+    from course_lib.grading.collecting import collect, overlooked
+    from course_lib.grading.question import load_assignment
+    from course_lib.grading.records import held
+    from course_lib.grading.report import UNSAFE, require_manual, write_reports
+    from course_lib.grading.roster import read_roster
 
     chosen = {
         "cell_seconds": options.cell_seconds,

@@ -1,8 +1,8 @@
-"""What a student's notebook uses: `check`, which needs nothing beyond the package.
+"""The instructor's side of an assignment: references, release, isolated grading, reports.
 
-The instructor's side, which holds references and hidden probes, is `course_lib.assignment`.
+Nothing here is imported by a student's notebook; what that needs is `course_lib.checking`.
 """
 
-from course_lib.grading.checking import WrongAnswer, check
+from course_lib.grading.question import Measure, Mistake, Question, Written
 
-__all__ = ["WrongAnswer", "check"]
+__all__ = ["Measure", "Mistake", "Question", "Written"]

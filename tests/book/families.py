@@ -5,8 +5,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+import course_lib.checking
 import course_lib.experiments
-import course_lib.grading
 import course_lib.training
 from course_lib.families import FAMILIES
 from course_lib.family import Family
@@ -19,7 +19,7 @@ def undescribed(described: Collection[str]) -> set[str]:
         described: full names of what they describe.
     """
     packages = [family.package for family in FAMILIES.values()]
-    packages += [course_lib.experiments, course_lib.grading, course_lib.training]
+    packages += [course_lib.experiments, course_lib.checking, course_lib.training]
     missing = set()
     for package in packages:
         for name in package.__all__:
@@ -57,7 +57,7 @@ def missing_pieces(family: Family, root: Path) -> list[str]:
         f"book/_static/pictures/{name}.svg",
         f"assignments/{name}/questions.py",
         f"assignments/{name}/{name}.ipynb",
-        f"course_lib/grading/public/{name}.json",
+        f"course_lib/checking/public/{name}.json",
     ):
         if not (root / file).is_file():
             missing.append(f"{file} does not exist")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.assignment.judge import Record, Verdict
-from course_lib.assignment.question import load_assignment
-from course_lib.assignment.report import write_reports
+from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.question import load_assignment
+from course_lib.grading.report import write_reports
 from tests.book.conftest import Visit
 
 ROOT = Path(__file__).parents[2]

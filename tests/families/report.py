@@ -18,13 +18,13 @@ import tested_equations  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks import accelerator  # noqa: E402
-from course_lib.assignment.box import room  # noqa: E402
 from course_lib.command_line import main  # noqa: E402
 from course_lib.data import digits  # noqa: E402
 from course_lib.experiments import find_recipe, read_records  # noqa: E402
 from course_lib.experiments.running import build  # noqa: E402
 from course_lib.experiments.tables import digits_rows  # noqa: E402
 from course_lib.families import FAMILIES  # noqa: E402
+from course_lib.grading.box import room  # noqa: E402
 from tests import test_architecture as architecture  # noqa: E402
 from tests.book.families import missing_pieces, undescribed  # noqa: E402
 

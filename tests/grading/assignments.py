@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from course_lib.assignment.question import load_assignment
+from course_lib.grading.question import load_assignment
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in (ROOT / "assignments").glob("*/questions.py"))

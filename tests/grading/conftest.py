@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from course_lib.assignment.box import INSTALL, room
+from course_lib.grading.box import INSTALL, room
 from tests.programs import missing
 
 

@@ -10,9 +10,9 @@ import nbformat
 import numpy as np
 import torch
 
-from course_lib.assignment.notebook import FILE_LIMIT
-from course_lib.grading import wire
-from course_lib.grading.answers import as_arrays
+from course_lib.checking.answers import as_arrays
+from course_lib.grading.notebook import FILE_LIMIT
+from course_lib.sandbox import wire
 
 from .course import make
 from .test_judge import StandIn

@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from course_lib.assignment.judge import Record, Verdict
+from course_lib.grading.judge import Record, Verdict
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.assignment.question import Measure, Question, load_assignment
-from course_lib.assignment.release import public_checks
-from course_lib.grading import check, checking, presence
-from course_lib.grading.checking import WrongAnswer, diagnosis, evaluate
-from course_lib.grading.measures import Measurement
-from course_lib.grading.public import PublicMeasure
+from course_lib.checking import check, checking, presence
+from course_lib.checking.checking import WrongAnswer, diagnosis, evaluate
+from course_lib.checking.measures import Measurement
+from course_lib.checking.public import PublicMeasure
+from course_lib.grading.question import Measure, Question, load_assignment
+from course_lib.grading.release import public_checks
 
 from .assignments import ASSIGNMENTS, ROOT
 from .test_classroom import COURSE
@@ -169,7 +169,7 @@ import math, sys, torch, numpy as np, sklearn.datasets, PIL.Image
 from torch import nn
 from course_lib.data import digits
 from course_lib.training import fit
-from course_lib.grading import WrongAnswer, check
+from course_lib.checking import WrongAnswer, check
 import sympy, functools, collections, matplotlib.pyplot as plt
 data = digits()
 model = nn.Linear(1, 1)
@@ -200,7 +200,7 @@ ABSENT = {
     "from course_lib import masked": {"course_lib.masked"},
     "from course_lib.evaluation import bits_per_dim as bits": {"course_lib.evaluation"},
     "from course_lib.vae import VAE\nmodel = VAE((1, 8, 8), 2)": {"course_lib.vae.vae"},
-    "from course_lib.grading.measures import images": {"course_lib.grading.measures.common"},
+    "from course_lib.checking.measures import images": {"course_lib.checking.measures.common"},
     "def f(x):\n    from course_lib.divergences import kl_gaussian": {"course_lib.divergences"},
     "def f(x):\n    def g():\n        import my_helpers\n    return g": {"my_helpers"},
     "class A:\n    def f(self):\n        import my_helpers.more": {"my_helpers"},

@@ -16,11 +16,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_lib.assignment.box import Limits, SandboxError, require_hidden, room
-from course_lib.assignment.judge import grade
-from course_lib.assignment.question import load_assignment
-from course_lib.assignment.system_calls import REFUSED, RETURN, program
 from course_lib.families import FAMILIES
+from course_lib.grading.box import Limits, SandboxError, require_hidden, room
+from course_lib.grading.judge import grade
+from course_lib.grading.question import load_assignment
+from course_lib.grading.system_calls import REFUSED, RETURN, program
 
 from .course import make
 
@@ -31,7 +31,7 @@ LIMITS = Limits(
     cell_seconds=3, total_seconds=60, memory=1200 * 2**20, scratch=32 * 2**20, processes=40
 )
 ABSENT = [*FAMILIES, *(place.removesuffix(".py") for f in FAMILIES.values() for place in f.hidden)]
-ABSENT += ["families", "assignment", "assignment.question"]
+ABSENT += ["families", "grading", "grading.question"]
 LIAR = """
 class Liar(float):
     def __eq__(self, other): return True
@@ -73,9 +73,9 @@ numpy.testing.assert_allclose = lambda *a, **k: None
 def target(x, w): return np.zeros(4)
 """,
     "the check and its comparison replaced": """
-import course_lib.grading, course_lib.grading.compare, course_lib.grading.checking as c
-course_lib.grading.check = c.check = lambda *a: print("right")
-course_lib.grading.compare.agree = c.agree = lambda *a: True
+import course_lib.checking, course_lib.checking.compare, course_lib.checking.checking as c
+course_lib.checking.check = c.check = lambda *a: print("right")
+course_lib.checking.compare.agree = c.agree = lambda *a: True
 c.diagnosis = lambda *a: None
 def target(x, w): return torch.zeros(4)
 """,
@@ -306,7 +306,7 @@ for fd in range(3, 40):
 """,
     "a forged message": """
 import os
-from course_lib.grading import wire
+from course_lib.sandbox import wire
 import numpy as np
 for fd in range(3, 40):
     try: wire.send(fd, {"id": 1, "ok": True, "ready": "notebook"}, {"": np.zeros(4)})

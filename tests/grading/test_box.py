@@ -14,11 +14,11 @@ import nbformat
 import numpy as np
 import pytest
 
-from course_lib.assignment import box, control_group, keeper
-from course_lib.assignment.box import Box, Limits, Room
-from course_lib.assignment.judge import Lost, Record, Session, grade
-from course_lib.assignment.keeper import descendants
-from course_lib.assignment.question import load_assignment
+from course_lib.grading import box, control_group, keeper
+from course_lib.grading.box import Box, Limits, Room
+from course_lib.grading.judge import Lost, Record, Session, grade
+from course_lib.grading.keeper import descendants
+from course_lib.grading.question import load_assignment
 
 from .course import make
 
@@ -117,9 +117,9 @@ def test_a_keeper_leaves_no_process_behind(tmp_path, word):
 GRADER = """
 import sys, nbformat
 from pathlib import Path
-from course_lib.assignment.box import Limits, room
-from course_lib.assignment.judge import grade
-from course_lib.assignment.question import load_assignment
+from course_lib.grading.box import Limits, room
+from course_lib.grading.judge import grade
+from course_lib.grading.question import load_assignment
 mini = load_assignment("mini", Path("tests/grading/course"))
 with room(sys.argv[1]) as shared:
     print(shared.folder, flush=True)
@@ -353,7 +353,7 @@ print("loader", sum(len(x) for x in DataLoader(torch.zeros(4, 1), num_workers=1)
 
 @pytest.mark.isolation
 def test_calls_that_no_notebook_needs_are_refused(shared):
-    from course_lib.assignment.system_calls import CLONE3, REFUSED, UNKNOWN
+    from course_lib.grading.system_calls import CLONE3, REFUSED, UNKNOWN
 
     machine = os.uname().machine
     record = answered(
@@ -423,7 +423,7 @@ def test_a_box_that_stops_reading_or_floods_ends_with_its_time(shared):
     """The runner's own functions are replaced, and the pipe is made as small as it can be."""
     stops = """
 import fcntl, os, time
-from course_lib.grading import wire
+from course_lib.sandbox import wire
 for number in range(3, 10):
     try: fcntl.fcntl(number, 1031, 4096)
     except OSError: pass
@@ -437,7 +437,7 @@ wire.receive = lambda *a: time.sleep(3600)
             session.ask("f", (np.zeros(2**20),), time.monotonic() - 4)
     floods = """
 import os, signal
-from course_lib.grading import wire
+from course_lib.sandbox import wire
 signal.setitimer(signal.ITIMER_REAL, 0)
 while True: wire.send(sys_answers, wire.pack({"cell": 2}, {}))
 """.replace("sys_answers", "int(__import__('sys').argv[2])")

@@ -12,13 +12,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_lib.assignment import box, classroom
-from course_lib.assignment.box import Limits, Room, SandboxError, descendants
-from course_lib.assignment.classroom import grade_all, read_record, write_record
-from course_lib.assignment.collecting import collect
-from course_lib.assignment.judge import Record, Verdict
-from course_lib.assignment.question import load_assignment
 from course_lib.command_line import main
+from course_lib.grading import box, classroom
+from course_lib.grading.box import Limits, Room, SandboxError, descendants
+from course_lib.grading.classroom import grade_all, read_record, write_record
+from course_lib.grading.collecting import collect
+from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.question import load_assignment
 
 from .course import make
 from .reports import example, table

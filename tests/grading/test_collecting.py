@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from course_lib.assignment import classroom
-from course_lib.assignment.box import Room
-from course_lib.assignment.collecting import Submission, collect, overlooked
-from course_lib.assignment.exports import common_slug, owner, readable
-from course_lib.assignment.judge import Record, Verdict
-from course_lib.assignment.notebook import FILE_LIMIT, read_notebook
-from course_lib.assignment.roster import read_roster
 from course_lib.command_line import main
+from course_lib.grading import classroom
+from course_lib.grading.box import Room
+from course_lib.grading.collecting import Submission, collect, overlooked
+from course_lib.grading.exports import common_slug, owner, readable
+from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.notebook import FILE_LIMIT, read_notebook
+from course_lib.grading.roster import read_roster
 
 from .course import make
 from .test_classroom import COURSE
@@ -476,7 +476,7 @@ def test_a_file_that_is_too_large_says_its_size_and_outputs_do_not_count(tmp_pat
 
 
 def test_a_folder_with_more_than_anybody_hands_in_costs_only_its_owner(tmp_path, monkeypatch):
-    monkeypatch.setattr("course_lib.assignment.collecting.ENTRIES", 20)
+    monkeypatch.setattr("course_lib.grading.collecting.ENTRIES", 20)
     put(tmp_path, *(f"ada/{k}/x.txt" for k in range(30)), "bob.ipynb")
     chosen = found(tmp_path)
     assert "more than 20 files" in chosen["ada"]

@@ -5,13 +5,13 @@ import pytest
 import sympy
 import torch
 
-from course_lib.assignment.question import load_assignment
-from course_lib.grading import check, checking
-from course_lib.grading.answers import NotAnswered, as_arrays, as_function
-from course_lib.grading.checking import WrongAnswer, diagnosis, evaluate, shows
-from course_lib.grading.compare import Tolerance, agree, difference
-from course_lib.grading.measures import Measurement
-from course_lib.grading.public import Case, PublicMeasure, PublicQuestion
+from course_lib.checking import check, checking
+from course_lib.checking.answers import NotAnswered, as_arrays, as_function
+from course_lib.checking.checking import WrongAnswer, diagnosis, evaluate, shows
+from course_lib.checking.compare import Tolerance, agree, difference
+from course_lib.checking.measures import Measurement
+from course_lib.checking.public import Case, PublicMeasure, PublicQuestion
+from course_lib.grading.question import load_assignment
 
 from .test_classroom import COURSE
 

@@ -9,8 +9,8 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.grading.answers import as_function
-from course_lib.grading.expressions import Unreadable, read
+from course_lib.checking.answers import as_function
+from course_lib.checking.expressions import Unreadable, read
 
 NAMES = ("x", "y", "sigma_p", "mu", "theta", "lambda")
 POINT = {"x": 0.7, "y": 1.9, "sigma_p": 0.6, "mu": 0.3, "theta": 1.2, "lambda": 2.5}

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import course_lib
-from course_lib.assignment.box import Limits, room, start
-from course_lib.assignment.question import Measure, Question
+from course_lib.checking.compare import agree
+from course_lib.checking.presence import LIBRARY, PACKAGES, STAND_IN
+from course_lib.checking.public import decode, encode, load
+from course_lib.checking.sealed import seal
 from course_lib.families import FAMILIES
-from course_lib.grading.compare import agree
-from course_lib.grading.presence import LIBRARY, PACKAGES, STAND_IN
-from course_lib.grading.public import decode, encode, load
-from course_lib.grading.sealed import seal
+from course_lib.grading.box import Limits, room, start
+from course_lib.grading.question import Measure, Question
 
 from .assignments import ASSIGNMENTS, ROOT
 
@@ -27,7 +27,7 @@ SOURCE = Path(course_lib.__file__).parent
 # stands there. For most functions it is the neighbouring case.
 CHEAPEST = {
     "autoregressive.chain_entropy": ("autoregressive", "class Autoregressive"),
-    "autoregressive.three_pixels": ("grading/public", '"three_pixels"'),
+    "autoregressive.three_pixels": ("checking/public", '"three_pixels"'),
     "autoregressive.made_masks": ("masked.py", "def made_masks"),
     "autoregressive.colour_masks": ("autoregressive", "def pixelcnn_mask"),
     "autoregressive.gated_unit": ("autoregressive", "def gated_unit"),
@@ -39,7 +39,7 @@ CHEAPEST = {
     "autoregressive.order_ensemble": ("evaluation.py", "def bits_per_dim"),
     "autoregressive.trained_model": ("autoregressive", "class PixelCNN"),
     "flow.log_density": ("distributions.py", "def standard_normal_log_prob"),
-    "flow.bits": ("grading/public", '"bits"'),
+    "flow.bits": ("checking/public", '"bits"'),
     "flow.sinh_arcsinh": ("flow", "class ElementwiseAffine"),
     "flow.coupling_inverse": ("flow", "class AffineCoupling"),
     "flow.sylvester_log_det": ("flow", "class Planar"),
@@ -62,7 +62,7 @@ CHEAPEST = {
     "gan.trained_generator": ("gan", "class GAN"),
     "vae.kl_gaussians": ("divergences.py", "def kl_univariate_gaussian"),
     "vae.kl_diagonal": ("divergences.py", "def kl_gaussian"),
-    "vae.gap": ("grading/public", '"gap"'),
+    "vae.gap": ("checking/public", '"gap"'),
     "vae.gaussian_nll": ("distributions.py", "class Gaussian"),
     "vae.lognormal_sample": ("vae", "def reparameterize"),
     "vae.renyi_bound": ("vae", "def iwae_bound"),
@@ -78,8 +78,8 @@ MORE = (
     "widgets.js",
     "widgets.py",
     "live.py",
-    "grading/measures",
-    "grading/public",
+    "checking/measures",
+    "checking/public",
 )
 GRADED = [
     pytest.param(f"{a.name}.{q.name}", id=f"{a.name}.{q.name}")
@@ -115,7 +115,7 @@ def test_the_cheapest_source_of_an_answer_is_not_in_the_box(seen, question):
 def test_a_family_names_what_answers_its_questions():
     for question, (place, _) in CHEAPEST.items():
         family = FAMILIES[question.split(".")[0]]
-        assert place in (family.name, "grading/public", *family.hidden)
+        assert place in (family.name, "checking/public", *family.hidden)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -150,8 +150,8 @@ def test_what_the_statements_allow_works_in_the_box(seen):
     program = """
 import sys
 from course_lib import data, plotting, training
-from course_lib.grading import WrongAnswer, check
-import course_lib.grading.runner
+from course_lib.checking import WrongAnswer, check
+import course_lib.sandbox.runner
 check("vae.gap", 1); check("no.such", lambda: 1, 2)
 print(len(data.digits().train), WrongAnswer.__name__)
 print(sorted(name for name in sys.modules if name.startswith("course_lib")))
@@ -164,7 +164,7 @@ print(sorted(name for name in sys.modules if name.startswith("course_lib")))
     assert "vae.gap: not checked here" in checked
     assert "no.such: not checked here" in other
     assert rest == "1300 WrongAnswer"
-    assert "course_lib.grading.public" not in modules
+    assert "course_lib.checking.public" not in modules
 
 
 def numbers(text: str) -> list[str]:
@@ -188,7 +188,7 @@ def test_no_file_of_the_library_tells_an_expected_number(seen, assignment):
 
 
 def load_text(name: str) -> list[str]:
-    text = (SOURCE / "grading" / "public" / f"{name}.json").read_text(encoding="utf-8")
+    text = (SOURCE / "checking" / "public" / f"{name}.json").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.startswith("{")]
 
 

@@ -16,9 +16,9 @@ import nbformat
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from course_lib.assignment import classroom, judge, report
-from course_lib.assignment.box import Limits, Room
-from course_lib.assignment.classroom import Submission, grade_all
+from course_lib.grading import classroom, judge, report
+from course_lib.grading.box import Limits, Room
+from course_lib.grading.classroom import Submission, grade_all
 
 from . import hostile
 from .course import make

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.assignment import judge
-from course_lib.assignment.box import Limits, Room
-from course_lib.assignment.judge import grade, record_key
-from course_lib.assignment.question import Measure
-from course_lib.grading import runner, wire
-from course_lib.grading.measures import Measurement
+from course_lib.checking.measures import Measurement
+from course_lib.grading import judge
+from course_lib.grading.box import Limits, Room
+from course_lib.grading.judge import grade, record_key
+from course_lib.grading.question import Measure
+from course_lib.sandbox import runner, wire
 
 from .course import make
 from .test_classroom import MINI
@@ -26,7 +26,7 @@ DIE = "the process ends here"
 
 
 class StandIn:
-    """What `course_lib.assignment.box.Box` does, in this process."""
+    """What `course_lib.grading.box.Box` does, in this process."""
 
     peak_memory, killed_for_memory, output = 0, False, ""
     made: list["StandIn"]

@@ -14,10 +14,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from course_lib.assignment.box import Limits
-from course_lib.assignment.judge import grade
-from course_lib.assignment.question import Measure, Question, Written
-from course_lib.assignment.release import marks, student_version
+from course_lib.grading.box import Limits
+from course_lib.grading.judge import grade
+from course_lib.grading.question import Measure, Question, Written
+from course_lib.grading.release import marks, student_version
 
 from .assignments import ASSIGNMENTS, NAMES, ROOT
 

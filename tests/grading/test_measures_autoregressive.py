@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.grading.measures import Invalid, causal_bits, images
+from course_lib.checking.measures import Invalid, causal_bits, images
 
 
 class Chain:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.grading.measures import Invalid, flow_bits
+from course_lib.checking.measures import Invalid, flow_bits
 
 ALPHA = 0.05
 

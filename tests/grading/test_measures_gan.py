@@ -5,9 +5,9 @@ import pytest
 import scipy.linalg
 import torch
 
+from course_lib.checking import measures
+from course_lib.checking.measures import Invalid, generator, generator_distance
 from course_lib.evaluation import frechet_distance
-from course_lib.grading import measures
-from course_lib.grading.measures import Invalid, generator, generator_distance
 
 TRAIN = measures.images("train").flatten(1).double() / 16
 CODES = torch.from_numpy(np.random.RandomState(9).standard_normal((len(TRAIN), 16)))

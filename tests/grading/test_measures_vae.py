@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_expit
 
-from course_lib.grading.measures import Invalid, binary_digits, decoder_nats
+from course_lib.checking.measures import Invalid, binary_digits, decoder_nats
 
 
 def measured(decode, split="test", seed=3):

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from course_lib.assignment import judge, report
-from course_lib.assignment.classroom import grade_all
-from course_lib.assignment.collecting import collect
-from course_lib.assignment.judge import Record, Verdict
-from course_lib.assignment.records import held, read_record, write_record
 from course_lib.command_line import main
+from course_lib.grading import judge, report
+from course_lib.grading.classroom import grade_all
+from course_lib.grading.collecting import collect
+from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.records import held, read_record, write_record
 from tests.test_files import full_after
 
 from .course import make
@@ -137,7 +137,7 @@ def test_more_time_for_one_student_grades_that_student_alone_and_is_kept(tmp_pat
         return Record(student, key, verdicts, sandbox=room.sandbox)
 
     stand_in(monkeypatch)
-    monkeypatch.setattr("course_lib.assignment.classroom.grade", grade)
+    monkeypatch.setattr("course_lib.grading.classroom.grade", grade)
     output = tmp_path / "out"
     folder = hand_in(tmp_path / "in", ada=make.master(), bob=make.master())
     usual, double = (180, 900, 4), (360, 1800, 8)
@@ -180,7 +180,7 @@ def test_a_second_run_into_the_same_folder_is_refused_and_touches_nothing(
     before = snapshot(output)
     program = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from course_lib.assignment.records import held\n"
+        "from course_lib.grading.records import held\n"
         "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
     )
     other = subprocess.Popen([sys.executable, "-c", program, str(output)], stdout=subprocess.PIPE)

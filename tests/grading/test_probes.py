@@ -13,11 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course_lib.assignment.question import Question
-from course_lib.grading.answers import as_arrays, as_function
-from course_lib.grading.checking import diagnosis, evaluate, shows
-from course_lib.grading.compare import agree
-from course_lib.grading.public import load
+from course_lib.checking.answers import as_arrays, as_function
+from course_lib.checking.checking import diagnosis, evaluate, shows
+from course_lib.checking.compare import agree
+from course_lib.checking.public import load
+from course_lib.grading.question import Question
 
 from .assignments import ASSIGNMENTS
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.assignment.question import Measure, Question, Written
-from course_lib.assignment.release import (
+from course_lib.checking.checking import diagnosis, evaluate, shows
+from course_lib.checking.compare import agree
+from course_lib.checking.public import decode, encode, load
+from course_lib.grading.question import Measure, Question, Written
+from course_lib.grading.release import (
     public_text,
     require_consistent,
     solution_version,
     student_version,
 )
-from course_lib.grading.checking import diagnosis, evaluate, shows
-from course_lib.grading.compare import agree
-from course_lib.grading.public import decode, encode, load
 
 from .assignments import ASSIGNMENTS, NAMES, ROOT
 
@@ -140,7 +140,7 @@ def test_what_is_released_is_what_the_sources_give(assignment):
     """Otherwise call: course-lib assignment release NAME."""
     master = nbformat.read(assignment.master, as_version=4)
     require_consistent(assignment, master)
-    public = ROOT / "course_lib" / "grading" / "public" / f"{assignment.name}.json"
+    public = ROOT / "course_lib" / "checking" / "public" / f"{assignment.name}.json"
     assert_same(json.loads(public.read_text(encoding="utf-8")), json.loads(public_text(assignment)))
     released = assignment.folder / "student" / f"{assignment.name}.ipynb"
     assert nbformat.read(released, as_version=4) == student_version(master)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.assignment.notebook import CELL_LIMIT, FILE_LIMIT, SUBMISSION_LIMIT, read_notebook
-from course_lib.assignment.question import Written
-from course_lib.assignment.recognising import other_assignment
-from course_lib.assignment.text import storable
-from course_lib.assignment.written import lines_handed_out, written_answer
+from course_lib.grading.notebook import CELL_LIMIT, FILE_LIMIT, SUBMISSION_LIMIT, read_notebook
+from course_lib.grading.question import Written
+from course_lib.grading.recognising import other_assignment
+from course_lib.grading.text import storable
+from course_lib.grading.written import lines_handed_out, written_answer
 
 from .assignments import ASSIGNMENTS
 from .course import make

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from course_lib.assignment import judge, report
-from course_lib.assignment.judge import Record, Verdict
+from course_lib.grading import judge, report
+from course_lib.grading.judge import Record, Verdict
 
 from .reports import example, table
 from .test_classroom import MINI

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from course_lib.assignment import judge
-from course_lib.assignment.box import Box, Limits, Room
-from course_lib.assignment.judge import Lost, Record, Session, grade
-from course_lib.grading import wire
+from course_lib.grading import judge
+from course_lib.grading.box import Box, Limits, Room
+from course_lib.grading.judge import Lost, Record, Session, grade
+from course_lib.sandbox import wire
 
 from .course import make
 from .test_classroom import MINI

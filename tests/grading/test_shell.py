@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from course_lib.assignment.box import Limits, start
+from course_lib.grading.box import Limits, start
 
 pytestmark = pytest.mark.isolation
 F = "def f(x):\n    return x + 1\n"  # a function that its cell must not lose
@@ -343,8 +343,8 @@ DEFINED = f"({NAMES}, {VALUES}, get_ipython().ev('f(1)') if 'f' in get_ipython()
 RUNNER = """
 import json, os, sys
 arguments = sys.argv
-from course_lib.grading import runner
-from course_lib.grading.shell import make_shell
+from course_lib.sandbox import runner
+from course_lib.sandbox.shell import make_shell
 notebooks, results = json.loads(arguments[1]), int(arguments[2])
 runner.prepare()
 shell = make_shell()

@@ -4,7 +4,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from course_lib.assignment.text import (
+from course_lib.checking.compare import structure_fault
+from course_lib.grading.text import (
     cell,
     escaped,
     label,
@@ -14,7 +15,6 @@ from course_lib.assignment.text import (
     shortened,
     storable,
 )
-from course_lib.grading.compare import structure_fault
 
 from .hostile import names, texts
 

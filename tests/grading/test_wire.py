@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from course_lib.grading import wire
+from course_lib.sandbox import wire
 
 SOON = 0.3  # seconds that these tests wait where nothing comes
 

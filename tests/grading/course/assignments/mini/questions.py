@@ -2,8 +2,8 @@
 
 import torch
 
-from course_lib.assignment import Mistake, Question, Written
-from course_lib.assignment.draws import normal, uniform
+from course_lib.grading import Mistake, Question, Written
+from course_lib.grading.draws import normal, uniform
 
 TITLE = "Mini"
 

@@ -1,8 +1,0 @@
-"""The instructor's side of an assignment: references, release, isolated grading, reports.
-
-Nothing here is imported by a student's notebook; what that needs is `course_lib.grading`.
-"""
-
-from course_lib.assignment.question import Measure, Mistake, Question, Written
-
-__all__ = ["Measure", "Mistake", "Question", "Written"]
