@@ -121,7 +121,7 @@ def one_model(key: tuple[str, str, str], options: argparse.Namespace, best: dict
     model = model.eval()
     with (
         torch.no_grad()
-    ):  # away from its initial state, where many laws are flat and nothing is rounded
+    ):  # away from its initial state, where many distributions are flat and nothing is rounded
         for parameter in model.parameters():
             parameter += 0.03 * torch.randn_like(parameter)
     with products_in("float32"):

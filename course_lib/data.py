@@ -176,7 +176,7 @@ def intensities(x: Tensor, levels: int, *, dtype: torch.dtype | None = None) -> 
 
 
 def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw each pixel from a Bernoulli law whose mean is its intensity.
+    """Draw each pixel from a Bernoulli distribution whose mean is its intensity.
 
     Draw anew at every step for dynamic binarization; once, with a seeded generator, for an
     evaluation set that every model shares.

@@ -1,6 +1,6 @@
-"""Divergences between probability laws, in nats.
+"""Divergences between probability distributions, in nats.
 
-Closed forms for Gaussians and finite laws, and plain estimators from samples. The derivations
+Closed forms for Gaussians and finite distributions, and plain estimators from samples. The derivations
 are in the chapters on foundations and on variational autoencoders.
 """
 
@@ -116,7 +116,7 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
-    r"""KL(p‖q) between finite laws, equation ``eq-kl-definition``.
+    r"""KL(p‖q) between finite distributions, equation ``eq-kl-definition``.
 
     .. math:: \sum_k p_k \log(p_k/q_k) \quad\text{with } 0\log 0 = 0
 
@@ -129,15 +129,15 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
 
     Raises:
         TypeError: an argument is no tensor.
-        ValueError: a probability is negative or NaN, a row does not sum to 1, or the laws have
+        ValueError: a probability is negative or NaN, a row does not sum to 1, or the distributions have
             different numbers of outcomes.
     """
-    p, q = _require_laws(p, q)
+    p, q = _require_distributions(p, q)
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
 
 
 def js_discrete(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence between finite laws, equation ``eq-jsd``; in [0, log 2] nats.
+    """Jensen-Shannon divergence between finite distributions, equation ``eq-jsd``; in [0, log 2] nats.
 
     Args:
         p: probabilities, shape ``(..., K)``.
@@ -148,10 +148,10 @@ def js_discrete(p: Tensor, q: Tensor) -> Tensor:
 
     Raises:
         TypeError: an argument is no tensor.
-        ValueError: a probability is negative or NaN, a row does not sum to 1, or the laws have
+        ValueError: a probability is negative or NaN, a row does not sum to 1, or the distributions have
             different numbers of outcomes.
     """
-    p, q = _require_laws(p, q)
+    p, q = _require_distributions(p, q)
     # Not by way of the mixture: half of the smallest number is 0, and the divergence from it infinite.
     total = (p + q).where(p + q > 0, 1)
     return 0.5 * (torch.xlogy(p, 2 * p / total) + torch.xlogy(q, 2 * q / total)).sum(-1)
@@ -167,8 +167,8 @@ def histogram_kl(
     the bins and on the pseudo-count: state them with every number.
 
     Args:
-        x: sample of the first law, shape ``(N,)``.
-        y: sample of the second law, shape ``(M,)``.
+        x: sample of the first distribution, shape ``(N,)``.
+        y: sample of the second distribution, shape ``(M,)``.
         bins: the E increasing edges between the E + 1 bins, or the number of equal bins over the
             joint range of the samples.
         pseudo_count: added to the count of every bin, not negative.
@@ -198,12 +198,12 @@ def histogram_kl(
                 f"in increasing order, shape (E,), are expected. Sort them with bins.unique()."
             )
 
-    def law(sample: Tensor) -> Tensor:
+    def distribution(sample: Tensor) -> Tensor:
         bin_of = torch.bucketize(sample.double(), bins.to(sample.device, torch.float64))
         counts = torch.bincount(bin_of, minlength=len(bins) + 1).double() + pseudo_count
         return counts / counts.sum()
 
-    return kl_discrete(law(x), law(y))
+    return kl_discrete(distribution(x), distribution(y))
 
 
 def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
@@ -232,33 +232,35 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
     return ((cdf(x) - cdf(y)).abs() * points.diff()).sum()
 
 
-def _require_laws(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Require two finite laws, and return them in a type that can be added up."""
-    laws = []
+def _require_distributions(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Require two finite distributions, and return them in a type that can be added up."""
+    distributions = []
     for name, given in (("p", p), ("q", q)):
         require_tensor(given, name)
-        law = at_least_float32(given, name)
-        if law.dim() == 0 or law.numel() == 0:
+        distribution = at_least_float32(given, name)
+        if distribution.dim() == 0 or distribution.numel() == 0:
             raise ValueError(
-                f"{name} has shape {tuple(law.shape)}; probabilities, (..., K), are expected."
+                f"{name} has shape {tuple(distribution.shape)}; probabilities, (..., K), are expected."
             )
-        laws.append(law)
-        total = law.sum(-1)
+        distributions.append(distribution)
+        total = distribution.sum(-1)
         # Rows that were normalized and then rounded to half precision are off by its rounding.
         eps = torch.finfo(given.dtype).eps if given.is_floating_point() else 0
         slack = max(1e-4, eps)
-        if (law < 0).any() or not torch.allclose(total, torch.ones_like(total), atol=slack):
+        if (distribution < 0).any() or not torch.allclose(
+            total, torch.ones_like(total), atol=slack
+        ):
             raise ValueError(
-                f"{name} has a least value of {law.min().item():.4g} and rows that sum to "
+                f"{name} has a least value of {distribution.min().item():.4g} and rows that sum to "
                 f"{total.min().item():.6g} … {total.max().item():.6g}; non-negative rows that "
                 f"sum to 1 are expected. Normalize with {name} / {name}.sum(-1, keepdim=True)."
             )
     if p.shape[-1] != q.shape[-1]:
         raise ValueError(
-            f"p has {p.shape[-1]} outcomes and q has {q.shape[-1]}; laws over the same outcomes "
+            f"p has {p.shape[-1]} outcomes and q has {q.shape[-1]}; distributions over the same outcomes "
             f"are expected. Give outcomes that one of them lacks the probability 0."
         )
-    return laws[0], laws[1]
+    return distributions[0], distributions[1]
 
 
 def _require_sample(sample: Tensor, name: str) -> Tensor:

@@ -175,7 +175,7 @@ def frechet_gaussian(mu_p: Tensor, cov_p: Tensor, mu_q: Tensor, cov_q: Tensor) -
     root = _matrix_root(cov_p)
     cross = torch.linalg.eigvalsh(root @ cov_q @ root).clamp(min=0).sqrt().sum()
     distance = (mu_p - mu_q).square().sum() + cov_p.trace() + cov_q.trace() - 2 * cross
-    return distance.clamp(min=0)  # equal laws give 0 up to rounding
+    return distance.clamp(min=0)  # equal distributions give 0 up to rounding
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
     .. math:: \frac{\sum_{i\ne j}k(x_i,x_j)}{N(N-1)} + \frac{\sum_{i\ne j}k(y_i,y_j)}{M(M-1)}
               - \frac{2\sum_{i,j}k(x_i,y_j)}{NM},\qquad k(a,b) = \left(\frac{a^\top b}{d}+1\right)^3
 
-    Unbiased, unlike the Fréchet distance, and therefore sometimes below 0 for equal laws. Known as
+    Unbiased, unlike the Fréchet distance, and therefore sometimes below 0 for equal distributions. Known as
     KID (Bińkowski et al., 2018).
 
     Args:

@@ -1,4 +1,4 @@
-"""Masked linear layers: how one network computes all conditionals of an autoregressive law.
+"""Masked linear layers: how one network computes all conditionals of an autoregressive distribution.
 
 Shared by the autoregressive models and by the autoregressive flows. Every input, hidden unit and
 output carries an integer, its degree: that of an input is its place in the order, from 0 to D−1,

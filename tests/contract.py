@@ -449,9 +449,9 @@ def _gan() -> Iterator[tuple[str, Case]]:
         return -points.square()
 
     points = torch.linspace(-3, 3, 20)
-    laws = {"log_p": log_density, "log_q": log_density, "points": points}
-    yield "gan.game_value", Case(gan.game_value, {"logit": log_density} | laws)
-    yield "gan.jensen_shannon", Case(gan.jensen_shannon, laws)
+    distributions = {"log_p": log_density, "log_q": log_density, "points": points}
+    yield "gan.game_value", Case(gan.game_value, {"logit": log_density} | distributions)
+    yield "gan.jensen_shannon", Case(gan.jensen_shannon, distributions)
     yield (
         "gan.optimal_discriminator",
         Case(gan.optimal_discriminator, {"log_p": outputs, "log_q": torch.randn(3)}),
@@ -542,9 +542,9 @@ def _shared() -> Iterator[tuple[str, Case]]:
         "divergences.kl_standard_normal",
         Case(divergences.kl_standard_normal, {"mu": VECTORS, "logvar": VECTORS}),
     )
-    laws = {"p": torch.tensor([0.2, 0.8]), "q": torch.tensor([0.5, 0.5])}
-    yield "divergences.kl_discrete", Case(divergences.kl_discrete, laws)
-    yield "divergences.js_discrete", Case(divergences.js_discrete, laws)
+    distributions = {"p": torch.tensor([0.2, 0.8]), "q": torch.tensor([0.5, 0.5])}
+    yield "divergences.kl_discrete", Case(divergences.kl_discrete, distributions)
+    yield "divergences.js_discrete", Case(divergences.js_discrete, distributions)
     samples = {"x": torch.randn(9), "y": torch.randn(8)}
     yield (
         "divergences.histogram_kl",

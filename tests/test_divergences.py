@@ -1,4 +1,4 @@
-"""Divergences of finite laws and of samples: closed forms, other programs' answers, bad input."""
+"""Divergences of finite distributions and of samples: closed forms, other programs' answers, bad input."""
 
 import math
 
@@ -63,7 +63,7 @@ def test_js_discrete_is_symmetric_and_its_root_a_metric(float64):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_js_discrete_of_laws_far_apart_stays_below_log_2(dtype):
+def test_js_discrete_of_distributions_far_apart_stays_below_log_2(dtype):
     # The smallest positive number has no half.
     tiny = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     p, q = torch.tensor([[1, 0, tiny], [tiny, 1, 0]], dtype=dtype)
@@ -90,7 +90,7 @@ def test_js_discrete_agrees_with_scipy(float64):
         (P, torch.tensor([0.4, 0.6]), "p has 3 outcomes and q has 2"),
     ],
 )
-def test_what_is_no_law_is_refused(divergence, p, q, message):
+def test_what_is_no_distribution_is_refused(divergence, p, q, message):
     with pytest.raises(ValueError, match=message):
         divergence(p, q)
 
@@ -120,7 +120,7 @@ def test_histogram_kl_equal_bins_are_those_of_numpy():
     assert histogram_kl(x, y, 12).item() == pytest.approx(scipy.stats.entropy(*counts))
 
 
-def test_histogram_kl_approaches_the_divergence_of_the_laws():
+def test_histogram_kl_approaches_the_divergence_of_the_distributions():
     x, y = torch.randn(400_000), 1.5 * torch.randn(400_000) + 0.5
     expected = math.log(1.5) + (1 + 0.5**2) / (2 * 1.5**2) - 0.5
     edges = torch.linspace(-5, 5, 101)

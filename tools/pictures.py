@@ -47,12 +47,14 @@ def bell(x: float, mean: float, std: float) -> float:
     return math.exp(-0.5 * ((x - mean) / std) ** 2) / std
 
 
-def density(left: float, base: float, law: object, *, colour: str, scale: float = 70) -> str:
+def density(
+    left: float, base: float, distribution: object, *, colour: str, scale: float = 70
+) -> str:
     """A density over [−3, 3], 150 wide, with its base line."""
     places = [-3 + 6 * i / 100 for i in range(101)]
-    return curve([(left + 25 * (x + 3), base - scale * law(x)) for x in places], colour=colour) + (
-        f'<path d="M{left:g} {base:g}h150" stroke="{GREY}"/>'
-    )
+    return curve(
+        [(left + 25 * (x + 3), base - scale * distribution(x)) for x in places], colour=colour
+    ) + (f'<path d="M{left:g} {base:g}h150" stroke="{GREY}"/>')
 
 
 def two_bells(x: float) -> float:
@@ -60,7 +62,7 @@ def two_bells(x: float) -> float:
 
 
 def foundations() -> str:
-    """A law of data, and a model that is moved towards it."""
+    """A distribution of data, and a model that is moved towards it."""
     return "".join(
         [
             density(60, 170, two_bells, colour=INK),
@@ -92,7 +94,7 @@ def autoregressive() -> str:
         parts.append(box(360 + 24 * k, 170 - height, 20, height, fill=PALE))
     parts += [
         text(164, 222, "the pixels before"),
-        text(444, 200, "law of the next pixel"),
+        text(444, 200, "distribution of the next pixel"),
         arrow(545, 110, 605, 110),
         text(650, 105, "draw one,"),
         text(650, 125, "and go on"),
@@ -156,7 +158,7 @@ def gan() -> str:
 
 
 def flow() -> str:
-    """A simple law, bent by invertible maps into that of the data."""
+    """A simple distribution, bent by invertible maps into that of the data."""
 
     def between(share: float) -> object:
         return lambda x: (1 - share) * bell(x, 0, 1) + share * two_bells(x)
@@ -178,7 +180,7 @@ def flow() -> str:
 
 
 def comparison() -> str:
-    """Two wrong models of one law: a wide one that covers it, a sharp one that misses a mode."""
+    """Two wrong models of one distribution: a wide one that covers it, a sharp one that misses a mode."""
 
     def sharp(x: float) -> float:
         return bell(x, -1.2, 0.6)
@@ -211,7 +213,7 @@ def course() -> str:
     )
     parts = [
         box(235, 12, 250, 44, fill=PALE),
-        text(360, 39, "1  Foundations: a law to learn", size=14),
+        text(360, 39, "1  Foundations: a distribution to learn", size=14),
     ]
     for x, name, what, colour in leaves:
         parts += [

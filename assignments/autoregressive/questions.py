@@ -62,7 +62,7 @@ CHAIN_ENTROPY = Question(
         ),
         Mistake(
             "unweighted",
-            "Both conditional entropies have the same weight; the law of the pixel before weighs them",
+            "Both conditional entropies have the same weight; their weights are P(0) and P(1)",
             f"{H_START} + (n - 1)*({H_A} + {H_B})/2",
         ),
         Mistake(
@@ -82,7 +82,7 @@ CHAIN_ENTROPY = Question(
         ),
         Mistake(
             "sign",
-            "The sign is flipped: the entropy of a discrete law is not negative",
+            "The sign is flipped: the entropy of a discrete distribution is not negative",
             f"-{H_START} - (n - 1)*(b*{H_A} + a*{H_B})/(a + b)",
         ),
         Mistake(
@@ -931,7 +931,7 @@ COMPLETE = Question(
     mistakes=(
         Mistake(
             "most probable level",
-            "The most probable level is taken; a sample follows the law, and uses the noise",
+            "The most probable level is taken; a sample follows the distribution, and uses the noise",
             complete_wrong(lambda p, u: p.argmax(-1)),
         ),
         Mistake(
@@ -1212,10 +1212,10 @@ QUESTIONS = (
         rubric=(
             "1 point: reports both numbers for each of the three networks, and says that the loss of the "
             "leaking one is far too good to be true, while its number with replaced pixels is worse "
-            "than that of a uniform law. 1 point: says why: its first layer reads the value to be "
+            "than that of a uniform distribution. 1 point: says why: its first layer reads the value to be "
             "predicted; given only what is known during generation it has nothing to go by, so its "
             "samples are noise, and its loss is no likelihood (its terms are no conditionals of "
-            "one law). 1 point: says that mask A in every layer gives a valid, somewhat worse model "
+            "one distribution). 1 point: says that mask A in every layer gives a valid, somewhat worse model "
             "(each further layer leaves out its own place: without skip connections near neighbours "
             "disappear), and names a test that tells a leak from a good model (replaced pixels, or "
             "the Jacobian)."

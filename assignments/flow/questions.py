@@ -612,8 +612,10 @@ def multiscale_log_prob(early, late, log_dets):
 
 
 def multiscale_by_distribution(early, late, log_dets):
-    law = torch.distributions.Normal(0.0, 1.0)
-    log_prob = law.log_prob(early).sum((1, 2, 3)) + law.log_prob(late).sum((1, 2, 3))
+    distribution = torch.distributions.Normal(0.0, 1.0)
+    log_prob = distribution.log_prob(early).sum((1, 2, 3)) + distribution.log_prob(late).sum(
+        (1, 2, 3)
+    )
     for log_det in log_dets:
         log_prob = log_prob + log_det
     return log_prob

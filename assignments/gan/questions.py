@@ -43,7 +43,7 @@ OPTIMAL = Question(
     mistakes=(
         Mistake(
             "probability of generated",
-            "This is the probability that x is generated, 1 − D*: the numerator belongs to the real law",
+            "This is the probability that x is generated, 1 − D*: the numerator belongs to real examples",
             "(1 - w)*q / (w*p + (1 - w)*q)",
         ),
         Mistake(
@@ -53,7 +53,7 @@ OPTIMAL = Question(
         ),
         Mistake(
             "weights exchanged",
-            "The weights are exchanged: w goes with the real law",
+            "The weights are exchanged: w goes with the real distribution",
             "(1 - w)*p / ((1 - w)*p + w*q)",
         ),
         Mistake(
@@ -108,7 +108,7 @@ def draw_log_densities(
     g: torch.Generator, n: tuple[int, int], real: tuple[float, float], fake: tuple[float, float]
 ) -> tuple[Tensor, Tensor, float, float]:
     n = integer(g, *n)
-    # Either law the likelier one, by a little and by more than float32 can hold as a ratio.
+    # Either distribution the likelier one, by a little and by more than float32 can hold as a ratio.
     difference = torch.cat([signed(g, 0.5, 1.5, n), torch.tensor([-95.0, 95.0]).double()])
     log_p = torch.cat([uniform(g, -118, -105, n), torch.tensor([-20.0, -115.0]).double()])
     return log_p, log_p + difference, number(g, *real), number(g, *fake)
@@ -150,13 +150,13 @@ SMOOTHED = Question(
             lambda p, q, a, b: smoothed_discriminator(p, q, a, 1 - b),
         ),
         Mistake(
-            "laws exchanged",
-            "The two laws are exchanged: α belongs to p, β to q",
+            "distributions exchanged",
+            "The two distributions are exchanged: α belongs to p, β to q",
             lambda p, q, a, b: smoothed_discriminator(q, p, a, b),
         ),
         Mistake(
             "normalized by the labels",
-            "The denominator is weighted by the labels; each law's two targets sum to 1, so it is p + q",
+            "The denominator is weighted by the labels; the targets of each kind sum to 1, so it is p + q",
             lambda p, q, a, b: torch.sigmoid(p - q + math.log(a / b)),
         ),
     ),
@@ -173,7 +173,10 @@ def game_table(
     """p = (0.6, 0.3, 0.1) and q = (0.2, 0.2, 0.6)."""
     p, q = (0.6, 0.3, 0.1), (0.2, 0.2, 0.6)
     m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
-    to_middle = [sum(a * math.log(a / c) for a, c in zip(law, m, strict=True)) for law in (p, q)]
+    to_middle = [
+        sum(a * math.log(a / c) for a, c in zip(distribution, m, strict=True))
+        for distribution in (p, q)
+    ]
     jsd = halves * sum(to_middle)
     return {
         "first": p[0] / (p[0] + q[0]),
@@ -212,7 +215,7 @@ GAME = Question(
         ),
         Mistake(
             "mixture of logarithms",
-            "The logarithms are averaged; the mixture in the JSD is the average of the laws, m = ½(p + q)",
+            "The logarithms are averaged; the mixture in the JSD averages the densities, m = ½(p + q)",
             game_table()
             | {
                 "jsd": divergence_of_log_mixture(),
@@ -221,7 +224,7 @@ GAME = Question(
         ),
         Mistake(
             "−log 2 for the undecided",
-            "The value of D ≡ ½ has two terms, one for each law, and one log 2 is counted here",
+            "The value of D ≡ ½ has two terms, one for each distribution, and one log 2 is counted here",
             game_table() | {"undecided": -math.log(2)},
         ),
         Mistake(
@@ -457,7 +460,7 @@ LOSS = Question(
         ),
         Mistake(
             "pooled mean",
-            "The examples of both batches are averaged together: each law's expectation is a mean of its own",
+            "The examples of both batches are averaged together: each expectation is a mean of its own batch",
             lambda r, f, a, b: (
                 (
                     len(r) * discriminator_loss(r, f * 0 - 1e4, a, 0)
@@ -729,8 +732,8 @@ ROUNDS = Question(
             lambda *x: rounds(*x, by_norm=True),
         ),
         Mistake(
-            "both expectations over the same law",
-            "The critic's loss lacks the real examples: it compares two laws",
+            "both expectations over the same distribution",
+            "The critic's loss lacks the real examples: it compares two distributions",
             lambda *x: rounds(*x, real_term=False),
         ),
         Mistake(
@@ -759,7 +762,7 @@ ROUNDS = Question(
 )
 
 
-# 8. A penalty on both laws, weighted by the discriminator's doubt. ------------------------------
+# 8. A penalty on both distributions, weighted by the discriminator's doubt. ------------------------------
 
 
 def both_sided_penalty(
@@ -900,14 +903,14 @@ def w1_by_sign(x, a, y, b):
 
 def draw_weighted(g: torch.Generator, exchanged: bool) -> tuple[Tensor, ...]:
     # Crossing cumulative functions: the difference of the means is not the distance. Not sorted, and
-    # with weights that grow, so that losing their order shows. One point belongs to both laws.
+    # with weights that grow, so that losing their order shows. One point belongs to both distributions.
     x = torch.tensor([2.0, 0.4, -0.4, 1.2], dtype=torch.float64) + uniform(g, -0.2, 0.2, 4)
     y = torch.tensor([3.4, -2.0, 0.1, 0.9, -1.2], dtype=torch.float64) + uniform(g, -0.2, 0.2, 5)
     y = torch.cat([y, x[:1], uniform(g, -1, 2, integer(g, 0, 3))])
     a = uniform(g, 0.5, 2, 4) * torch.tensor([1.0, 4, 2, 1])
     b = uniform(g, 0.5, 2, len(y)) * torch.tensor([3.0, 1, 1, 2, 4, 1, 1, 1])[: len(y)]
     a, b = a / a.sum(), b / b.sum()
-    # Either law has the outermost points, and more of them; the second time all are far from 0.
+    # Either distribution has the outermost points, and more of them; the second time all are far from 0.
     return (y + 17, b, x + 17, a) if exchanged else (x, a, y, b)
 
 

@@ -128,7 +128,7 @@ KL_DIAGONAL = Question(
         ),
         Mistake(
             "mean over dimensions",
-            "The latent dimensions are averaged; the KL of a product of laws is the sum over them",
+            "The latent dimensions are averaged; the KL of a product of distributions is the sum over them",
             lambda *x: kl_diagonal(*x) / x[0].shape[1],
         ),
         Mistake(
@@ -254,8 +254,8 @@ def gaussian_nll(x, mean, logvar):
 
 
 def gaussian_nll_by_distribution(x, mean, logvar):
-    law = torch.distributions.Normal(mean, (logvar / 2).exp()[:, None, None, None])
-    return -law.log_prob(x).sum((1, 2, 3))
+    distribution = torch.distributions.Normal(mean, (logvar / 2).exp()[:, None, None, None])
+    return -distribution.log_prob(x).sum((1, 2, 3))
 
 
 def draw_decoder(
@@ -297,7 +297,7 @@ GAUSSIAN_NLL = Question(
         ),
         Mistake(
             "channels not counted",
-            "D counts the pixels of one channel; the law is one of all C·H·W numbers of an image",
+            "D counts the pixels of one channel; the distribution is one of all C·H·W numbers of an image",
             lambda x, m, v: (
                 gaussian_nll(x, m, v)
                 - (x[0].numel() - x[0, 0].numel()) / 2 * (v + math.log(2 * math.pi))

@@ -62,7 +62,7 @@ class MaskedAutoregressive(Transform):
         """What the weights' meaning depends on."""
         return {**super().settings(), "bound": self.bound}
 
-    def law(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def conditionals(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return means μ and log-scales α of every entry given those before it.
 
         Args:
@@ -80,13 +80,13 @@ class MaskedAutoregressive(Transform):
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.flatten(1)
-        mean, log_scale = self.law(x)
+        mean, log_scale = self.conditionals(x)
         log_slope = -log_scale
         z = (x - mean) * log_slope.exp()
         return z.unflatten(1, self.event_shape), log_slope.sum(1)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        solve = fast_path(type(self).law) or MaskedAutoregressive.solve_by_passes
+        solve = fast_path(type(self).conditionals) or MaskedAutoregressive.solve_by_passes
         x, log_det = solve(self, z.flatten(1))
         return x.unflatten(1, self.event_shape), log_det
 
@@ -103,7 +103,7 @@ class MaskedAutoregressive(Transform):
         log_scales = []
         for i in range(self.features):
             # Zeros stand for what is not known yet; the masks keep them from being seen.
-            mean, log_scale = self.law(torch.cat([known, torch.zeros_like(z[:, i:])], 1))
+            mean, log_scale = self.conditionals(torch.cat([known, torch.zeros_like(z[:, i:])], 1))
             new = z[:, i] * log_scale[:, i].exp() + mean[:, i]
             known = torch.cat([known, new[:, None]], 1)
             log_scales.append(log_scale[:, i])

@@ -103,7 +103,7 @@ class UniformDequantizer(nn.Module):
 
 
 class VariationalDequantizer(SavedSettings):
-    r"""Noise from a learned law q(u|x) on the unit cube: a flow that sees the image.
+    r"""Noise from a learned distribution q(u|x) on the unit cube: a flow that sees the image.
 
     Standard normal noise ε passes affine couplings whose networks also see x, then a sigmoid. The
     couplings act on the pair (ε, x) and always keep x: conditioning needs no machinery of its own.

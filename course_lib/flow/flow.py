@@ -20,7 +20,7 @@ from course_lib.precision import at_least_float32, parameter_type
 
 
 class Flow(Transform):
-    """The law of f⁻¹(z) for z standard normal, with its exact density.
+    """The distribution of f⁻¹(z) for z standard normal, with its exact density.
 
     A flow whose weights are in half precision rounds nothing but its weights: it computes and samples in
     float32, and takes float32 as well as its own type.
@@ -116,7 +116,7 @@ class Flow(Transform):
             n: how many.
             generator: source of the noise; the global one if none is given.
             temperature: standard deviation of the latent; 1 samples the model, less gives samples
-                nearer its centre, of a law that is no longer the model's.
+                nearer its centre, of a distribution that is no longer the model's.
 
         Returns:
             Samples, shape ``(n, *event_shape)``, without gradients.

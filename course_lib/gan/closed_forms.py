@@ -13,7 +13,7 @@ LogDensity = Callable[[Tensor], Tensor]
 
 
 def optimal_discriminator(log_p: Tensor, log_q: Tensor) -> Tensor:
-    r"""The best discriminator of two known laws, equation ``eq-optimal-discriminator``.
+    r"""The best discriminator of two known distributions, equation ``eq-optimal-discriminator``.
 
     .. math:: D^*(x) = \frac{p(x)}{p(x)+q(x)} = \operatorname{sigmoid}(\log p(x) - \log q(x))
 
@@ -21,8 +21,8 @@ def optimal_discriminator(log_p: Tensor, log_q: Tensor) -> Tensor:
     returned there.
 
     Args:
-        log_p: log density of the real law at some points, any shape; −inf where it is 0.
-        log_q: log density of the generated law at the same points, same shape.
+        log_p: log density of the real distribution at some points, any shape; −inf where it is 0.
+        log_q: log density of the generated distribution at the same points, same shape.
 
     Returns:
         D* in [0, 1], in the shape of `log_p`.
@@ -58,8 +58,8 @@ def game_value(logit: LogDensity, log_p: LogDensity, log_q: LogDensity, points: 
 
     Args:
         logit: the discriminator's logit as a function of points, shape ``(P,)``.
-        log_p: log density of the real law.
-        log_q: log density of the generated law.
+        log_p: log density of the real distribution.
+        log_q: log density of the generated distribution.
         points: where to evaluate, increasing, shape ``(P,)``; the trapezoidal rule is used.
 
     Returns:
@@ -67,7 +67,7 @@ def game_value(logit: LogDensity, log_p: LogDensity, log_q: LogDensity, points: 
     """
     points, a, log_p_at, log_q_at = _at(points, logit=logit, log_p=log_p, log_q=log_q)
     terms = [(log_p_at.exp(), logsigmoid(a)), (log_q_at.exp(), logsigmoid(-a))]
-    # 0 log 0 = 0: where a law has no mass, nothing is lost by being sure that a point is not its own.
+    # 0 log 0 = 0: where a density is 0, nothing is lost by being sure that a point comes from the other.
     integrand = sum(torch.where(p == 0, 0, p * log_d) for p, log_d in terms)
     return torch.trapezoid(integrand, points)
 
@@ -78,7 +78,7 @@ def jensen_shannon(log_p: LogDensity, log_q: LogDensity, points: Tensor) -> Tens
     .. math:: \tfrac12\mathrm{KL}(p\,\|\,m) + \tfrac12\mathrm{KL}(q\,\|\,m),\qquad m = \tfrac12(p+q)
 
     Args:
-        log_p: log density of the first law.
+        log_p: log density of the first distribution.
         log_q: log density of the second.
         points: where to evaluate, increasing, shape ``(P,)``.
 

@@ -169,7 +169,7 @@ def _split(model: GAN, batch: Batch) -> tuple[Tensor, Tensor | None]:
     if len(real) < 2:
         raise ValueError(
             "the training batch holds one example; at least two are expected, because the players "
-            "compare laws through averages over the batch. Pass a larger batch_size."
+            "compare distributions through averages over the batch. Pass a larger batch_size."
         )
     if model.generator.bounded:
         require_unit_interval(real, "the training batch")

@@ -91,7 +91,7 @@ class _PushForward(SavedSettings):
 class Generator(_PushForward):
     r"""A multilayer perceptron G that pushes noise forward: x = G(z), z ~ N(0, I).
 
-    The law of x, p_g, is never written down: the model is *implicit*. Equation
+    The distribution of x, p_g, is never written down: the model is *implicit*. Equation
     ``eq-gan-value``; Goodfellow et al. (2014).
 
     Args:
@@ -120,7 +120,7 @@ class Generator(_PushForward):
         self.network = mlp(self._n_inputs, hidden, math.prod(self.event_shape))
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Map noise to examples, the parameters of a law that puts all its mass on G(z).
+        """Map noise to examples, the parameters of a distribution that puts all its mass on G(z).
 
         Args:
             z: noise, shape ``(N, latent_dim)``.

@@ -107,13 +107,13 @@ def r1_penalty(discriminator: Critic, real: Tensor, *, gamma: float = 1.0) -> Te
 def roth_penalty(
     discriminator: Critic, real: Tensor, fake: Tensor, *, gamma: float = 1.0
 ) -> Tensor:
-    r"""Roth's weighted penalty on both laws, equation ``eq-roth``: note γ/2.
+    r"""Roth's weighted penalty on both distributions, equation ``eq-roth``: note γ/2.
 
     .. math:: \frac\gamma2\,\tfrac1N\sum_i (1-D(x_i))^2\lVert\nabla a(x_i)\rVert_2^2
               + \frac\gamma2\,\tfrac1M\sum_j D(G(z_j))^2\lVert\nabla a(G(z_j))\rVert_2^2
 
     where a is the logit and D its sigmoid. It is the effect of adding noise of variance γ
-    to both laws, to first order. Where D = ½ it damps half as much as `r1_penalty` at equal γ.
+    to both distributions, to first order. Where D = ½ it damps half as much as `r1_penalty` at equal γ.
 
     Args:
         discriminator: maps ``(N, *event_shape)`` to one logit per example, shape ``(N,)``.

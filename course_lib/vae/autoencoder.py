@@ -1,4 +1,4 @@
-"""The autoencoder: compression without a probability law."""
+"""The autoencoder: compression without a probability distribution."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Likelihood against samples: the claims of the comparison chapter, on laws of a few values."""
+"""Likelihood against samples: the claims of the comparison chapter, on distributions of a few values."""
 
 from itertools import chain, combinations
 
@@ -25,7 +25,7 @@ def mixture_floor(log_p, epsilon):
     },
 )
 def test_the_mixture_loses_at_most_the_log_of_its_share(formula):
-    """Draws from the mixture say what its law is; where the noise is absent the floor is reached."""
+    """Draws from the mixture say what its distribution is; where the noise is absent the floor is reached."""
     noise = torch.tensor([0.0, 0.5, 0.2, 0.3, 0.0], dtype=torch.float64)
     epsilon = torch.tensor(0.3, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
@@ -54,7 +54,7 @@ def test_the_mixture_loses_at_most_the_log_of_its_share(formula):
         "the factor ½ forgotten": lambda mass: 2 * (1 - mass),
     },
 )
-def test_no_event_tells_the_restricted_law_better_than_what_it_lacks(formula):
+def test_no_event_tells_the_restricted_distribution_better_than_what_it_lacks(formula):
     """Total variation as the largest difference of probability over all events, one by one."""
     values = range(len(P))
     events = chain.from_iterable(combinations(values, size) for size in range(len(P) + 1))
@@ -71,7 +71,7 @@ def test_no_event_tells_the_restricted_law_better_than_what_it_lacks(formula):
         "the mass that is left out": lambda mass: -torch.log(1 - mass),
     },
 )
-def test_the_restricted_law_is_near_in_reverse_divergence(formula):
+def test_the_restricted_distribution_is_near_in_reverse_divergence(formula):
     """The divergence as a mean of log-ratios; the other direction is infinite."""
     log_ratio = RESTRICTED[A].log() - P[A].log()
     torch.testing.assert_close(formula(P[A].sum()), (RESTRICTED[A] * log_ratio).sum())

@@ -1,4 +1,4 @@
-"""Grey levels: bounds in their order on a law that is known, and every Jacobian counted."""
+"""Grey levels: bounds in their order on a distribution that is known, and every Jacobian counted."""
 
 import math
 
@@ -44,11 +44,11 @@ def exact_log_prob(flow: Flow, x: torch.Tensor, levels: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module", name="toy")
 def _toy():
-    """A flow on two pixels that is trained a little, with a learned law of the noise."""
+    """A flow on two pixels that is trained a little, with a learned distribution of the noise."""
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
-    # Sharp enough within the boxes that the noise matters; a sharper law gives weights whose variance
-    # a few thousand draws do not show.
+    # Sharp enough within the boxes that the noise matters; a sharper one gives weights whose variance a
+    # few thousand draws do not show.
     flow = build(lambda: RealNVP((2,), layers=4, hidden=(16,), logit=0.05), spread=0.15)
     model = DequantizedFlow(flow, LEVELS, VariationalDequantizer((2,), hidden=(32,)).double())
     for parameter in flow.parameters():

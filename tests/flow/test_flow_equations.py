@@ -39,7 +39,7 @@ def autograd_log_det(function, x):
     },
 )
 def test_change_of_variables_on_the_line(formula):
-    # x = exp(−z/2), decreasing: log x is normal, so that x has a law that torch knows.
+    # x = exp(−z/2), decreasing: log x is normal, so that x has a distribution that torch knows.
     x = torch.tensor([0.2, 0.7, 1.0, 2.5])
     z, slope = -2 * x.log(), -2 / x
     density = formula(Normal(0.0, 1.0).log_prob(z).exp(), slope)
@@ -68,8 +68,8 @@ def test_change_of_variables(formula):
     matrix = torch.tensor([[0.5, 1.2, 0.0], [-0.3, 0.4, 0.9], [1.1, 0.2, -0.7]])  # z = A x
     x = torch.randn(6, 3)
     inverse = torch.linalg.inv(matrix)
-    law = MultivariateNormal(torch.zeros(3), inverse @ inverse.T)
-    assert_close(formula(standard_normal_log_prob(x @ matrix.T), matrix), law.log_prob(x))
+    distribution = MultivariateNormal(torch.zeros(3), inverse @ inverse.T)
+    assert_close(formula(standard_normal_log_prob(x @ matrix.T), matrix), distribution.log_prob(x))
     # A curved map: x = sinh(A z), whose density comes from the Gaussian A z entry by entry.
     v = torch.asinh(x)
     jacobian = torch.stack(
@@ -77,7 +77,7 @@ def test_change_of_variables(formula):
     )
     slopes = (1 / (1 + x.square()).sqrt()).log().sum(1)  # of asinh
     assert_close(
-        formula(standard_normal_log_prob(v @ matrix.T), jacobian), law.log_prob(v) + slopes
+        formula(standard_normal_log_prob(v @ matrix.T), jacobian), distribution.log_prob(v) + slopes
     )
 
 
@@ -316,12 +316,12 @@ def test_glow_log_determinant(formula):
 def test_maf(formula):
     layer = build(lambda: MaskedAutoregressive((6,), (16, 16)))
     x = torch.randn(5, 6)
-    mean, alpha = layer.law(x)
+    mean, alpha = layer.conditionals(x)
     # One factor after another, each from a network that is shown the entries before it only.
     total = torch.zeros(5)
     for i in range(6):
         shown = torch.cat([x[:, :i], torch.full((5, 6 - i), 1e3)], 1)
-        mean_i, alpha_i = (v[:, i] for v in layer.law(shown))
+        mean_i, alpha_i = (v[:, i] for v in layer.conditionals(shown))
         total += Normal(mean_i, alpha_i.exp()).log_prob(x[:, i])
     assert_close(formula(x, mean, alpha), total)
     z, log_det = layer(x)
@@ -353,7 +353,7 @@ def test_temperature(formula):
 
     with torch.no_grad():
         assert abs(integral_2d(log_prob, limit=8, n_points=401) - 1) < 1e-4
-        # And it is the samples' law: their mean log density is minus the entropy of that law.
+        # And it is the density of the samples: their mean log density is minus its entropy.
         x = model.sample(40_000, generator=torch.Generator().manual_seed(0), temperature=t)
         side = torch.linspace(-8, 8, 401)
         values = log_prob(torch.cartesian_prod(side, side))
@@ -392,11 +392,13 @@ def test_density_diverges(formula):
 def _box():
     """A density of two pixels with K levels each, its value at midpoints of a fine grid, and P."""
     levels, fine = 3, 200
-    law = MultivariateNormal(
+    distribution = MultivariateNormal(
         torch.tensor([0.5, 0.4]).double(), torch.tensor([[0.09, 0.04], [0.04, 0.06]]).double()
     )
     side = (torch.arange(levels * fine).double() + 0.5) / (levels * fine)
-    log_p = law.log_prob(torch.cartesian_prod(side, side)).reshape(levels, fine, levels, fine)
+    log_p = distribution.log_prob(torch.cartesian_prod(side, side)).reshape(
+        levels, fine, levels, fine
+    )
     log_p = log_p.permute(0, 2, 1, 3).reshape(levels**2, fine**2)  # (image, u)
     mass = log_p.exp().sum(1) / (levels * fine) ** 2  # the integral over each image's box
     u = (torch.arange(fine).double() + 0.5) / fine
@@ -522,7 +524,7 @@ def test_logit(formula):
     implemented_by="course_lib.flow.dequantization.density_bits_per_dim",
 )
 def test_bits_per_dim(formula):
-    # A density that is constant on every box is a discrete law: its code length is known.
+    # A density that is constant on every box is a discrete distribution: its code length is known.
     levels, shape = 256, (1, 2, 3)
     probabilities = torch.rand(4, 6, levels) + 0.01
     probabilities /= probabilities.sum(2, keepdim=True)

@@ -198,7 +198,7 @@ def test_samples_agree_with_the_density(name):
 
 @pytest.mark.parametrize("name", ["RealNVP, images", "MultiScaleRealNVP", "Glow"])
 def test_density_of_images_integrates_to_one(name):
-    # Too many dimensions for a grid: importance sampling in the space of logits, from a law with
+    # Too many dimensions for a grid: importance sampling in the space of logits, from a distribution with
     # heavier tails than the model's. The mean weight is the integral.
     shapes = {
         "RealNVP, images": lambda: flow.RealNVP((1, 2, 2), hidden=(16,), layers=4),

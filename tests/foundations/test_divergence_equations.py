@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("float64")
 GRID = torch.linspace(-14.0, 14.0, 20_001, dtype=torch.float64)
 
 
-def law(*size: int) -> torch.Tensor:
-    """Random laws, far from uniform."""
+def distribution(*size: int) -> torch.Tensor:
+    """Random distributions, far from uniform."""
     return torch.distributions.Dirichlet(torch.full(size, 0.7)).sample()
 
 
@@ -32,7 +32,7 @@ def kl_integral(p: torch.distributions.Distribution, q: torch.distributions.Dist
 
 
 def two_modes() -> MixtureSameFamily:
-    """A lopsided law: unequal weights, unequal widths, mean not 0."""
+    """A lopsided distribution: unequal weights, unequal widths, mean not 0."""
     return MixtureSameFamily(
         Categorical(torch.tensor([0.6, 0.4])),
         Normal(torch.tensor([-1.5, 2.0]), torch.tensor([0.6, 0.9])),
@@ -48,14 +48,14 @@ def entropy(p):
     formula=kl_discrete,
     wrong={
         "arguments swapped": lambda p, q: kl_discrete(q, p),
-        "averaged over the second law": lambda p, q: (q * (p / q).log()).sum(-1),
+        "averaged over the second distribution": lambda p, q: (q * (p / q).log()).sum(-1),
         "averaged over the outcomes": lambda p, q: kl_discrete(p, q) / p.shape[-1],
         "bits": lambda p, q: kl_discrete(p, q) / math.log(2),
     },
     implemented_by="course_lib.divergences.kl_discrete",
 )
 def test_kl_definition(formula):
-    p, q = law(4, 6), law(4, 6)
+    p, q = distribution(4, 6), distribution(4, 6)
     expected = torch.as_tensor(scipy.special.rel_entr(p.numpy(), q.numpy()).sum(-1))
     torch.testing.assert_close(formula(p, q), expected)
     # And as a mean over draws, to five standard errors.
@@ -69,13 +69,13 @@ def test_kl_definition(formula):
     formula=lambda p, q: entropy(p) + kl_discrete(p, q),
     wrong={
         "divergence subtracted": lambda p, q: entropy(p) - kl_discrete(p, q),
-        "entropy of the other law": lambda p, q: entropy(q) + kl_discrete(p, q),
+        "entropy of the other distribution": lambda p, q: entropy(q) + kl_discrete(p, q),
         "arguments swapped": lambda p, q: entropy(p) + kl_discrete(q, p),
         "entropy dropped": kl_discrete,
     },
 )
 def test_cross_entropy(formula):
-    p, q = law(4, 6), law(4, 6)
+    p, q = distribution(4, 6), distribution(4, 6)
     paid = torch.nn.functional.cross_entropy(q.log(), p, reduction="none")
     torch.testing.assert_close(formula(p, q), paid)
 
@@ -85,12 +85,12 @@ def test_cross_entropy(formula):
     formula=lambda p, q: (p * (p / q).log()).sum(-1),
     wrong={
         "quotient turned over": lambda p, q: (p * (q / p).log()).sum(-1),
-        "averaged over the second law": lambda p, q: (q * (p / q).log()).sum(-1),
+        "averaged over the second distribution": lambda p, q: (q * (p / q).log()).sum(-1),
         "not normalized": lambda p, q: (p * (p / (2 * q)).log()).sum(-1),
     },
 )
 def test_gibbs(formula):
-    p, q = law(500, 5), law(500, 5)
+    p, q = distribution(500, 5), distribution(500, 5)
     assert (formula(p, q) > 0).all()
     # The equality case from both sides: zero at p = q, and positive a little way off.
     torch.testing.assert_close(formula(p, p), torch.zeros(500))
@@ -114,15 +114,15 @@ def test_gibbs(formula):
 )
 def test_gibbs_jensen(formula):
     for _ in range(20):
-        p = torch.cat([law(4), torch.zeros(2)])
-        q = law(6)
+        p = torch.cat([distribution(4), torch.zeros(2)])
+        q = distribution(6)
         support = p > 0
         log_of_mean = (p[support] * (q[support] / p[support])).sum().log()
         torch.testing.assert_close(formula(p, q), log_of_mean)
         assert -kl_discrete(p, q) <= formula(p, q) <= 0
     # Equal exactly where q / p is constant on the support of p.
-    p = torch.cat([law(4), torch.zeros(2)])
-    q = 0.7 * p + 0.3 * torch.cat([torch.zeros(4), law(2)])
+    p = torch.cat([distribution(4), torch.zeros(2)])
+    q = 0.7 * p + 0.3 * torch.cat([torch.zeros(4), distribution(2)])
     torch.testing.assert_close(formula(p, q), -kl_discrete(p, q))
 
 
@@ -146,7 +146,7 @@ def best_likelihood(p: torch.Tensor, models: torch.Tensor) -> int:
 def test_mle_is_least_kl(formula):
     # Models that do not contain the truth, as in practice.
     for _ in range(20):
-        p, models = law(5), law(300, 5)
+        p, models = distribution(5), distribution(300, 5)
         assert formula(p, models) == int(kl_discrete(p.expand_as(models), models).argmin())
     # The same choice from samples, where one model is clearly the closest.
     p = torch.tensor([0.45, 0.05, 0.3, 0.2])
@@ -204,9 +204,11 @@ def test_kl_is_not_symmetric(formula):
     },
 )
 def test_kl_breaks_the_triangle_inequality(formula):
-    laws = [Normal(float(mean), 1.0) for mean in range(3)]
+    distributions = [Normal(float(mean), 1.0) for mean in range(3)]
     direct, first, second = formula()
-    values = [kl_integral(laws[i], laws[j]).item() for i, j in ((0, 2), (0, 1), (1, 2))]
+    values = [
+        kl_integral(distributions[i], distributions[j]).item() for i, j in ((0, 2), (0, 1), (1, 2))
+    ]
     assert values == pytest.approx([direct, first, second], abs=1e-8)
     assert direct > first + second
 
@@ -227,7 +229,7 @@ def coarse(p_of_a, q_of_a):
 )
 def test_coarse_graining(formula):
     for _ in range(50):
-        p, q = law(6), law(6)
+        p, q = distribution(6), distribution(6)
         event = torch.tensor([True, False, True, True, False, False])
         assert formula(p[event].sum(), q[event].sum()) <= kl_discrete(p, q)
         # Equal where the quotient is constant on the event and on its complement.
@@ -312,10 +314,10 @@ def test_forward_kl_matches_moments(formula):
 def test_price_of_forgetting(formula):
     weights = torch.tensor([0.5, 0.3, 0.2])
     for _ in range(20):
-        components = law(3, 7)
+        components = distribution(3, 7)
         mixture = (weights @ components).expand_as(components)
         assert (kl_discrete(components, mixture) <= formula(weights)).all()
-    apart = torch.block_diag(*(law(1, k) for k in (2, 3, 4)))
+    apart = torch.block_diag(*(distribution(1, k) for k in (2, 3, 4)))
     reached = kl_discrete(apart, (weights @ apart).expand_as(apart))
     torch.testing.assert_close(reached, formula(weights))
 
@@ -335,7 +337,7 @@ def test_price_of_forgetting(formula):
     implemented_by="course_lib.divergences.js_discrete",
 )
 def test_jsd(formula):
-    p, q = law(5, 6), law(5, 6)
+    p, q = distribution(5, 6), distribution(5, 6)
     by_entropies = [
         scipy.stats.entropy((a + b) / 2) - scipy.stats.entropy(a) / 2 - scipy.stats.entropy(b) / 2
         for a, b in zip(p.numpy(), q.numpy(), strict=True)
@@ -355,7 +357,7 @@ def test_jsd(formula):
 )
 def test_jsd_bounds(formula):
     low, high = formula()
-    p, q = law(500, 5), law(500, 5)
+    p, q = distribution(500, 5), distribution(500, 5)
     inside = js_discrete(p, q)
     assert (inside > low).all()
     assert (inside < high).all()
@@ -376,7 +378,9 @@ def coin(u):
     "eq-jsd-information",
     formula=lambda p, q: math.log(2) - (0.5 * (p + q) * coin(p / (p + q))).sum(-1),
     wrong={
-        "averaged over one law": lambda p, q: math.log(2) - (p * coin(p / (p + q))).sum(-1),
+        "averaged over one distribution": lambda p, q: (
+            math.log(2) - (p * coin(p / (p + q))).sum(-1)
+        ),
         "log 2 dropped": lambda p, q: -(0.5 * (p + q) * coin(p / (p + q))).sum(-1),
         "bias p / q": lambda p, q: (
             math.log(2) - (0.5 * (p + q) * coin((p / q).clamp(max=1))).sum(-1)
@@ -387,7 +391,7 @@ def coin(u):
     },
 )
 def test_jsd_is_what_the_sample_tells_about_the_coin(formula):
-    p, q = law(6), law(6)
+    p, q = distribution(6), distribution(6)
     joint = 0.5 * torch.stack([p, q])
     independent = joint.sum(0, keepdim=True) * joint.sum(1, keepdim=True)
     information = kl_discrete(joint.flatten(), independent.flatten())
@@ -407,14 +411,14 @@ GENERATORS = {
     "eq-f-divergence",
     formula=lambda f, p, q: (q * f(p / q)).sum(-1),
     wrong={
-        "averaged over the first law": lambda f, p, q: (p * f(p / q)).sum(-1),
+        "averaged over the first distribution": lambda f, p, q: (p * f(p / q)).sum(-1),
         "quotient turned over": lambda f, p, q: (q * f(q / p)).sum(-1),
         "function of the mean": lambda f, p, q: f((q * (p / q)).sum(-1)),
     },
 )
 def test_f_divergence(formula):
     # χ², which the generators below do not hold: E_q (p/q − 1)² = Σ p²/q − 1.
-    p, q = law(6), law(6)
+    p, q = distribution(6), distribution(6)
     torch.testing.assert_close(formula(lambda t: (t - 1) ** 2, p, q), (p**2 / q).sum() - 1)
     for f in (lambda t: (t - 1) ** 2, lambda t: t**3 - 1, lambda t: -t.sqrt() + 1):
         assert formula(f, p, q) > 0
@@ -422,7 +426,10 @@ def test_f_divergence(formula):
 
 
 def test_mass_outside_is_charged_at_the_rate_of_the_limit():
-    p, q = torch.cat([0.7 * law(4), torch.tensor([0.3])]), torch.cat([law(4), torch.zeros(1)])
+    p, q = (
+        torch.cat([0.7 * distribution(4), torch.tensor([0.3])]),
+        torch.cat([distribution(4), torch.zeros(1)]),
+    )
     expected = {"jsd": js_discrete(p, q), "tv": (p - q).clamp(min=0).sum()}
     far = torch.tensor(1e9)
     for name, value in expected.items():
@@ -447,7 +454,7 @@ def test_mass_outside_is_charged_at_the_rate_of_the_limit():
     },
 )
 def test_f_generators(formula):
-    p, q = law(8), law(8)
+    p, q = distribution(8), distribution(8)
     expected = {
         "kl": kl_discrete(p, q),
         "reverse kl": kl_discrete(q, p),
@@ -483,7 +490,7 @@ def test_ipm(formula):
     statistic = scipy.stats.ks_2samp(x.numpy(), y.numpy()).statistic
     assert formula(half_lines, p, q).item() == pytest.approx(statistic)
     for _ in range(50):
-        functions, (p, q, r) = torch.randn(10, 6), law(3, 6)
+        functions, (p, q, r) = torch.randn(10, 6), distribution(3, 6)
         torch.testing.assert_close(formula(functions, p, q), formula(functions, q, p))
         gap = formula(functions, p, q) + formula(functions, q, r) - formula(functions, p, r)
         assert gap > -1e-12
@@ -505,7 +512,7 @@ def test_ipm(formula):
     },
 )
 def test_total_variation_is_in_both_families(formula):
-    p, q = law(6), law(6)
+    p, q = distribution(6), distribution(6)
     events = torch.tensor(list(itertools.product([0.0, 1.0], repeat=6)))
     torch.testing.assert_close(formula(p, q), (events @ (p - q)).abs().max())
     programme = scipy.optimize.linprog(-(p - q).numpy(), bounds=[(0, 1)] * 6)

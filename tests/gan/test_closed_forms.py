@@ -40,10 +40,10 @@ def test_value_of_an_undecided_discriminator_is_minus_log_four(float64):
     assert value.item() == pytest.approx(-math.log(4), abs=1e-9)
 
 
-def test_jensen_shannon_of_disjoint_and_equal_laws(float64):
+def test_jensen_shannon_of_disjoint_and_equal_distributions(float64):
     def log_uniform(low, high):
-        law = Uniform(low, high, validate_args=False)
-        return lambda x: law.log_prob(x)
+        distribution = Uniform(low, high, validate_args=False)
+        return lambda x: distribution.log_prob(x)
 
     points = torch.linspace(-1, 5, 60_001)
     far = jensen_shannon(log_uniform(0.0, 1.0), log_uniform(3.0, 4.0), points)
@@ -67,7 +67,7 @@ def test_optimal_discriminator_where_densities_vanish():
 
 
 def test_a_trained_discriminator_approaches_the_optimal_one():
-    """Trained on draws alone; stated error: at most 0.03 on average over the mixture of the laws."""
+    """Trained on draws alone; stated error: at most 0.03 on average over the mixture of the distributions."""
     torch.manual_seed(0)
     real, fake = P.sample((20_000, 1)).float(), Q.sample((20_000, 1)).float()
     model = Discriminator((1,), (32, 32))
@@ -89,7 +89,7 @@ def test_a_trained_discriminator_approaches_the_optimal_one():
 
 
 def test_a_point_without_mass_does_not_enter_the_value():
-    """0 log 0 = 0: the optimal discriminator of laws apart is sure, and attains 0."""
+    """0 log 0 = 0: the optimal discriminator of distributions apart is sure, and attains 0."""
     points = torch.linspace(-200, 200, 4001, dtype=torch.float64)
 
     def uniform(low: float):

@@ -44,7 +44,7 @@ def a_logit(x):
     formula=lambda real, fake: -discriminator_loss(real, fake),
     wrong={
         "a factor one half": lambda real, fake: -discriminator_loss(real, fake) / 2,
-        "laws swapped": lambda real, fake: -discriminator_loss(fake, real),
+        "distributions swapped": lambda real, fake: -discriminator_loss(fake, real),
         "sign flipped": discriminator_loss,
         "log D at generated examples": lambda real, fake: (
             -softplus(-real).mean() - softplus(-fake).mean()
@@ -71,7 +71,7 @@ def best_pointwise(objective):
     "eq-optimal-discriminator",
     formula=optimal_discriminator,
     wrong={
-        "laws swapped": lambda p, q: optimal_discriminator(q, p),
+        "distributions swapped": lambda p, q: optimal_discriminator(q, p),
         "ratio of densities": lambda p, q: (p - q).exp(),
         "one half of it": lambda p, q: optimal_discriminator(p, q) / 2,
     },
@@ -115,7 +115,7 @@ def test_value_at_the_optimum(formula):
     },
 )
 def test_envelope(formula):
-    """Finite laws: the derivative of C along r by central differences, D* found anew each time."""
+    """Finite distributions: the derivative of C along r by central differences, D* found anew each time."""
     p, q = torch.rand(2, 6, **DOUBLE) + 0.1
     p, q = p / p.sum(), q / q.sum()
     r = torch.randn(6, **DOUBLE)
@@ -159,7 +159,7 @@ def test_nonsaturating_gradient(formula):
     },
 )
 def test_divergence_of_the_non_saturating_loss(formula):
-    """Finite laws: both divergences by their definitions, their derivative by central differences."""
+    """Finite distributions: both divergences as defined, their derivative by central differences."""
     p, q = torch.rand(2, 6, **DOUBLE) + 0.1
     p, q = p / p.sum(), q / q.sum()
     r = torch.randn(6, **DOUBLE)
@@ -446,7 +446,7 @@ def test_r1(formula):
     "eq-roth",
     formula=lambda real, fake: roth_penalty(quadratic, real, fake, gamma=0.7),
     wrong={
-        "laws swapped": lambda real, fake: roth_penalty(quadratic, fake, real, gamma=0.7),
+        "distributions swapped": lambda real, fake: roth_penalty(quadratic, fake, real, gamma=0.7),
         "half dropped": lambda real, fake: roth_penalty(quadratic, real, fake, gamma=1.4),
         "no weights": lambda real, fake: (
             r1_penalty(quadratic, real, gamma=0.7) + r1_penalty(quadratic, fake, gamma=0.7)
@@ -591,7 +591,7 @@ def swapped(real, fake, k):
     formula=lambda real, fake, k: precision_recall(real, fake, k=k),
     wrong={
         "precision and recall swapped": swapped,
-        "laws swapped": lambda real, fake, k: precision_recall(fake, real, k=k),
+        "distributions swapped": lambda real, fake, k: precision_recall(fake, real, k=k),
         "one neighbour more": lambda real, fake, k: precision_recall(real, fake, k=k + 1),
     },
     implemented_by="course_lib.evaluation.precision_recall",

@@ -35,14 +35,14 @@ def gradient_norm(x):
 
 
 @pytest.fixture
-def laws(float64):
+def distributions(float64):
     return torch.randn(7, 2) + 2, 3 * torch.randn(7, 2) - 1
 
 
-def test_gradient_penalty_is_taken_at_interpolates_with_a_weight_per_pair(laws):
-    real, fake = laws
+def test_gradient_penalty_is_taken_at_interpolates_with_a_weight_per_pair(distributions):
+    real, fake = distributions
     u = torch.rand(7, 1, generator=torch.Generator().manual_seed(3))
-    # Real and fake may change roles; the law of the interpolates is the same.
+    # Real and fake may change roles; the distribution of the interpolates is the same.
     expected = [
         10 * (gradient_norm(a * real + (1 - a) * fake) - 1).square().mean() for a in (u, 1 - u)
     ]
@@ -52,8 +52,8 @@ def test_gradient_penalty_is_taken_at_interpolates_with_a_weight_per_pair(laws):
     assert min((value - e).abs().item() for e in expected) < 1e-12
 
 
-def test_one_sided_penalty_leaves_flat_critics_alone(laws):
-    real, fake = laws
+def test_one_sided_penalty_leaves_flat_critics_alone(distributions):
+    real, fake = distributions
     value = gradient_penalty(lambda x: 0.6 * x[:, 0], real, fake, one_sided=True)
     assert value.item() == 0
     value = gradient_penalty(lambda x: 3.0 * x[:, 0], real, fake, one_sided=True)
@@ -72,15 +72,15 @@ def test_norm_is_per_example_over_all_dimensions(float64, n):
     assert value.item() == pytest.approx(0, abs=1e-20)
 
 
-def test_r1_is_taken_at_real_examples_with_gamma_over_two(laws):
-    real, _ = laws
+def test_r1_is_taken_at_real_examples_with_gamma_over_two(distributions):
+    real, _ = distributions
     torch.testing.assert_close(
         r1_penalty(cubic, real, gamma=0.3), 0.15 * gradient_norm(real).square().mean()
     )
 
 
-def test_roth_weighs_both_laws_by_the_discriminators_doubt(laws):
-    real, fake = laws
+def test_roth_weighs_both_distributions_by_the_discriminators_doubt(distributions):
+    real, fake = distributions
     on_real = ((1 - torch.sigmoid(cubic(real))) * gradient_norm(real)).square().mean()
     on_fake = (torch.sigmoid(cubic(fake)) * gradient_norm(fake)).square().mean()
     torch.testing.assert_close(
@@ -88,7 +88,7 @@ def test_roth_weighs_both_laws_by_the_discriminators_doubt(laws):
     )
 
 
-def test_roth_is_half_of_r1_where_laws_are_equal_and_the_discriminator_undecided(float64):
+def test_roth_is_half_of_r1_where_distributions_are_equal_and_the_discriminator_undecided(float64):
     real = torch.randn(5, 2)
     flat = lambda x: 1e-6 * x[:, 0]  # noqa: E731
     ratio = roth_penalty(flat, real, real) / r1_penalty(flat, real)
@@ -96,8 +96,8 @@ def test_roth_is_half_of_r1_where_laws_are_equal_and_the_discriminator_undecided
 
 
 @pytest.mark.parametrize("name", PENALTIES)
-def test_penalties_train_the_discriminator_and_send_nothing_to_the_generator(laws, name):
-    real, fake = laws
+def test_penalties_train_the_discriminator_and_send_nothing_to_the_generator(distributions, name):
+    real, fake = distributions
     fake = fake.clone().requires_grad_()
     discriminator = Discriminator((2,), (8,))
     nn.init.constant_(discriminator.head.weight, 5.0)  # steep enough for the one-sided penalty
@@ -121,9 +121,9 @@ def test_penalties_can_be_differentiated_when_compiled(name):
     torch.testing.assert_close(*gradients)
 
 
-def test_penalty_gradient_against_differences(laws):
+def test_penalty_gradient_against_differences(distributions):
     """The second derivative is there: d/ds of the penalty of the critic s·x₁."""
-    real, fake = laws
+    real, fake = distributions
     slope = torch.tensor(1.7, requires_grad=True)
     value = gradient_penalty(lambda x: slope * x[:, 0], real, fake, weight=10)
     (derivative,) = torch.autograd.grad(value, slope)

@@ -56,7 +56,7 @@ def test_distance_equals_an_independent_computation(split):
     assert found.value == pytest.approx(expected, rel=1e-6)
 
 
-def test_lazy_laws_are_far_and_the_data_near():
+def test_lazy_distributions_are_far_and_the_data_near():
     """The scale on which the limit stands: data about 1, a Gaussian about 7, noise far off."""
     features, held_out = generator._features, measures.image_features("test")
     draw = np.random.RandomState(0)

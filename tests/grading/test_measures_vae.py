@@ -1,4 +1,4 @@
-"""The law that a decoder defines, against laws known in closed form; and forgeries."""
+"""The distribution that a decoder defines, against distributions known in closed form; and forgeries."""
 
 import numpy as np
 import pytest
@@ -35,8 +35,8 @@ def test_a_decoder_with_two_cases_is_their_mixture():
     assert found == pytest.approx(-mixture.mean(), abs=1e-3)
 
 
-def test_no_answer_beats_the_law_it_defines():
-    """By Gibbs, the best that one product law can reach on the images is their entropy bound."""
+def test_no_answer_beats_the_distribution_it_defines():
+    """By Gibbs, the best that one product distribution can reach on the images is their entropy bound."""
     x = binary_digits("test").mean(0).clamp(0.001, 0.999)
     best = nats(torch.logit(x).numpy()).mean()
     assert measured(lambda z: np.full((len(z), 64), 50.0)) > best
@@ -53,7 +53,7 @@ def test_no_answer_beats_the_law_it_defines():
         (lambda z: np.zeros((len(z), 64), dtype=complex), "finite real"),
     ],
 )
-def test_what_is_no_law_is_refused(answer, message):
+def test_what_is_no_distribution_is_refused(answer, message):
     with pytest.raises(Invalid, match=message):
         measured(answer)
 

@@ -166,7 +166,7 @@ WRONG = {
             + (b.sum() - b.trace()) / (len(a) * (len(a) - 1))
             - 2 * c.mean()
         ),
-        "first law alone": lambda a, b, c: (a.sum() - a.trace()) / (len(a) * (len(a) - 1)),
+        "first distribution alone": lambda a, b, c: (a.sum() - a.trace()) / (len(a) * (len(a) - 1)),
         "cross term without its diagonal": lambda a, b, c: (
             V.mmd_unbiased(a, b, c)
             + 2 * c.mean()
@@ -295,8 +295,8 @@ WRONG = {
             abs((a * (x <= t)).sum() - (b * (y <= t)).sum()) * 1e-1
             for t in torch.arange(-5, 5, 0.1)
         ),
-        "first law's points alone": lambda x, a, y, b: _area_between(x, x, a, y, b),
-        "second law's points alone": lambda x, a, y, b: _area_between(y, x, a, y, b),
+        "first distribution's points alone": lambda x, a, y, b: _area_between(x, x, a, y, b),
+        "second distribution's points alone": lambda x, a, y, b: _area_between(y, x, a, y, b),
         "one-sided": lambda *x: (
             G.cdf_difference(*x)[0].clamp(min=0) * G.cdf_difference(*x)[1]
         ).sum(),

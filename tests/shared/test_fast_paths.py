@@ -104,7 +104,7 @@ CASES = {
         partial(layer, ANY_MASK, bias=False),
         partial(layer, torch.arange(400)[:, None] % 200 * 3 > torch.arange(300)[None, :] * 2),
     ],
-    flow.MaskedAutoregressive.law: [
+    flow.MaskedAutoregressive.conditionals: [
         *(partial(solved, (7,), hidden) for hidden in ((4, 9), (5,), (16, 3, 8))),
         partial(solved, (1,), (4,)),
         *(partial(solved, (1, 3, 4), (48, 48), bound=bound) for bound in (0.5, 10.0)),
@@ -185,10 +185,10 @@ def test_a_subclass_with_the_same_forward_keeps_the_fast_sampler(calls):
     assert ar.PixelCNN.forward in calls
 
 
-def test_a_subclass_with_another_law_is_inverted_by_it():
+def test_a_subclass_with_another_distribution_is_inverted_by_it():
     class Shifted(flow.MaskedAutoregressive):
-        def law(self, x):
-            mean, log_scale = super().law(x)
+        def conditionals(self, x):
+            mean, log_scale = super().conditionals(x)
             return mean + 1, log_scale
 
     layer = away_from_identity(lambda: Shifted((4,), (6,)))

@@ -45,7 +45,7 @@ SAMPLE, OTHER = exact(3, 1, 4, 1, 5, 9, 2, 6), exact(2, 7, 1, 8, 2, 8)
 ROWS = exact(3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8).view(6, 2)
 OTHERS = exact(2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5).view(6, 2)
 COV = exact(4, 1, 1, 3).view(2, 2)
-LAW, ANOTHER = exact(0, 1), exact(1, 0)
+DISTRIBUTION, ANOTHER = exact(0, 1), exact(1, 0)
 SHAPE = (2,)
 
 
@@ -64,8 +64,8 @@ FUNCTIONS = {
     ),
     "kl_gaussian": (divergences.kl_gaussian, ROWS[0], COV, ROWS[1], 2 * COV),
     "kl_standard_normal": (divergences.kl_standard_normal, 10 * ROWS, ROWS),
-    "kl_discrete": (divergences.kl_discrete, LAW, LAW),
-    "js_discrete": (divergences.js_discrete, LAW, ANOTHER),
+    "kl_discrete": (divergences.kl_discrete, DISTRIBUTION, DISTRIBUTION),
+    "js_discrete": (divergences.js_discrete, DISTRIBUTION, ANOTHER),
     "histogram_kl": (lambda x, y: divergences.histogram_kl(x, y, 5), SAMPLE, OTHER),
     "wasserstein_1d": (divergences.wasserstein_1d, SAMPLE, OTHER),
     "estimate": (lambda x: torch.tensor(evaluation.estimate(x).standard_error), SAMPLE),

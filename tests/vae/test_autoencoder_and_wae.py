@@ -40,7 +40,7 @@ def test_squared_error_sums_over_pixels_and_has_its_half():
 
 
 @pytest.mark.parametrize("kernel", [gaussian_kernel, imq_kernel])
-def test_mmd_is_unbiased_zero_for_equal_laws_and_positive_for_others(kernel):
+def test_mmd_is_unbiased_zero_for_equal_distributions_and_positive_for_others(kernel):
     generator = torch.Generator().manual_seed(0)
 
     def draw(n, shift=0.0):

@@ -1,4 +1,4 @@
-"""The marginal, its estimates and its bounds: on laws where log p(x) is known."""
+"""The marginal, its estimates and its bounds: on distributions where log p(x) is known."""
 
 import itertools
 import math
@@ -88,25 +88,25 @@ def test_marginal(formula):
     torch.testing.assert_close(formula(model, x), model.log_prob(x), atol=1e-6, rtol=0)
 
 
-def linear_gaussian_laws(w, sigma, x):
+def linear_gaussian_distributions(w, sigma, x):
     total = w**2 + sigma**2
     return Normal(0.0, total.sqrt()), Normal(w * x / total, sigma / total.sqrt())
 
 
 @pytest.mark.equation(
     "eq-linear-gaussian",
-    formula=linear_gaussian_laws,
+    formula=linear_gaussian_distributions,
     wrong={
         "standard deviations added": lambda w, s, x: (
             Normal(0.0, w + s),
-            linear_gaussian_laws(w, s, x)[1],
+            linear_gaussian_distributions(w, s, x)[1],
         ),
         "posterior variance taken for its root": lambda w, s, x: (
-            linear_gaussian_laws(w, s, x)[0],
+            linear_gaussian_distributions(w, s, x)[0],
             Normal(w * x / (w**2 + s**2), s**2 / (w**2 + s**2)),
         ),
         "posterior mean x/w": lambda w, s, x: (
-            linear_gaussian_laws(w, s, x)[0],
+            linear_gaussian_distributions(w, s, x)[0],
             Normal(x / w, s / (w**2 + s**2).sqrt()),
         ),
     },
@@ -221,7 +221,7 @@ def finite_elbo(q, joint):
     return (q * (joint / q).log()).sum()
 
 
-def finite_laws():
+def finite_distributions():
     return torch.tensor(POSTERIOR), torch.tensor(JOINT)
 
 
@@ -239,7 +239,7 @@ def finite_laws():
     },
 )
 def test_elbo_identity(formula):
-    q, joint = finite_laws()
+    q, joint = finite_distributions()
     torch.testing.assert_close(formula(q, joint), joint.sum().log())
     assert finite_elbo(q, joint) < joint.sum().log()
     exact = joint / joint.sum()
@@ -258,7 +258,7 @@ def test_elbo_identity(formula):
     },
 )
 def test_elbo_entropy_form(formula):
-    q, joint = finite_laws()
+    q, joint = finite_distributions()
     gap = kl_discrete(q, joint / joint.sum())
     torch.testing.assert_close(formula(q, joint), joint.sum().log() - gap)
 
@@ -384,7 +384,7 @@ def finite_iwae(weights, q, k):
     },
 )
 def test_importance_weighted_bound_rises_to_log_p(formula):
-    q, joint = finite_laws()
+    q, joint = finite_distributions()
     log_p = joint.sum().log()
     bounds = torch.stack([formula(joint / q, q, k) for k in range(1, 8)])
     torch.testing.assert_close(bounds[0], finite_elbo(q, joint))

@@ -199,8 +199,8 @@ def test_mean_squared_error_hides_a_weight(formula):
     loss = F.mse_loss(mean, x.expand_as(mean)) + weight * kl
 
     def bound(variance):
-        law = torch.distributions.Normal(mean, math.sqrt(variance))
-        return law.log_prob(x).sum(1).mean() - kl
+        distribution = torch.distributions.Normal(mean, math.sqrt(variance))
+        return distribution.log_prob(x).sum(1).mean() - kl
 
     torch.testing.assert_close(formula(bound, pixels, weight), loss)
 

@@ -91,7 +91,7 @@ def test_all_three_agree_with_sampling_within_four_standard_errors():
         assert (log_ratio < 0).any()
 
 
-def test_zero_only_for_equal_laws_and_never_negative():
+def test_zero_only_for_equal_distributions_and_never_negative():
     mu, cov = torch.randn(3), random_covariances(d=3)
     assert kl_gaussian(mu, cov, mu, cov).abs() < 1e-12
     assert kl_univariate_gaussian(0.3, 0.7, 0.3, 0.7) == 0

@@ -10,24 +10,24 @@ from course_lib.divergences import kl_gaussian, kl_standard_normal, kl_univariat
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-# Two laws in the plane, neither diagonal, with unequal determinants.
+# Two distributions in the plane, neither diagonal, with unequal determinants.
 MEAN_Q, COV_Q = (0.6, -0.4), ((0.5, 0.3), (0.3, 0.9))
 MEAN_P, COV_P = (-0.5, 0.3), ((1.8, -0.7), (-0.7, 1.1))
 
 
-def on_a_line(law, values, limit=12.0):
+def on_a_line(distribution, values, limit=12.0):
     x = torch.linspace(-limit, limit, 40_001)
-    return torch.trapezoid(law.log_prob(x).exp() * values(x), x)
+    return torch.trapezoid(distribution.log_prob(x).exp() * values(x), x)
 
 
-def on_the_plane(law, values, limit=9.0, points=501):
+def on_the_plane(distribution, values, limit=9.0, points=501):
     side = torch.linspace(-limit, limit, points)
     x = torch.cartesian_prod(side, side)
     # Both densities vanish at the border, where the trapezoid's weights would differ.
-    return (law.log_prob(x).exp() * values(x)).sum() * (side[1] - side[0]) ** 2
+    return (distribution.log_prob(x).exp() * values(x)).sum() * (side[1] - side[0]) ** 2
 
 
-def plane_laws():
+def plane_distributions():
     q = MultivariateNormal(torch.tensor(MEAN_Q), torch.tensor(COV_Q))
     p = MultivariateNormal(torch.tensor(MEAN_P), torch.tensor(COV_P))
     return q, p
@@ -81,7 +81,7 @@ def test_kl_univariate(formula):
     },
 )
 def test_quadratic_expectation(formula):
-    q, _ = plane_laws()
+    q, _ = plane_distributions()
     a, m = torch.tensor([[1.3, -0.8], [0.2, 0.6]]), torch.tensor([-0.9, 0.5])
     integral = on_the_plane(q, lambda x: torch.einsum("ni,ij,nj->n", x - m, a, x - m))
     torch.testing.assert_close(formula(a, q.loc, q.covariance_matrix, m), integral)
@@ -99,7 +99,7 @@ def test_quadratic_expectation(formula):
     },
 )
 def test_gaussian_entropy(formula):
-    q, _ = plane_laws()
+    q, _ = plane_distributions()
     integral = on_the_plane(q, lambda x: -q.log_prob(x))
     torch.testing.assert_close(formula(q.covariance_matrix), integral)
 
@@ -122,7 +122,7 @@ def cross_entropy(mean_q, cov_q, mean_p, cov_p):
     },
 )
 def test_gaussian_cross_entropy(formula):
-    q, p = plane_laws()
+    q, p = plane_distributions()
     integral = on_the_plane(q, lambda x: -p.log_prob(x))
     value = formula(q.loc, q.covariance_matrix, p.loc, p.covariance_matrix)
     torch.testing.assert_close(value, integral)
@@ -145,7 +145,7 @@ def test_gaussian_cross_entropy(formula):
     implemented_by="course_lib.divergences.kl_gaussian",
 )
 def test_kl_multivariate(formula):
-    q, p = plane_laws()
+    q, p = plane_distributions()
     integral = on_the_plane(q, lambda x: q.log_prob(x) - p.log_prob(x))
     value = formula(q.loc, q.covariance_matrix, p.loc, p.covariance_matrix)
     torch.testing.assert_close(value, integral)
@@ -192,7 +192,7 @@ def test_kl_diag_standard(formula):
 def test_kl_is_additive(formula):
     q = [torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.9, 0.1]), torch.tensor([0.4, 0.6])]
     p = [torch.tensor([0.6, 0.1, 0.3]), torch.tensor([0.3, 0.7]), torch.tensor([0.5, 0.5])]
-    joint_q, joint_p = (torch.einsum("i,j,k->ijk", *laws) for laws in (q, p))
+    joint_q, joint_p = (torch.einsum("i,j,k->ijk", *distributions) for distributions in (q, p))
     whole = (joint_q * (joint_q / joint_p).log()).sum()
     parts = [(a * (a / b).log()).sum() for a, b in zip(q, p, strict=True)]
     torch.testing.assert_close(formula(parts), whole)

@@ -138,7 +138,7 @@ def test_rotation_of_the_latent_space(formula):
 
 
 def transport(cost, rows, columns):
-    """Least cost of moving the law `rows` to the law `columns`: a linear programme."""
+    """Least cost of moving the distribution `rows` to the distribution `columns`: a linear programme."""
     n, m = cost.shape
     equal_rows = np.kron(np.eye(n), np.ones(m))
     equal_columns = np.kron(np.ones(n), np.eye(m))
@@ -192,7 +192,7 @@ def discrepancy(within_p, within_q, between):
     wrong={
         "2 dropped": lambda p, q, pq: p + q - pq,
         "sign flipped": lambda p, q, pq: p + q + 2 * pq,
-        "only one law with itself": lambda p, q, pq: p - pq,
+        "only one distribution with itself": lambda p, q, pq: p - pq,
         "not squared": lambda p, q, pq: math.sqrt(p + q - 2 * pq),
     },
 )
@@ -208,9 +208,12 @@ def test_mmd_is_a_distance_of_characteristic_functions(formula):
         return (weights @ gaussian_kernel(x, y, BANDWIDTH) @ weights).item()
 
     value = formula(mean_kernel(p, p), mean_kernel(q, q), mean_kernel(p, q))
-    # … against the Fourier side: ∫ |φ_P − φ_Q|² with the kernel's spectral law N(0, 1/h²).
+    # … against the Fourier side: ∫ |φ_P − φ_Q|² with the kernel's spectral distribution N(0, 1/h²).
     t = torch.linspace(-12, 12, 20_001)
-    phi_p, phi_q = (torch.exp(1j * t * law.loc - 0.5 * t**2 * law.scale**2) for law in (p, q))
+    phi_p, phi_q = (
+        torch.exp(1j * t * distribution.loc - 0.5 * t**2 * distribution.scale**2)
+        for distribution in (p, q)
+    )
     spectrum = Normal(0.0, 1 / BANDWIDTH).log_prob(t).exp()
     integral = torch.trapezoid((phi_p - phi_q).abs() ** 2 * spectrum, t)
     assert value == pytest.approx(integral.item(), rel=1e-7)

@@ -2,7 +2,7 @@
 
 A student's model is asked for plain arrays only, and the likelihood or distance is computed
 here, outside of it: a model can be as wrong as it likes, but it cannot report a better number
-than the law that it defines. Each measure takes ``ask(function, *arrays) -> arrays``, which the
+than the distribution that it defines. Each measure takes ``ask(function, *arrays) -> arrays``, which the
 student's check answers by calling the functions, and the grading by asking the isolated process.
 """
 

@@ -20,7 +20,7 @@ def causal_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     Asks ``logits(x)`` for levels x, int64 of shape ``(96, 1, 8, 8)``, in 64 rounds: in round i the pixels
     from the i-th on (in raster order) are replaced by random levels, and of the answer, shape
     ``(96, 64, 17)``, only the logits of pixel i are used. They are normalized here. So what
-    earns a likelihood is a conditional law given the pixels before, whatever the model is, and
+    earns a likelihood is a conditional distribution given the pixels before, whatever the model is, and
     whatever it remembers of earlier rounds: no round shows a pixel that is still to be predicted.
 
     At the end the whole images are asked, a part of them at a time, to tell a model that sees the

@@ -99,7 +99,7 @@ def _features(x: Tensor) -> Tensor:
     """32 features of images ``(N, 64)``: whitened principal components of 256 random ReLU units.
 
     They need no training and are the same on every machine, and unlike pixels they see more of a
-    law than its mean and covariance: a Gaussian fitted to the pixels is far from the data here.
+    distribution than its mean and covariance: a Gaussian fitted to the pixels is far from the data here.
     """
     mean, weight, bias, centre, scaled = _projection()
     return (torch.relu((x - mean) / 0.3 @ weight + bias) - centre) @ scaled

@@ -10,7 +10,7 @@ from course_lib.flow.autoregressive import MaskedAutoregressive
 from course_lib.masked import spread_degrees
 
 
-@register(MaskedAutoregressive.law)
+@register(MaskedAutoregressive.conditionals)
 def solve(layer: MaskedAutoregressive, z: Tensor) -> tuple[Tensor, Tensor]:
     """Invert by `solve_once` where nobody can tell, and by passes elsewhere.
 

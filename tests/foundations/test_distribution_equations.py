@@ -1,4 +1,4 @@
-"""What a law is, and in which unit: volumes, changes of scale, bits, and a density on integers."""
+"""What a distribution is, and in which unit: volumes, changes of scale, bits, and a density on integers."""
 
 import math
 
@@ -85,10 +85,10 @@ def test_image_of_few_dimensions_has_no_volume(formula):
 def test_bits_per_dim(formula):
     # The length of an actual code. Two symbols with 1/4 and one with 1/2 have the words 00, 01, 1.
     words = {0: "00", 1: "01", 2: "1"}
-    law = torch.tensor([0.25, 0.25, 0.5])
+    distribution = torch.tensor([0.25, 0.25, 0.5])
     image = torch.tensor([[[0, 2, 1], [2, 2, 0]]])
     message = "".join(words[int(pixel)] for pixel in image.flatten())
-    log_prob = law.log()[image].sum()
+    log_prob = distribution.log()[image].sum()
     assert formula(log_prob, image.shape).item() == pytest.approx(len(message) / image.numel())
     uniform = Categorical(torch.ones(256)).log_prob(torch.zeros(3, 8, 8)).sum()
     assert formula(uniform, (3, 8, 8)).item() == pytest.approx(8)
