@@ -130,8 +130,9 @@ def wasserstein_gp(weight: float) -> DiracMethod:
 
     The gradient of a(x) = ψx is ψ at every point, interpolates included. The penalty pushes
     its size to 1 although the equilibrium needs ψ = 0, where the field jumps: it has no Jacobian there, and
-    training does not end at the equilibrium: for 0 < λ < 1 it ends on a cycle around it, and for λ ≥ 1
-    and small steps at θ = ±2λ, ψ = 0.
+    training does not end at the equilibrium: for 0 < λ < 1 it ends on a cycle around it. For λ ≥ 1 and
+    small steps it approaches θ = 2λ, ψ = 0 from above, or the mirror image from below. The field tends to
+    0 from that side only, so a small step across ψ = 0 sends it away again.
 
     Args:
         weight: λ ≥ 0, as in ``eq-wgan-gp``.

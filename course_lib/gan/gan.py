@@ -143,7 +143,11 @@ def players(
     def generator_loss(model: GAN, batch: Batch, progress: Tensor) -> Terms:
         real, labels = _split(model, batch)
         fake = model(_noise(model, real), labels)
-        return {"loss": objective.generator(model.discriminator(fake, labels=labels))}
+        outputs = [model.discriminator(fake, labels=labels)]
+        if objective.paired:
+            with torch.no_grad():  # the generator does not change what real examples score
+                outputs.append(model.discriminator(real, labels=labels))
+        return {"loss": objective.generator(*outputs)}
 
     return (
         Player(

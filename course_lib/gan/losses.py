@@ -58,7 +58,7 @@ def minimax_loss(fake_logits: Tensor) -> Tensor:
 
     .. math:: \tfrac1M\sum_j \log(1 - D(G(z_j)))
 
-    Its derivative by a logit is −D/M: it vanishes where D is sure that an example is generated.
+    Its derivative with respect to a logit is −D/M: it vanishes where D is sure that an example is generated.
     No factor ½; the text's J^G is half of it, plus a constant.
 
     Args:
@@ -78,7 +78,7 @@ def non_saturating_loss(fake_logits: Tensor) -> Tensor:
 
     .. math:: -\tfrac1M\sum_j \log D(G(z_j))
 
-    Its derivative by a logit is −(1 − D)/M: largest in size where D is sure that an example is
+    Its derivative with respect to a logit is −(1 − D)/M: largest in size where D is sure that an example is
     generated, equation ``eq-nonsaturating-gradient``. No factor ½; the text's J^G is half of it.
 
     Args:
@@ -132,6 +132,78 @@ def wasserstein_loss(fake_scores: Tensor) -> Tensor:
     return -fake_scores.mean()
 
 
+def hinge_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    r"""The critic's loss in the hinge game, equation ``eq-hinge``.
+
+    .. math:: \tfrac1N\sum_i \max(0, 1 - f(x_i)) + \tfrac1M\sum_j \max(0, 1 + f(G(z_j)))
+
+    A score beyond the margin 1 on the right side is not improved further. The best critic is the sign of
+    p_data − p_g; the generator minimizes `wasserstein_loss`. No factor ½.
+
+    Args:
+        real_scores: f at real examples, shape ``(N,)``; any real numbers.
+        fake_scores: f at generated examples, shape ``(M,)``.
+
+    Returns:
+        A scalar ≥ 0, to be minimized by the critic; 2 at f = 0.
+
+    Source: Lim and Ye (2017); Tran, Ranganath and Blei (2017).
+    """
+    real_scores = _require_outputs(real_scores, "real_scores")
+    fake_scores = _require_outputs(fake_scores, "fake_scores")
+    return (1 - real_scores).clamp(min=0).mean() + (1 + fake_scores).clamp(min=0).mean()
+
+
+def relativistic_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    r"""The discriminator's loss in the relativistic (pairing) game, equation ``eq-relativistic``.
+
+    .. math:: -\tfrac1N\sum_i \log \sigma\left(a(x_i) - a(G(z_i))\right)
+
+    Each generated example is judged against a real one, and only differences of logits count. With the two
+    arguments exchanged it is the generator's non-saturating loss. No factor ½.
+
+    Args:
+        real_logits: a at real examples, shape ``(N,)``.
+        fake_logits: a at generated examples, shape ``(N,)``; example i is paired with real example i.
+
+    Returns:
+        A scalar in nats, to be minimized by the discriminator; log 2 if it cannot tell them apart.
+
+    Raises:
+        ValueError: the two numbers of examples differ.
+
+    Source: Jolicoeur-Martineau (2019), the "RSGAN" of pairs.
+    """
+    real_logits = _require_outputs(real_logits, "real_logits")
+    fake_logits = _require_outputs(fake_logits, "fake_logits")
+    if len(real_logits) != len(fake_logits):
+        raise ValueError(
+            f"real_logits holds {len(real_logits)} and fake_logits {len(fake_logits)} examples; equally "
+            f"many are expected, because they are judged in pairs."
+        )
+    return softplus(fake_logits - real_logits).mean()
+
+
+def relativistic_generator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
+    r"""The generator's loss in the relativistic game: `relativistic_loss` with the roles exchanged.
+
+    .. math:: -\tfrac1N\sum_i \log \sigma\left(a(G(z_i)) - a(x_i)\right)
+
+    Args:
+        fake_logits: a at generated examples, shape ``(N,)``.
+        real_logits: a at real examples, shape ``(N,)``.
+
+    Returns:
+        A scalar in nats, to be minimized by the generator; at least 0.
+
+    Raises:
+        ValueError: the two numbers of examples differ.
+
+    Source: Jolicoeur-Martineau (2019); Huang et al. (2024).
+    """
+    return relativistic_loss(fake_logits, real_logits)
+
+
 @dataclass(frozen=True)
 class Objective:
     """A game: one loss for each player.
@@ -140,20 +212,28 @@ class Objective:
         name: what to call it in tables and figures.
         discriminator: maps the outputs at real and at generated examples to a scalar that the
             discriminator (or critic) minimizes.
-        generator: maps the outputs at generated examples to a scalar that the generator minimizes.
+        generator: maps the outputs at generated examples to a scalar that the generator minimizes; in
+            a paired game the outputs at generated and at real examples.
         output: what is recorded of the discriminator's outputs: probabilities for the logistic
             games, the scores themselves for a critic.
+        paired: whether each generated example is judged against a real one.
     """
 
     name: str
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[..., Tensor]
     output: Callable[[Tensor], Tensor]
+    paired: bool = False
 
 
 MINIMAX = Objective("minimax", discriminator_loss, minimax_loss, torch.sigmoid)
 NON_SATURATING = Objective("non-saturating", discriminator_loss, non_saturating_loss, torch.sigmoid)
 WASSERSTEIN = Objective("Wasserstein", critic_loss, wasserstein_loss, torch.clone)
+HINGE = Objective("hinge", hinge_loss, wasserstein_loss, torch.clone)
+# A relativistic logit has no zero of its own, so the logits themselves are recorded.
+RELATIVISTIC = Objective(
+    "relativistic", relativistic_loss, relativistic_generator_loss, torch.clone, paired=True
+)
 
 
 def require_real_label(real_label: float) -> float:

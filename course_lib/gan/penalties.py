@@ -182,7 +182,7 @@ def weight_clipping(
 # torch.compile cannot differentiate twice what it has compiled: this part runs uncompiled.
 @torch.compiler.disable
 def _gradient(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs, shape ``(N,)``, and the gradient of each by its own example, shape ``(N, D)``.
+    """Outputs, shape ``(N,)``, and the gradient of each with respect to its own example, shape ``(N, D)``.
 
     Both in at least float32: the square of a gradient is a sum over all dimensions.
     """
