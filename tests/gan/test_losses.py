@@ -9,8 +9,11 @@ from torch.nn.functional import binary_cross_entropy
 from course_lib.gan import (
     critic_loss,
     discriminator_loss,
+    hinge_loss,
     minimax_loss,
     non_saturating_loss,
+    relativistic_generator_loss,
+    relativistic_loss,
     wasserstein_loss,
 )
 
@@ -62,12 +65,37 @@ def test_critic_estimates_the_distance_with_the_right_sign():
     assert wasserstein_loss(fake).item() == -1
 
 
+def test_beyond_its_margin_the_hinge_has_no_gradient():
+    real = torch.tensor([1.5, 0.5, -3.0], dtype=torch.float64, requires_grad=True)
+    fake = torch.tensor([-1.5, -0.5], dtype=torch.float64, requires_grad=True)
+    to_real, to_fake = torch.autograd.grad(hinge_loss(real, fake), (real, fake))
+    assert to_real.tolist() == pytest.approx([0, -1 / 3, -1 / 3])
+    assert to_fake.tolist() == pytest.approx([0, 1 / 2])
+
+
+def test_only_differences_of_a_pair_count_in_the_relativistic_game():
+    fake = FAKE[:3]
+    shifted = relativistic_loss(REAL + 7, fake + 7)
+    torch.testing.assert_close(relativistic_loss(REAL, fake), shifted)
+    expected = -torch.sigmoid(REAL - fake).log().mean()
+    torch.testing.assert_close(relativistic_loss(REAL, fake), expected)
+    other = -torch.sigmoid(fake - REAL).log().mean()
+    torch.testing.assert_close(relativistic_generator_loss(fake, REAL), other)
+    # Pairs belong together: another order of the generated examples is another loss.
+    assert relativistic_loss(REAL, fake.flip(0)) != relativistic_loss(REAL, fake)
+    with pytest.raises(ValueError, match="3 and fake_logits 4 examples"):
+        relativistic_loss(REAL, FAKE)
+
+
 @pytest.mark.parametrize("size", [0.0, 1e4])
 @pytest.mark.parametrize(
     "loss",
     [
         discriminator_loss,
         critic_loss,
+        hinge_loss,
+        relativistic_loss,
+        lambda r, f: relativistic_generator_loss(f, r),
         lambda r, f: discriminator_loss(r, f, real_label=0.9),
         lambda r, f: minimax_loss(f) + 0 * r.sum(),
         lambda r, f: non_saturating_loss(f) + 0 * r.sum(),

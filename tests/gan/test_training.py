@@ -9,8 +9,10 @@ from torch import nn
 
 from course_lib.gan import (
     GAN,
+    HINGE,
     MINIMAX,
     NON_SATURATING,
+    RELATIVISTIC,
     WASSERSTEIN,
     ConvDiscriminator,
     ConvGenerator,
@@ -99,6 +101,28 @@ def test_one_step_is_two_steps_of_plain_torch():
     torch.testing.assert_close(weights(model), weights(twin))
 
 
+def test_a_relativistic_step_judges_each_sample_against_its_real_example():
+    """Both players' steps written out on plain gradient descent."""
+    model, twin = small(), small()
+    batches = []
+
+    def remember(batch, generator):
+        batches.append(batch)
+        return batch
+
+    game = players(RELATIVISTIC, optimizer=torch.optim.SGD)
+    run(model, game, steps=1, transform=remember, learning_rate=0.1)
+    torch.manual_seed(0)  # the seed of `fit`
+    d, g = twin.discriminator, twin.generator
+    for network, sign in ((d, 1), (g, -1)):
+        real, fake = batches.pop(0), g(torch.randn(16, 3))
+        loss = -torch.sigmoid(sign * (d(real) - d(fake))).log().mean()
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        for p, gradient in zip(network.parameters(), gradients, strict=True):
+            p.data -= 0.1 * gradient
+    torch.testing.assert_close(weights(model), weights(twin))
+
+
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "gradient_clip": 1.0}])
 def test_a_stopped_game_goes_on_exactly(tmp_path, settings):
     game = players(
@@ -177,6 +201,10 @@ GAMES = {
         WASSERSTEIN, discriminator_updates=2, discriminator_optimizer=weight_clipping(0.05)
     ),
     "WGAN-GP": players(WASSERSTEIN, penalty=partial(gradient_penalty, weight=10)),
+    "hinge": players(HINGE),
+    "relativistic, R1 and R2": players(
+        RELATIVISTIC, penalty=lambda d, real, fake: r1_penalty(d, real) + r1_penalty(d, fake)
+    ),
 }
 
 
