@@ -193,3 +193,16 @@ def test_distances_in_pieces_are_those_of_the_whole(monkeypatch):
     monkeypatch.setattr("course_lib.evaluation._pieces", lambda points, others: points.split(7))
     assert precision_recall(x, y) == whole[0]
     torch.testing.assert_close(kernel_distance(x, y), whole[1])
+
+
+def test_neither_recall_nor_coverage_bounds_the_other():
+    """Scattered outliers have huge balls; tight pairs near every real example have tiny ones."""
+    real = torch.randn(30, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    scattered = 40 * torch.tensor([[1.0, 1], [-1, 1], [1, -1], [-1, -1]], dtype=torch.float64)
+    found = precision_recall(real, scattered, k=1)
+    assert (found.recall, found.coverage) == (1, 0)
+    gaps = torch.cdist(real, real).fill_diagonal_(math.inf).amin(1)
+    near = real + torch.stack([gaps / 2, torch.zeros_like(gaps)], 1)
+    step = torch.tensor([1e-3 * gaps.min().item(), 0.0], dtype=torch.float64)
+    found = precision_recall(real, torch.cat([near, near + step]), k=1)
+    assert (found.recall, found.coverage) == (0, 1)
