@@ -42,7 +42,7 @@ def gradient_penalty(
         real: real examples, shape ``(N, *event_shape)``.
         fake: generated examples, same shape; the penalty sends no gradient to where they come from.
         weight: λ ≥ 0. The paper takes 10.
-        one_sided: penalize only norms above 1: max(0, ‖∇‖ − 1)².
+        one_sided: penalize only norms above 1: max(0, ‖∇‖ − 1)² (Petzka et al., 2018).
         generator: source of the mixing weights; the global one if none is given.
 
     Returns:
@@ -112,8 +112,9 @@ def roth_penalty(
     .. math:: \frac\gamma2\,\tfrac1N\sum_i (1-D(x_i))^2\lVert\nabla a(x_i)\rVert_2^2
               + \frac\gamma2\,\tfrac1M\sum_j D(G(z_j))^2\lVert\nabla a(G(z_j))\rVert_2^2
 
-    where a is the logit and D its sigmoid. It is the effect of adding noise of variance γ
-    to both distributions, to first order. Where D = ½ it damps half as much as `r1_penalty` at equal γ.
+    where a is the logit and D its sigmoid. At the optimal discriminator it is to first order the effect
+    of noise of variance γ on both distributions; elsewhere that effect has a second term, equation
+    ``eq-noise-expansion``. Where D = ½ it damps half as much as `r1_penalty` at equal γ.
 
     Args:
         discriminator: maps ``(N, *event_shape)`` to one logit per example, shape ``(N,)``.

@@ -97,6 +97,20 @@ def test_wgan_gp_with_a_strong_penalty_rests_away_from_the_equilibrium(weight):
     assert psi == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("weight", [1.0, 1.7])
+def test_where_wgan_gp_rests_it_is_stable_from_one_side_only(weight):
+    """Back from the left and above; a push across the line, or beyond the point, ends at −2λ."""
+    method = dirac.wasserstein_gp(weight)
+    ends = [
+        dirac.trajectory(method, (2 * weight + by, psi), 4000, 0.02)[-1, 0].item()
+        for by, psi in ((-0.01, 1e-3), (-0.01, -1e-3), (0.01, 1e-3))
+    ]
+    assert ends == pytest.approx([2 * weight, -2 * weight, -2 * weight], abs=0.05)
+    # The field just across the line is no zero: it is as large as 4λ.
+    across = method.field(torch.tensor([2 * weight, -1e-9], dtype=torch.float64))
+    assert across.abs().max().item() == pytest.approx(4 * weight)
+
+
 def test_wgan_gp_cycles_and_has_no_linearization():
     method = dirac.wasserstein_gp(0.5)
     last = dirac.trajectory(method, (1e-7, 1e-7), 2000, 0.05)[-400:]
