@@ -12,7 +12,9 @@ from torch.nn.functional import softplus
 from course_lib.divergences import js_discrete
 from course_lib.gan import (
     critic_loss,
+    dirac,
     gradient_penalty,
+    jensen_shannon,
     r1_penalty,
     relativistic_generator_loss,
     relativistic_loss,
@@ -328,3 +330,41 @@ def test_the_relativistic_dirac_gan_is_the_dirac_gan():
         (a,) = torch.autograd.grad(pair, variable, retain_graph=True)
         (b,) = torch.autograd.grad(usual, variable, retain_graph=True)
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("width", [0.6, 1.0, 1.5])
+def test_the_width_of_the_data_is_friction(width):
+    """The Jacobian of the game with two numbers is that of the Dirac-GAN with γ = s²/2."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    x = width * torch.as_tensor(nodes, **DOUBLE)
+    w = torch.as_tensor(weights / math.sqrt(2 * math.pi), **DOUBLE)
+
+    def value(state):
+        theta, psi = state
+        return (w * (-softplus(-psi * x) - softplus(psi * (theta + x)))).sum()
+
+    second = torch.autograd.functional.hessian(value, torch.zeros(2, **DOUBLE))
+    expected = torch.tensor(dirac.minimax(gamma=width**2 / 2).jacobian, **DOUBLE)
+    torch.testing.assert_close(torch.stack([-second[0], second[1]]), expected)
+
+
+def test_pairs_of_gaussians_are_examples_at_a_larger_distance():
+    for m in (0.6, 1.7):
+        line = torch.linspace(-9, 11, 801, **DOUBLE)
+        x, y = torch.meshgrid(line, line, indexing="ij")
+        p, q = normal(0.0, 1.0), normal(m, 1.0)
+        a, b = p.log_prob(x) + q.log_prob(y), q.log_prob(x) + p.log_prob(y)
+        middle = torch.logaddexp(a, b) - math.log(2)
+        area = (line[1] - line[0]) ** 2
+        pairs_jsd = (a.exp() * (a - middle) + b.exp() * (b - middle)).sum() * area / 2
+        far = normal(math.sqrt(2) * m, 1.0)
+        single = jensen_shannon(p.log_prob, far.log_prob, POINTS)
+        torch.testing.assert_close(pairs_jsd, single, atol=1e-6, rtol=0)
+
+
+def test_pearson_s_game_has_the_conjugate_of_the_exercise():
+    t = torch.linspace(1e-6, 30, 600_001, **DOUBLE)
+    u = torch.tensor([-3.0, -1.2, 0.4, 5.0], **DOUBLE)
+    best = (t * u[:, None] - (t - 1) ** 2).amax(1)
+    claimed = torch.where(u > -2, u + u**2 / 4, -1.0)
+    torch.testing.assert_close(best, claimed, atol=1e-4, rtol=0)
