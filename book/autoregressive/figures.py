@@ -5,14 +5,13 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from course_lib.autoregressive import DiagonalBiLSTM, GatedPixelCNN, seen_by
+from course_lib.distributions import DiscretizedLogisticMixture
+from course_lib.masked import made_masks
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
-
-from course_lib.autoregressive import DiagonalBiLSTM, GatedPixelCNN, seen_by
-from course_lib.distributions import DiscretizedLogisticMixture
-from course_lib.masked import made_masks
 
 SMALL = 9.5
 GREY = "0.6"
@@ -91,8 +90,10 @@ def made_graph() -> Figure:
     layers = [degrees, *hidden, degrees]
     figure, (ax, table) = plt.subplots(1, 2, figsize=(7.5, 4), width_ratios=[1.9, 1])
     _blank(ax, (-3.6, 3.1), (-0.6, 6.6))
-    places = [[(x - (len(layer) - 1) / 2, 2 * level) for x in range(len(layer))]
-              for level, layer in enumerate(layers)]  # fmt: skip
+    places = [
+        [(x - (len(layer) - 1) / 2, 2 * level) for x in range(len(layer))]
+        for level, layer in enumerate(layers)
+    ]
     # Units from which a path leads to the output of degree 2.
     leads = [None] * len(layers)
     leads[-1] = degrees == 2
@@ -182,11 +183,24 @@ def two_stacks() -> Figure:
     def block(ax, rows, columns, colour, hatch=""):
         for r, c in itertools.product(rows, columns):
             ax.add_patch(
-                Rectangle((c - 0.5, r - 0.5), 1, 1, facecolor=PALE[colour], edgecolor=colour, hatch=hatch, lw=0)
-            )  # fmt: skip
+                Rectangle(
+                    (c - 0.5, r - 0.5),
+                    1,
+                    1,
+                    facecolor=PALE[colour],
+                    edgecolor=colour,
+                    hatch=hatch,
+                    lw=0,
+                )
+            )
 
-    titles = ["vertical,\nlayer 1", "vertical,\nlater layers", "horizontal,\nlayer 1",
-              "horizontal,\nlater layers", "seen after\nthree layers"]  # fmt: skip
+    titles = [
+        "vertical,\nlayer 1",
+        "vertical,\nlater layers",
+        "horizontal,\nlayer 1",
+        "horizontal,\nlater layers",
+        "seen after\nthree layers",
+    ]
     reads = [
         (range(2, 3), range(2, 5), "C0", ""),
         (range(2, 4), range(2, 5), "C0", ""),
@@ -237,11 +251,20 @@ def gated_layer() -> Figure:
     _box(ax, (9.9, 5.1), 1.0, 0.8, r"$S^l$", orange)
     ax.text(12.6, 5.1, "to the head", fontsize=SMALL, ha="center", va="center")
     lines = [
-        ((0.6, 0.2), (1.65, 0.2)), ((4.15, 0.2), (5.2, 0.2)), ((6.2, 0.2), (7.3, 0.2)),
-        ((8.7, 0.2), (12.05, 0.2)), ((0.6, 3), (1.65, 3)), ((4.15, 3), (4.45, 3)),
-        ((4.97, 3), (5.4, 3)), ((6.4, 3), (7.3, 3)), ((8.7, 3), (9.4, 3)), ((10.4, 3), (10.9, 3)),
-        ((11.5, 3), (12.05, 3)), ((4.7, 1.85), (4.7, 2.66)), ((10.4, 5.1), (11.6, 5.1)),
-    ]  # fmt: skip
+        ((0.6, 0.2), (1.65, 0.2)),
+        ((4.15, 0.2), (5.2, 0.2)),
+        ((6.2, 0.2), (7.3, 0.2)),
+        ((8.7, 0.2), (12.05, 0.2)),
+        ((0.6, 3), (1.65, 3)),
+        ((4.15, 3), (4.45, 3)),
+        ((4.97, 3), (5.4, 3)),
+        ((6.4, 3), (7.3, 3)),
+        ((8.7, 3), (9.4, 3)),
+        ((10.4, 3), (10.9, 3)),
+        ((11.5, 3), (12.05, 3)),
+        ((4.7, 1.85), (4.7, 2.66)),
+        ((10.4, 5.1), (11.6, 5.1)),
+    ]
     for start, end in lines:
         _arrow(ax, start, end, gap=0)
     ax.plot([5.7, 5.7, 4.7], [0.65, 0.92, 0.92], color="k", lw=1.2)
@@ -350,9 +373,15 @@ def logistic_masses() -> Figure:
         (edge, "///", "with a tail"),
     ):
         left.bar(
-            centres[which], mass[which] / width, width * 0.92, color=PALE["C0"], edgecolor="C0",
-            hatch=hatch, lw=0.8, label=label,
-        )  # fmt: skip
+            centres[which],
+            mass[which] / width,
+            width * 0.92,
+            color=PALE["C0"],
+            edgecolor="C0",
+            hatch=hatch,
+            lw=0.8,
+            label=label,
+        )
     x = torch.linspace(-1.7, 1.4, 500).unsqueeze(1)
     z = (x - means) / scales
     density = (weights / scales * torch.sigmoid(z) * torch.sigmoid(-z)).sum(1)
@@ -373,9 +402,13 @@ def logistic_masses() -> Figure:
         )
     right.set(xlabel="level", ylabel="probability", ylim=(1e-8, 3))
     right.legend(
-        title="scale in bin widths", fontsize=SMALL, title_fontsize=SMALL, loc="lower center",
-        bbox_to_anchor=(0.5, 1), ncols=3,
-    )  # fmt: skip
+        title="scale in bin widths",
+        fontsize=SMALL,
+        title_fontsize=SMALL,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncols=3,
+    )
     return figure
 
 
@@ -456,9 +489,12 @@ def sampling_work() -> Figure:
         ax.set_xlabel("pixel")
     marks = [Patch(color="C1"), Patch(color=PALE["C7"])]
     figure.legend(
-        marks, ["computed and kept", "computed and thrown away"], loc="outside lower center", ncols=2,
+        marks,
+        ["computed and kept", "computed and thrown away"],
+        loc="outside lower center",
+        ncols=2,
         fontsize=SMALL,
-    )  # fmt: skip
+    )
     return figure
 
 
@@ -499,9 +535,12 @@ def fixed_point_passes() -> Figure:
         Patch(color=str(0.55)),
     ]
     figure.legend(
-        marks, ["not yet the sample", "left of this line: always right", "value 1"],
-        loc="outside upper center", ncols=3, fontsize=SMALL,
-    )  # fmt: skip
+        marks,
+        ["not yet the sample", "left of this line: always right", "value 1"],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=SMALL,
+    )
     return figure
 
 
@@ -569,8 +608,16 @@ def completion_orders() -> Figure:
                 _fill(ax, r, c, PALE["C0"])
             else:
                 ax.add_patch(
-                    Rectangle((c - 0.5, r - 0.5), 1, 1, facecolor="w", edgecolor="C3", hatch="xx", lw=0)
-                )  # fmt: skip
+                    Rectangle(
+                        (c - 0.5, r - 0.5),
+                        1,
+                        1,
+                        facecolor="w",
+                        edgecolor="C3",
+                        hatch="xx",
+                        lw=0,
+                    )
+                )
         _pixels(ax, size, size)
         _mark(ax, *first)
     axes[0].set_title(
@@ -618,9 +665,16 @@ def _box(
 
 
 def _arrow(
-    ax: Axes, start: tuple, end: tuple, color="k", linestyle="-", bend=0.0, gap=4.0, width=1.2,
+    ax: Axes,
+    start: tuple,
+    end: tuple,
+    color="k",
+    linestyle="-",
+    bend=0.0,
+    gap=4.0,
+    width=1.2,
     heads="->",
-) -> None:  # fmt: skip
+) -> None:
     """An arrow that leaves `gap` points free at both ends."""
     ax.add_patch(
         FancyArrowPatch(
@@ -635,7 +689,7 @@ def _arrow(
             shrinkB=gap,
             lw=width,
             zorder=3,
-        )  # fmt: skip
+        )
     )
 
 
