@@ -226,7 +226,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class PrecisionRecall:
     """Fidelity and diversity of a set of generated examples, apart from one another.
 
     Attributes:
@@ -242,7 +242,7 @@ class Coverage:
     coverage: float
 
 
-def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
+def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> PrecisionRecall:
     """Precision, recall, density and coverage from k-nearest-neighbour balls, ``eq-precision-recall``.
 
     A set's manifold is the union of balls around its examples, each reaching to the example's k-th
@@ -287,7 +287,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
 
     real_balls, held = in_balls(fake, real, radii(real))
     fake_balls, _ = in_balls(real, fake, radii(fake))
-    return Coverage(
+    return PrecisionRecall(
         precision=(real_balls > 0).double().mean().item(),
         recall=(fake_balls > 0).double().mean().item(),
         density=real_balls.double().mean().item() / k,

@@ -145,12 +145,12 @@ BAD = {
         r"z has shape \(2, 5\); \(N, 3\) is expected. Reshape it, or build the model",
     ),
     "a pixel outside": (
-        lambda: autoregressive.seen_by(PIXELCNN, (0, 4, 0)),
+        lambda: autoregressive.receptive_field_map(PIXELCNN, (0, 4, 0)),
         ValueError,
         r"at is \(0, 4, 0\); the index of one dimension of an example of shape \(1, 4, 4\)",
     ),
     "a pixel without its channel": (
-        lambda: autoregressive.seen_by(PIXELCNN, (1, 1)),
+        lambda: autoregressive.receptive_field_map(PIXELCNN, (1, 1)),
         ValueError,
         r"at is \(1, 1\)",
     ),

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from course_lib.fast import register
-from course_lib.fast.custom_gradient import wants_plain_operations
+from course_lib.fast.custom_gradient import backward_is_transformed
 from course_lib.masked import masked_linear
 
 # From this many weights on, products are taken in blocks: below, small operations cost more.
@@ -111,7 +111,7 @@ class _BlockProduct(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mask, bias = ctx.saved_tensors
         inputs, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, len(weight))
-        if wants_plain_operations(grad):
+        if backward_is_transformed(grad):
             grad_inputs = grads @ (mask * weight).to(x.dtype)
             grad_weight = mask * (grads.T @ inputs)
         else:

@@ -132,7 +132,7 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
 MODELS: dict[str, Callable[[], Flow]] = {
     "NICE": lambda: NICE((4,), hidden=(16,), layers=4),
     "RealNVP": lambda: RealNVP((4,), hidden=(16,), layers=4),
-    "RealNVP, images": lambda: RealNVP((1, 4, 4), hidden=(16,), layers=2, logit=0.05),
+    "RealNVP, images": lambda: RealNVP((1, 4, 4), hidden=(16,), layers=2, logit_margin=0.05),
     "MultiScaleRealNVP": lambda: MultiScaleRealNVP((1, 4, 4), width=8, couplings=2),
     "Glow": lambda: Glow((1, 4, 4), width=8, steps=2),
     "MAF": lambda: MAF((4,), hidden=(16, 16), layers=3),

@@ -113,7 +113,7 @@ class Logit(Transform):
                 raise ValueError(
                     f"x has values in [{x.min().item():.4g}, {x.max().item():.4g}]; values between "
                     f"{-margin:.4g} and {1 + margin:.4g} are expected. Pass dequantized levels, "
-                    f"course_lib.data.dequantize(x, levels), or build the model with logit=None."
+                    f"course_lib.data.dequantize(x, levels), or build the model with logit_margin=None."
                 )
         z = squeezed.logit()
         return z, -self._log_det_inverse(z)
@@ -147,10 +147,12 @@ class Logit(Transform):
         return slope.flatten(1).sum(1)
 
 
-def preprocessing(event_shape: Sequence[int], logit: float | None) -> list[Transform]:
-    """Return what comes before a flow's first layer: a `Logit` of margin `logit`, or nothing."""
+def preprocessing(event_shape: Sequence[int], logit_margin: float | None) -> list[Transform]:
+    """Return what comes before a flow's first layer: a `Logit` of that margin, or nothing."""
     require_event_shape(event_shape)
-    if logit is None:
+    if logit_margin is None:
         return []
     margin = "None, or a margin between 0 and 0.5, such as 0.05,"
-    return [Logit(event_shape, require_real(logit, "logit", margin, above=0, below=0.5))]
+    return [
+        Logit(event_shape, require_real(logit_margin, "logit_margin", margin, above=0, below=0.5))
+    ]

@@ -212,7 +212,7 @@ def scale_by_scale(
     event_shape: Sequence[int],
     scales: int,
     layers_at: Callable[[tuple[int, ...]], Sequence[Transform]],
-    logit: float | None = None,
+    logit_margin: float | None = None,
 ) -> MultiScale:
     """Build the stages of a multi-scale flow, each for the shape that the one before it leaves.
 
@@ -220,14 +220,14 @@ def scale_by_scale(
         event_shape: shape ``(C, H, W)`` of one image.
         scales: number of stages.
         layers_at: makes the layers of one stage, for the shape of what arrives there.
-        logit: margin of a `course_lib.flow.Logit` before all, or None.
+        logit_margin: margin of a `course_lib.flow.Logit` before all, or None.
 
     Raises:
         TypeError: `scales` is no integer.
         ValueError: `scales` is below 1, or a stage cannot be made for the shape that arrives.
     """
     scales = require_positive_integer(scales, "scales")
-    before, shape = preprocessing(event_shape, logit), tuple(event_shape)
+    before, shape = preprocessing(event_shape, logit_margin), tuple(event_shape)
     stages = []
     for _ in range(scales):
         stages.append(Composition([*before, *layers_at(shape)]))

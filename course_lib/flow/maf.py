@@ -20,7 +20,7 @@ class MAF(Flow):
         layers: number of autoregressive layers.
         hidden: width of each hidden layer of a layer's network.
         dropout: probability of dropping a hidden unit while training.
-        logit: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
+        logit_margin: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
             on the line.
         bound: largest absolute value of a log-scale.
     """
@@ -32,10 +32,10 @@ class MAF(Flow):
         layers: int = 5,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
-        logit: float | None = None,
+        logit_margin: float | None = None,
         bound: float = 3.0,
     ) -> None:
-        transforms = preprocessing(event_shape, logit)
+        transforms = preprocessing(event_shape, logit_margin)
         for index in range(require_count(layers, "layers")):
             if index:
                 transforms.append(Permutation(event_shape))

@@ -17,7 +17,7 @@ from course_lib.networks import evaluation_mode, mlp
 from course_lib.saved_settings import SavedSettings
 
 
-class _PushForward(SavedSettings):
+class _BaseGenerator(SavedSettings):
     """What every generator shares: noise z ~ N(0, I) in, an example x = G(z) out."""
 
     event_shape: tuple[int, ...]
@@ -88,7 +88,7 @@ class _PushForward(SavedSettings):
             return self(z, labels)
 
 
-class Generator(_PushForward):
+class Generator(_BaseGenerator):
     r"""A multilayer perceptron G that pushes noise forward: x = G(z), z ~ N(0, I).
 
     The distribution of x, p_g, is never written down: the model is *implicit*. Equation
@@ -132,7 +132,7 @@ class Generator(_PushForward):
         return self._to_range(self.network(self._inputs(z, labels))).unflatten(1, self.event_shape)
 
 
-class ConvGenerator(_PushForward):
+class ConvGenerator(_BaseGenerator):
     """A DCGAN-style generator: transposed convolutions that double the side of the image.
 
     Each side is halved while it is even and no less than 8, down to the side that the first layer

@@ -4,22 +4,22 @@
 A run is stopped by Ctrl-C, goes on from its checkpoint, and takes as many processes as it is given.
 """
 
-from course_lib.training.batches import Batch, Transform
+from course_lib.training.batches import Batch, BatchTransform
 from course_lib.training.errors import TrainingError
 from course_lib.training.history import History
 from course_lib.training.loop import fit
 from course_lib.training.losses import negative_log_likelihood
-from course_lib.training.players import Loss, Player, Terms
+from course_lib.training.players import Loss, LossTerms, Player
 from course_lib.training.schedules import cosine_decay, linear_decay
 
 __all__ = [
     "Batch",
+    "BatchTransform",
     "History",
     "Loss",
+    "LossTerms",
     "Player",
-    "Terms",
     "TrainingError",
-    "Transform",
     "cosine_decay",
     "fit",
     "linear_decay",

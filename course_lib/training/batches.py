@@ -8,7 +8,7 @@ from torch import Tensor
 from course_lib.inputs import require_tensor
 
 Batch = Tensor | tuple[Tensor, ...]
-Transform = Callable[[Batch, torch.Generator], Batch]
+BatchTransform = Callable[[Batch, torch.Generator], Batch]
 
 
 def count(data: Batch, name: str) -> int:
@@ -53,7 +53,7 @@ def cast(batch: Batch, dtype: torch.dtype | None) -> Batch:
     return batch.to(dtype) if dtype is not None and batch.is_floating_point() else batch
 
 
-class Order:
+class BatchIndices:
     """Batches of indices: a new permutation each epoch, its incomplete last batch dropped.
 
     A batch is a multiple of the number of processes, so that every process has an equal share.

@@ -63,7 +63,7 @@ class Checkpoint:
             self._require_same_run(state)
             state.load_state_dict(self.kept)
         except Exception as error:  # a model may refuse the state in words of its own
-            state.model.to(state.home)
+            state.model.to(state.original_device)
             if isinstance(error, TrainingError):
                 raise
             raise TrainingError(

@@ -15,7 +15,7 @@ from course_lib.memory import keep_freed_memory
 from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
 from course_lib.training.arguments import Arguments
-from course_lib.training.batches import Batch, Transform
+from course_lib.training.batches import Batch, BatchTransform
 from course_lib.training.checkpoint import Checkpoint, sole_use
 from course_lib.training.history import History
 from course_lib.training.interruption import failure_explained, interruptible
@@ -35,7 +35,7 @@ def fit(
     learning_rate: float = 1e-3,
     schedule: Callable[[float], float] | None = None,
     optimizer: OptimizerFactory | None = None,
-    transform: Transform | None = None,
+    transform: BatchTransform | None = None,
     gradient_clip: float | None = None,
     ema: float | None = None,
     evaluate_every: int | None = None,

@@ -17,7 +17,7 @@ from course_lib.grading import box, classroom
 from course_lib.grading.box import Limits, Room, SandboxError, descendants
 from course_lib.grading.classroom import grade_all, read_record, write_record
 from course_lib.grading.collecting import collect
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.question import load_assignment
 
 from .course import make
@@ -41,7 +41,7 @@ def hand_in(folder: Path, **submissions: nbformat.NotebookNode) -> Path:
     return folder
 
 
-def graded(folder: Path, output: Path, sandbox: str, **options) -> list[Record]:
+def graded(folder: Path, output: Path, sandbox: str, **options) -> list[GradingRecord]:
     arguments = {"assignment": MINI, "jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
     return grade_all(collect(folder, "mini"), output=output, **arguments)
 
@@ -186,7 +186,9 @@ def test_a_fault_of_the_grader_costs_one_submission_its_record_only(tmp_path, mo
     def fails_for_bob(submission, student, *arguments, **more):
         if student == "bob":
             raise RuntimeError("broken")
-        return Record(student, "key", [Verdict(q.name, 1, 1, "right") for q in MINI.questions])
+        return GradingRecord(
+            student, "key", [Verdict(q.name, 1, 1, "right") for q in MINI.questions]
+        )
 
     monkeypatch.setattr(classroom, "grade", fails_for_bob)
     folder = hand_in(tmp_path / "in", ada=make.master(), bob=make.master(), eve=make.master())
@@ -209,7 +211,7 @@ def stand_in(monkeypatch):
         students.append(student)
         key = classroom.record_key(submission, assignment, secret, limits)
         verdicts = [Verdict(q.name, 1, 1, "right") for q in assignment.questions]
-        return Record(student, key, verdicts, sandbox=room.sandbox)
+        return GradingRecord(student, key, verdicts, sandbox=room.sandbox)
 
     monkeypatch.setattr(classroom, "grade", grade)
     monkeypatch.setattr(classroom, "room", lambda sandbox: nullcontext(Room(COURSE, sandbox)))

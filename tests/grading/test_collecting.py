@@ -17,7 +17,7 @@ from course_lib.grading import classroom
 from course_lib.grading.box import Room
 from course_lib.grading.collecting import Submission, collect, overlooked
 from course_lib.grading.exports import common_slug, owner, readable
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.notebook import FILE_LIMIT, read_notebook
 from course_lib.grading.roster import read_roster
 
@@ -493,7 +493,7 @@ def without_boxes(monkeypatch):
         read_notebook(submission)
         key = classroom.record_key(submission, assignment, secret, limits)
         verdicts = [Verdict(q.name, 1, 1, "right") for q in assignment.questions]
-        return Record(student, key, verdicts, sandbox=room.sandbox)
+        return GradingRecord(student, key, verdicts, sandbox=room.sandbox)
 
     monkeypatch.setattr(classroom, "grade", grade)
     monkeypatch.setattr(classroom, "room", lambda sandbox: nullcontext(Room(COURSE, sandbox)))

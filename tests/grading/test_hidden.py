@@ -32,7 +32,7 @@ CHEAPEST = {
     "autoregressive.colour_masks": ("autoregressive", "def pixelcnn_mask"),
     "autoregressive.gated_unit": ("autoregressive", "def gated_unit"),
     "autoregressive.logistic_mixture": ("distributions.py", "def discretized_logistic_log_mass"),
-    "autoregressive.receptive_field": ("autoregressive", "def seen_by"),
+    "autoregressive.receptive_field": ("autoregressive", "def receptive_field_map"),
     "autoregressive.skew_left": ("autoregressive", "def skew"),
     "autoregressive.complete": ("autoregressive", "class Autoregressive"),
     "autoregressive.teacher_forcing": ("autoregressive", "class RowLSTM"),
