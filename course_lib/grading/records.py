@@ -1,15 +1,14 @@
 """The records in an output folder: read, written, kept, and held by one run at a time."""
 
-import fcntl
+import contextlib
 import json
 import math
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from course_lib.files import remove_leftovers, replace_text
+from course_lib.files import locked, remove_leftovers, replace_text
 from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.text import label
 from course_lib.inputs import require_writable
@@ -59,7 +58,7 @@ def other_records(output: Path, students: Collection[str]) -> list[GradingRecord
     return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def held(output: Path) -> Iterator[None]:
     """Hold an output folder, which is made if need be, until the block ends.
 
@@ -69,19 +68,18 @@ def held(output: Path) -> Iterator[None]:
         ValueError: another run holds it, or nothing can be written to it.
     """
     require_writable(output, "the reports")
-    with open(output / ".lock", "a+b") as file:
+    lock = output / ".lock"
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = stack.enter_context(locked(lock))
         except BlockingIOError:
-            file.seek(0)
-            who = file.read(20).decode(errors="replace").strip()
+            who = lock.read_bytes()[:20].decode(errors="replace").strip()
             raise ValueError(
                 f"another run (process {who}) is grading into {output}. Wait until it has ended, or "
                 f"name another folder with --output."
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n".encode())
-        file.flush()
+        os.truncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
         for folder in (output, output / "records", output / "feedback"):
             remove_leftovers(folder, age=0)
         yield

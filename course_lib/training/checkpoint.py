@@ -9,16 +9,11 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from course_lib.files import remove_leftovers, replacing
+from course_lib.files import locked, remove_leftovers, replacing
 from course_lib.training.arguments import Arguments
 from course_lib.training.errors import TrainingError
 from course_lib.training.identity import Identity
 from course_lib.training.state import State
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two runs at once are not noticed
-    fcntl = None
 
 LEFT = "It was left as it is; pass another path, or move it away to start afresh."
 # How many differences an error lists, and how much of each.
@@ -153,10 +148,7 @@ class Checkpoint:
 
 @contextlib.contextmanager
 def sole_use(path: Path | None, fabric: Fabric) -> Iterator[None]:
-    """Keep other runs from `path` for a while.
-
-    The system takes the lock back when the process ends, however it ends; a file that a killed run
-    leaves behind blocks nobody. Where the file system knows no locks, nothing happens.
+    """Keep other runs from `path` for a while. Where the file system has no locks, nothing happens.
 
     Raises:
         TrainingError: another run has it, in this process or another one.
@@ -165,43 +157,23 @@ def sole_use(path: Path | None, fabric: Fabric) -> Iterator[None]:
         yield
         return
     real = Path(os.path.realpath(path))  # a link to it is the same file
-    lock, held = real.with_name(f".{real.name}.lock"), None
-    busy = False
-    if fabric.global_rank == 0:
-        try:
-            held = _locked(lock)
-        except BlockingIOError:
-            busy = True
-        except OSError:
-            held = None
-    if fabric.broadcast(busy):
-        raise TrainingError(
-            f"{path} is in use: another run writes its checkpoints there. Give each run a path of its "
-            f"own, or wait until the other has ended."
-        )
-    try:
-        if held is not None:
-            # Nobody else writes: what is half written was left by a run that was killed.
-            remove_leftovers(real.parent, real.name, age=0)
+    lock, busy = real.with_name(f".{real.name}.lock"), False
+    with contextlib.ExitStack() as held:
+        if fabric.global_rank == 0:
+            try:
+                if held.enter_context(locked(lock, remove=True)) is not None:
+                    # Nobody else writes: what is half written was left by a run that was killed.
+                    remove_leftovers(real.parent, real.name, age=0)
+            except BlockingIOError:
+                busy = True
+            except OSError:
+                pass
+        if fabric.broadcast(busy):
+            raise TrainingError(
+                f"{path} is in use: another run writes its checkpoints there. Give each run a path of "
+                f"its own, or wait until the other has ended."
+            )
         yield
-    finally:
-        if held is not None:
-            with contextlib.suppress(OSError):
-                lock.unlink()
-            os.close(held)
-
-
-def _locked(path: Path) -> int | None:
-    """Open and lock a file; whoever had it before may have removed it in between."""
-    while fcntl is not None:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
-            stack.callback(os.close, file)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), os.stat(path)):
-                stack.pop_all()
-                return file
-    return None
 
 
 def _read(path: Path) -> dict:
