@@ -340,7 +340,7 @@ def _flow() -> Iterator[tuple[str, Case]]:
         inner = flow.RealNVP(SHAPE, layers=2, hidden=(4,))
         model = flow.DequantizedFlow(inner, 5, dequantizer)
         name = f"flow.DequantizedFlow ({type(dequantizer).__name__})"
-        yield f"{name}.weight", Case(model.weight, {"x": LEVELS, "generator": GENERATOR})
+        yield f"{name}.log_weight", Case(model.log_weight, {"x": LEVELS, "generator": GENERATOR})
         yield (
             f"{name}.elbo",
             Case(model.elbo, {"x": LEVELS, "n_samples": 2, "generator": GENERATOR}),

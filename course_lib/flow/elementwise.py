@@ -129,14 +129,7 @@ class Logit(Transform):
         return x, self._log_det_inverse(reached)
 
     def is_coarse(self, x: Tensor) -> Tensor:
-        """Which examples have an entry so near an end that its latent has lost half of its digits.
-
-        Args:
-            x: shape ``(N, *event_shape)``.
-
-        Returns:
-            Boolean, shape ``(N,)``.
-        """
+        """Which examples have an entry so near an end that its latent has lost half of its digits."""
         squeezed = self.alpha + (1 - 2 * self.alpha) * x
         distance = torch.minimum(squeezed / self.alpha, 1 - squeezed)
         return (distance < torch.finfo(x.dtype).eps ** 0.5).flatten(1).any(1)

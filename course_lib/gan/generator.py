@@ -10,6 +10,7 @@ from course_lib.inputs import (
     require_batch,
     require_event_shape,
     require_generator,
+    require_image_shape,
     require_labels,
     require_positive_integer,
 )
@@ -197,13 +198,9 @@ def count_halvings(event_shape: Sequence[int]) -> int:
     Raises:
         ValueError: the shape is not ``(C, H, W)``, or a side is below 4.
     """
-    event_shape = require_event_shape(event_shape)
-    if len(event_shape) != 3 or min(event_shape[1:]) < 4:
-        raise ValueError(
-            f"event_shape is {tuple(event_shape)}; (C, H, W) with sides of at least 4 is expected. "
-            f"Use Generator and Discriminator for data that are not images."
-        )
-    sides, halvings = list(event_shape[1:]), 0
+    advice = "Use Generator and Discriminator for data that are not images."
+    _, *sides = require_image_shape(event_shape, at_least=4, advice=advice)
+    halvings = 0
     while all(side % 2 == 0 and side >= 8 for side in sides):
         sides = [side // 2 for side in sides]
         halvings += 1

@@ -248,7 +248,7 @@ BAD = {
     "odd checkerboard": (
         lambda: flow.checkerboard_mask((1, 4, 7)),
         ValueError,
-        "odd height or width",
+        "even H and W",
     ),
     "odd channels": (lambda: flow.channel_mask((3, 4, 4)), ValueError, "Squeeze"),
     "checkerboard of a vector": (
@@ -355,7 +355,7 @@ BAD = {
     "one step": (
         lambda: flow.NICE((2,)).interpolate(torch.zeros(1, 2), torch.ones(1, 2), 1),
         ValueError,
-        "at least 2 steps",
+        "steps is 1; an integer of at least 2",
     ),
     "dequantizing intensities": (
         lambda: flow.DequantizedFlow(flow.RealNVP((4,), logit_margin=0.05), 17).elbo(
