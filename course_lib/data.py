@@ -102,8 +102,8 @@ def mnist() -> Dataset:
 
     Raises:
         ValueError: ``COURSE_LIB_DATA`` names a folder that does not exist.
-        course_lib.download.DownloadError: a file is neither there nor to be had, or another file has
-            its name.
+        course_lib.download.DownloadError: a file is neither there nor available from a mirror, or another
+            file has its name.
     """
     folder = data_folder()
     arrays = {

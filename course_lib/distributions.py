@@ -346,7 +346,7 @@ class Gaussian(OutputDistribution, SavedSettings):
         self.log_sigma = nn.Parameter(torch.tensor(math.log(0.3))) if sigma is None else None
 
     def settings(self) -> dict[str, object]:
-        """What the state's meaning depends on: a given σ is no parameter."""
+        """What the state's meaning depends on: a given σ is not a parameter."""
         return {"sigma": self.given_sigma}
 
     @property

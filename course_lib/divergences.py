@@ -106,7 +106,7 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         The divergence in nats, summed over the d dimensions, shape ``(...)``.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: the shapes do not broadcast.
     """
     require_broadcast(mu=mu, logvar=logvar)
@@ -129,7 +129,7 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
         The divergence in nats, shape ``(...)``; infinite where q is 0 and p is not.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: a probability is negative or NaN, a row does not sum to 1, or the distributions have
             different numbers of outcomes.
     """
@@ -148,7 +148,7 @@ def js_discrete(p: Tensor, q: Tensor) -> Tensor:
         The divergence in nats, shape ``(...)``.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: a probability is negative or NaN, a row does not sum to 1, or the distributions have
             different numbers of outcomes.
     """
@@ -178,7 +178,7 @@ def histogram_kl(
         KL(histogram of x ‖ histogram of y) in nats, a scalar in float64.
 
     Raises:
-        TypeError: a sample is no tensor, or `bins` neither an integer nor a tensor.
+        TypeError: a sample is not a tensor, or `bins` neither an integer nor a tensor.
         ValueError: a sample is empty or holds NaN or infinity, the edges do not increase, or
             `pseudo_count` is negative.
     """
@@ -220,7 +220,7 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
         The distance, in the units of the samples, a scalar.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: a sample is not one-dimensional, is empty, or holds NaN or infinity.
     """
     x, y = _require_sample(x, "x"), _require_sample(y, "y")

@@ -74,7 +74,7 @@ def bits_per_dim(log_prob: Tensor, event_shape: Sequence[int]) -> Tensor:
         Bits per dimension, in the shape of `log_prob`.
 
     Raises:
-        TypeError: `event_shape` is no sequence of integers.
+        TypeError: `event_shape` is not a sequence of integers.
         ValueError: `event_shape` is empty or has an entry below 1.
     """
     if isinstance(log_prob, Tensor):
@@ -96,7 +96,7 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         Euclidean distances, shape ``(N,)``, and indices into `reference`, shape ``(N,)``.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: the event shapes differ, or `reference` is empty.
     """
     require_tensor(x)

@@ -40,7 +40,7 @@ def require_batch(
         model: whose parameters must have the type of `x`; not asked if None, or under autocast.
 
     Raises:
-        TypeError: `x` is no tensor, not of a floating-point type, or of another than `model`.
+        TypeError: `x` is not a tensor, not of a floating-point type, or of another than `model`.
         ValueError: the shape is another one, the batch is empty, or it holds NaN or infinity.
     """
     require_floating(x, name)

@@ -225,7 +225,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_left(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 20}, "with steps = 10, and this one has steps = 20; it would not go on"),
+        ({"steps": 20}, "with steps = 10, and this one has steps = 20; it would not continue"),
         ({"batch_size": 16}, "with batch_size = 32, and this one has batch_size = 16"),
         ({"learning_rate": 1e-3}, "learning_rate = 0.01, and this one has learning_rate = 0.001"),
         ({"ema": 0.9}, "with ema = None, and this one has ema = 0.9"),

@@ -192,7 +192,7 @@ class Autoregressive(SavedSettings):
     def encode(self, x: Tensor) -> Tensor:
         """Grey levels as numbers for the network: 2x/(K−1) − 1, in [−1, 1].
 
-        Zero, with which convolutions pad, then is no grey level of a black or white pixel:
+        Zero, with which convolutions pad, then is not a grey level of a black or white pixel:
         the network can tell the outside of the image from a dark inside.
         """
         dtype = next(self.parameters()).dtype

@@ -53,7 +53,7 @@ def _returning(function: Callable[..., Any]) -> Callable[..., Any]:
             raise TypeError("the function returned None (is its `return` missing?)")
         if isinstance(result, (tuple, list)) and any(part is None for part in result):
             raise TypeError(
-                "the function returned None as one of its results (the .grad of a tensor that is no "
+                "the function returned None as one of its results (the .grad of a tensor that is not "
                 "leaf is None)"
             )
         return result
@@ -142,7 +142,7 @@ def as_arrays(result: Any, label: str = "") -> Arrays:
 
     Raises:
         NotAnswered: the result is ``None``.
-        TypeError: something in the result is no number, array or tensor.
+        TypeError: something in the result is not a number, array or tensor.
     """
     if result is None or result is ...:
         raise NotAnswered

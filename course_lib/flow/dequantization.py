@@ -31,6 +31,7 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.precision import at_least_float32, parameter_type
+from course_lib.protocols import Bound
 from course_lib.saved_settings import SavedSettings
 
 
@@ -297,7 +298,7 @@ class DequantizedFlow(SavedSettings):
         return (at_least_float32(y) * self.levels).floor().long().clamp(0, self.levels - 1)
 
 
-def negative_dequantization_bound(model: DequantizedFlow, x: Tensor, progress: Tensor) -> Tensor:
+def negative_dequantization_bound(model: Bound, x: Tensor, progress: Tensor) -> Tensor:
     """Minus the bound of ``eq-dequantization-bound``, as `course_lib.training.fit` calls its losses.
 
     Args:

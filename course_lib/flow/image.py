@@ -222,7 +222,7 @@ def scale_by_scale(
         logit_margin: margin of a `course_lib.flow.Logit` before all, or None.
 
     Raises:
-        TypeError: `scales` is no integer.
+        TypeError: `scales` is not an integer.
         ValueError: `scales` is below 1, or a stage cannot be made for the shape that arrives.
     """
     scales = require_positive_integer(scales, "scales")

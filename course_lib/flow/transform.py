@@ -16,7 +16,7 @@ class Transform(SavedSettings):
     ``forward`` maps data to latents and ``inverse`` latents to data. Each returns the
     log-determinant of the map it computes, so that the two values at a pair :math:`z = f(x)` sum to
     zero. A subclass writes ``_forward`` and ``_inverse``; shapes and types are checked here. Numbers in
-    half precision, as parameters too, are brought to float32: a rounded map is no bijection.
+    half precision, as parameters too, are brought to float32: a rounded map is not a bijection.
 
     Args:
         event_shape: shape of one x.

@@ -39,7 +39,7 @@ def grade_all(
 ) -> list[GradingRecord]:
     """Grade what has no record yet; return the records of all submissions, in their order.
 
-    Each record is written as soon as it exists, so an interrupted run goes on where it was. Records
+    Each record is written as soon as it exists, so an interrupted run resumes where it was. Records
     carry a student's name as `course_lib.grading.text.label` writes it.
 
     Args:
@@ -103,7 +103,7 @@ def grade_all(
         else:
             todo.append(_Task(submission, student, factor))
     if records and not again:
-        print(f"{len(records)} of {len(submissions)} are graded already; going on with the rest")
+        print(f"{len(records)} of {len(submissions)} are graded already; continuing with the rest")
     with _grading(assignment, jobs, sandbox, dask, secret, limits) as start:
         pending = {start(task): task for task in todo}
         with progress_bar(total=len(todo), desc="grading", unit="submission") as bar:

@@ -331,7 +331,7 @@ class Session:
         return min(time.monotonic() + seconds, self._end)
 
     def _cause(self, box: Box, error: Exception, late: str) -> str:
-        """Close the box; say why it could not go on, in words of which none is the submission's."""
+        """Close the box; say why it could not continue, in words none of which are the submission's."""
         self._close()
         if box.killed_for_memory:
             return f"the process used more than {self._limits.memory / 2**30:.1f} GiB of memory"

@@ -1,7 +1,7 @@
 """Training: one loop for every family.
 
 `fit` minimizes one loss, or lets the players of a game take turns; what it measures is a `History`.
-A run is stopped by Ctrl-C, goes on from its checkpoint, and takes as many processes as it is given.
+A run is stopped by Ctrl-C, resumes from its checkpoint, and takes as many processes as it is given.
 """
 
 from course_lib.training.batches import Batch, BatchTransform

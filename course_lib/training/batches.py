@@ -77,6 +77,6 @@ class BatchIndices:
         return {"generator": self.generator.get_state(), "rest": self.rest}
 
     def load_state_dict(self, kept: dict[str, Tensor]) -> None:
-        """Go on from there."""
+        """Continue from there."""
         self.generator.set_state(kept["generator"])
         self.rest = kept["rest"]

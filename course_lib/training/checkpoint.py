@@ -1,4 +1,4 @@
-"""The whole of a training run in one file, from which it goes on exactly where it was."""
+"""The whole of a training run in one file, from which it resumes exactly where it was."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ class Checkpoint:
         fabric: the engine; of several processes the first one writes.
 
     Attributes:
-        kept: what the file holds, until the run goes on from there.
+        kept: what the file holds, until the run resumes from there.
         saved_step: its step; None if there is nothing yet.
 
     Raises:
@@ -79,7 +79,7 @@ class Checkpoint:
         if len(kept["noises"]) != self.fabric.world_size:
             raise TrainingError(
                 f"{path} was written by {len(kept['noises'])} processes and these are "
-                f"{self.fabric.world_size}; each has noise of its own, so the run would not go on "
+                f"{self.fabric.world_size}; each has noise of its own, so the run would not continue "
                 f"as it was. Start as many processes, or pass another path."
             )
         missing = [name for name in self.identity.names if name not in kept["identity"]]
@@ -107,13 +107,13 @@ class Checkpoint:
             extend = list(other) == ["steps"] and longer
             advice = "; to train this run longer, pass extend=True." if extend else "."
             raise TrainingError(
-                f"{path} was written by a run with {its}, and this one has {here}; it would not go "
-                f"on as it was. Pass the same, or another path{advice}"
+                f"{path} was written by a run with {its}, and this one has {here}; it would not "
+                f"continue as it was. Pass the same, or another path{advice}"
             )
         if kept["torch"] != str(torch.__version__):
             self._say(
                 f"{path} was written with PyTorch {kept['torch']}, and this is {torch.__version__}: "
-                f"the run goes on, but perhaps not to the last bit as it would have."
+                f"the run continues, but perhaps not to the last bit as it would have."
             )
 
     def save(self, state: State) -> None:
@@ -177,7 +177,7 @@ def sole_use(path: Path | None, fabric: Fabric) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict:
-    """Read a checkpoint; what is none is refused, and left as it is."""
+    """Read a checkpoint; any other file is refused, and left as it is."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         known = "identity" in content

@@ -226,7 +226,7 @@ class State:
                 self.given.callback(self.step, self.model)
 
     def state_dict(self) -> dict[str, object]:
-        """All that a run needs to go on exactly from here.
+        """All that a run needs to continue exactly from here.
 
         Every process has noise of its own: with several, all must call it.
         """
@@ -275,7 +275,7 @@ class State:
         torch.set_rng_state(global_noise)
         if on_device is not None:
             torch.cuda.set_rng_state(on_device, self.fabric.device)
-        # A run that goes on beyond its end forgets what it recorded only because it ended.
+        # A run that is continued beyond its end forgets what it recorded only because it ended.
         longer = kept["steps"] < self.given.steps
         records = (longer and kept["before_end"]) or kept["records"]
         self.history = History(*records["history"])

@@ -46,7 +46,7 @@ def traversal(z: Tensor, dim: int, values: Tensor) -> Tensor:
         Points, shape ``(n, d)``.
 
     Raises:
-        TypeError: `z` is not of a floating-point type, or `dim` is no integer.
+        TypeError: `z` is not of a floating-point type, or `dim` is not an integer.
         ValueError: there is no such coordinate.
     """
     require_floating(z, "z")

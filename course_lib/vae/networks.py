@@ -105,7 +105,7 @@ def sample_prior(
     """Draw n points of the standard normal prior, shape ``(n, latent_dim)``, as `decoder` takes them.
 
     Raises:
-        TypeError: `n` is no integer.
+        TypeError: `n` is not an integer.
         ValueError: `n` is below 1.
     """
     n = require_positive_integer(n, "n")

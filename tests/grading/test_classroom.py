@@ -18,6 +18,7 @@ from course_lib.grading.box import Limits, Room, SandboxError, descendants
 from course_lib.grading.classroom import grade_all, read_record, write_record
 from course_lib.grading.collecting import collect
 from course_lib.grading.judge import GradingRecord, Verdict
+from course_lib.grading.notebook import read_notebook
 from course_lib.grading.question import load_assignment
 
 from .course import make
@@ -203,12 +204,14 @@ def test_a_fault_of_the_grader_costs_one_submission_its_record_only(tmp_path, mo
     assert [r.fault for r in records] == ["", "", ""]
 
 
-def stand_in(monkeypatch):
-    """Grade without boxes; return the list of the students that are graded."""
+def stand_in(monkeypatch, note=lambda student, assignment, limits: None):
+    """Grade everything as right, without boxes; return the list of the students that are graded."""
     students = []
 
     def grade(submission, student, assignment, *, secret, room, limits, slot):
         students.append(student)
+        note(student, assignment, limits)
+        read_notebook(submission)
         key = classroom.record_key(submission, assignment, secret, limits)
         verdicts = [Verdict(q.name, 1, 1, "right") for q in assignment.questions]
         return GradingRecord(student, key, verdicts, sandbox=room.sandbox)

@@ -31,7 +31,7 @@ def read_manual(assignment: Assignment, output: Path) -> dict[Key, Row]:
     """Read the rows of ``manual.csv``, also of one that was written by an earlier version.
 
     Raises:
-        ValueError: it is no table of the expected columns, or a row is not understood.
+        ValueError: it is not a table of the expected columns, or a row is not understood.
     """
     path = output / "manual.csv"
     if not path.exists():
