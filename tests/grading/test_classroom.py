@@ -288,7 +288,7 @@ def test_records_survive_a_round_trip_and_broken_ones_are_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["grade", "nowhere", "--assignment", "mini"], "no folder"),
+        (["grade", "nowhere", "--assignment", "mini"], "not a folder"),
         (["grade", ".", "--assignment", "minni"], "found: mini"),
         (["release", "minni"], "found: mini"),
     ],

@@ -75,9 +75,9 @@ def test_submissions_are_found_in_every_usual_layout(tmp_path):
         "kim": "kim/homework/homework.ipynb",
     }
     assert overlooked(tmp_path, collect(tmp_path, "mini")) == ["README.md", "grades.csv"]
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         collect(tmp_path / "nowhere", "mini")
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         collect(tmp_path / "ada.ipynb", "mini")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no submission"):
