@@ -95,7 +95,7 @@ class Classifier(SavedSettings):
 
 
 def train_classifier(data: Dataset, *, steps: int = 600, seed: int = 0) -> Classifier:
-    """Train the classifier whose features the distances use: about two seconds on the digits.
+    """Train the classifier whose features the distances use.
 
     The same seed gives the same features on the same machine. Distances are comparable only
     where they were measured with the same classifier.

@@ -167,7 +167,7 @@ class Flow(Transform):
         end = self._taken(end, self.event_shape, "end")
         if len(start) != len(end):
             raise ValueError(
-                f"start has {len(start)} examples and end {len(end)}; as many are expected."
+                f"start has {len(start)} examples and end {len(end)}; equal numbers are expected."
             )
         with evaluation_mode(self):
             a, b = (self(x)[0].flatten(1) for x in (start, end))

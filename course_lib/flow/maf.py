@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from course_lib.flow.autoregressive import MaskedAutoregressive
+from course_lib.flow.autoregressive import autoregressive_layers
 from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.flow import Flow
-from course_lib.flow.image import Permutation
 from course_lib.flow.transform import Composition
-from course_lib.inputs import require_count
 
 
 class MAF(Flow):
@@ -35,11 +33,7 @@ class MAF(Flow):
         logit_margin: float | None = None,
         bound: float = 3.0,
     ) -> None:
-        transforms = preprocessing(event_shape, logit_margin)
-        for index in range(require_count(layers, "layers")):
-            if index:
-                transforms.append(Permutation(event_shape))
-            transforms.append(
-                MaskedAutoregressive(event_shape, hidden, bound=bound, dropout=dropout)
-            )
-        super().__init__(Composition(transforms))
+        layers = autoregressive_layers(
+            event_shape, layers, hidden, bound=bound, dropout=dropout, inverse=False
+        )
+        super().__init__(Composition([*preprocessing(event_shape, logit_margin), *layers]))
