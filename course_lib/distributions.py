@@ -188,7 +188,7 @@ class GreyLevels(OutputDistribution):
             return
         require_unit_interval(x)
         scaled = at_least_float32(x) * (self.levels - 1)
-        # Off by no more than the rounding of their type, and nearer to one level than to the next.
+        # They may be off by the rounding of their type, if they are nearer to one level than to the next.
         slack = min(0.25, (self.levels - 1) * torch.finfo(x.dtype).eps)
         with where_values_can_be_read():
             off = (scaled - scaled.round()).abs().max().item()

@@ -119,7 +119,7 @@ def _at_a_point(expression: Any, variables: Sequence[Any]) -> Callable[..., floa
     import sympy
 
     def exactly(*point: float) -> float:
-        # Rational numbers: of floating ones SymPy sums some series wrongly.
+        # The numbers become rational: with floating ones SymPy sums some series wrongly.
         value = expression.subs(dict(zip(variables, map(sympy.Rational, point), strict=True)))
         number = value.evalf()
         return float(number if number.is_real else value.doit().evalf())

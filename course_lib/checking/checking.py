@@ -77,7 +77,7 @@ def check(question: str, *answers: Any) -> None:
 
 def _slowness(public: PublicQuestion | PublicMeasure, seconds: float) -> str:
     """A sentence if an answer may run out of time in the grading, else nothing."""
-    # As many hidden inputs as public ones.
+    # There are as many hidden inputs as public ones.
     needed = seconds if isinstance(public, PublicMeasure) else 2 * seconds
     if needed <= public.seconds / 2:
         return ""

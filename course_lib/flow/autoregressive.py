@@ -52,7 +52,7 @@ class MaskedAutoregressive(Transform):
         self.bound = bound
         inputs = torch.arange(self.features)
         degrees = [spread_degrees(self.features, width) for width in hidden]
-        # The means of all entries, then their log-scales.
+        # The outputs are the means of all entries, then their log-scales.
         masks = made_masks(inputs, degrees, inputs.repeat(2))
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
         self.dropout = nn.Dropout(require_dropout(dropout))

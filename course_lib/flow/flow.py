@@ -80,7 +80,7 @@ class Flow(Transform):
     def _taken(self, x: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
         """Require a batch, and return it in the type of the map, which is not of half precision."""
         dtype = self._dtype()
-        # Only the type of the map or of the parameters; under autocast any.
+        # The type must be that of the map or of the parameters; under autocast any is taken.
         fits = dtype is None or (isinstance(x, Tensor) and x.dtype == dtype)
         require_batch(x, shape, name, model=None if fits else self)
         return at_least_float32(x) if dtype is None else x.to(dtype)

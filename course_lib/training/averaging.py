@@ -47,7 +47,7 @@ def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _is_direction(name: str) -> bool:
-    """Of spectral normalization; they have length one, and a mean of them is shorter."""
+    """Whether it is one of spectral normalization: they have length one, and a mean of them is shorter."""
     return ".parametrizations." in f".{name}" and name.endswith(("._u", "._v"))
 
 

@@ -24,7 +24,7 @@ from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
 from course_lib.vae.posterior import DiagonalGaussian
 
-# Latent points decoded at once: bounds the memory of every estimate below.
+# Latent points that are decoded at once. It bounds the memory of every estimate below.
 CHUNK = 4_000
 
 
@@ -178,7 +178,7 @@ def log_likelihood_with_error(
     _require_latent(model)
     require_batch(x, model.event_shape)
     values, errors = [], []
-    # A few examples at a time with all their samples, or one example with its samples in pieces.
+    # A few examples are taken at a time with all their samples, or one with its samples in pieces.
     examples = max(1, CHUNK // k)
     parts = x.split(examples)
     for part in progress_bar(show=progress, iterable=parts, desc="importance sampling"):
