@@ -219,6 +219,7 @@ def test_a_sealed_array_is_known_as_a_whole():
         assert not agree({"": other}, {"": sealed}, None)
 
 
+@settings(deadline=None)
 @given(st.integers(-9, 9), st.floats(0.1, 0.9))
 def test_a_seal_tells_no_more_than_the_power_of_ten(exponent, share):
     """Values of the same size that lie whole cells apart have the same seal but for the hash."""
