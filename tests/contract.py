@@ -415,6 +415,10 @@ def _gan() -> Iterator[tuple[str, Case]]:
     yield "gan.minimax_loss", Case(gan.minimax_loss, {"fake_logits": outputs})
     yield "gan.non_saturating_loss", Case(gan.non_saturating_loss, {"fake_logits": outputs})
     yield "gan.wasserstein_loss", Case(gan.wasserstein_loss, {"fake_scores": outputs})
+    yield "gan.hinge_loss", Case(gan.hinge_loss, {"real_scores": outputs, "fake_scores": others})
+    pairs = {"real_logits": outputs, "fake_logits": outputs - 1}
+    yield "gan.relativistic_loss", Case(gan.relativistic_loss, pairs)
+    yield "gan.relativistic_generator_loss", Case(gan.relativistic_generator_loss, pairs)
     samples = {"real": X, "fake": torch.rand(3, *SHAPE)}
     yield (
         "gan.gradient_penalty",

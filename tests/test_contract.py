@@ -24,7 +24,7 @@ ARGUMENTS = [
 ]
 # Types, objects, and a class whose arguments `fit` looks at.
 NO_CASE = {
-    "gan": {"MINIMAX", "NON_SATURATING", "WASSERSTEIN"},
+    "gan": {"HINGE", "MINIMAX", "NON_SATURATING", "RELATIVISTIC", "WASSERSTEIN"},
     "training": {"Batch", "Loss", "LossTerms", "BatchTransform", "TrainingError", "Player"},
 }
 

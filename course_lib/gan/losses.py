@@ -167,20 +167,14 @@ def relativistic_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         fake_logits: a at generated examples, shape ``(N,)``; example i is paired with real example i.
 
     Returns:
-        A scalar in nats, to be minimized by the discriminator; log 2 if it cannot tell them apart.
+        A scalar in nats, to be minimized by the discriminator; log 2 if all logits are equal.
 
     Raises:
         ValueError: the two numbers of examples differ.
 
     Source: Jolicoeur-Martineau (2019), the "RSGAN" of pairs.
     """
-    real_logits = _require_outputs(real_logits, "real_logits")
-    fake_logits = _require_outputs(fake_logits, "fake_logits")
-    if len(real_logits) != len(fake_logits):
-        raise ValueError(
-            f"real_logits holds {len(real_logits)} and fake_logits {len(fake_logits)} examples; equally "
-            f"many are expected, because they are judged in pairs."
-        )
+    real_logits, fake_logits = _require_pairs(real_logits, fake_logits)
     return softplus(fake_logits - real_logits).mean()
 
 
@@ -201,7 +195,8 @@ def relativistic_generator_loss(fake_logits: Tensor, real_logits: Tensor) -> Ten
 
     Source: Jolicoeur-Martineau (2019); Huang et al. (2024).
     """
-    return relativistic_loss(fake_logits, real_logits)
+    real_logits, fake_logits = _require_pairs(real_logits, fake_logits)
+    return softplus(real_logits - fake_logits).mean()
 
 
 @dataclass(frozen=True)
@@ -250,3 +245,12 @@ def _require_outputs(outputs: Tensor, name: str) -> Tensor:
     advice = "Each example has one output; remove a last dimension of one with squeeze(-1)."
     require_shapes(advice, **{name: (outputs, "N")})
     return at_least_float32(outputs, name)
+
+
+def _require_pairs(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Require one real and one generated output per pair, in types that can be added up."""
+    advice = "They are judged in pairs: generate len(real) examples."
+    require_shapes(advice, real_logits=(real_logits, "N"), fake_logits=(fake_logits, "N"))
+    return _require_outputs(real_logits, "real_logits"), _require_outputs(
+        fake_logits, "fake_logits"
+    )
