@@ -91,11 +91,12 @@ def decode(word, steps):
     value = Fraction(int(word, 2), 2 ** len(word))
     low, length, x = Fraction(0), Fraction(1), ()
     for _ in range(steps):
-        for symbol, probability in enumerate(conditional(x)):
-            if value < low + length * probability:
-                length *= probability
+        probabilities = conditional(x)
+        for symbol in range(SYMBOLS):
+            if value < low + length * probabilities[symbol]:
+                length *= probabilities[symbol]
                 break
-            low += length * probability
+            low += length * probabilities[symbol]
         x += (symbol,)
     return x
 
