@@ -175,7 +175,11 @@ def prior_sampling() -> Figure:
         )
     )
     left.annotate(
-        "posterior", centre, (1.6, 2.7), arrowprops={"arrowstyle": "->"}, fontsize=11
+        "posterior",
+        centre,
+        (1.6, 2.7),
+        arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.4},
+        fontsize=11,
     )
     left.set(
         xlabel="$z_1$",
@@ -259,7 +263,7 @@ def elbo_curves() -> Figure:
 
     m = _line(-0.4, 2.4)
     best, width = posterior(w)
-    for scale, style in ((1.0, "-"), (0.4, "--"), (1.8, "-.")):
+    for scale, style in ((1.0, "-"), (0.25, "--"), (1.8, "-.")):
         name = "posterior's width" if scale == 1 else f"{scale} times it"
         left.plot(m, bound(m, scale * width, w), style, label=name)
     left.axhline(log_p(w), color="black", linewidth=1, linestyle=":")
@@ -269,9 +273,9 @@ def elbo_curves() -> Figure:
         xlabel=r"mean of $q$",
         ylabel="nats",
         title="over $q$",
-        ylim=(log_p(w) - 3.4, log_p(w) + 0.6),
+        ylim=(log_p(w) - 3.7, log_p(w) + 0.6),
     )
-    left.legend(fontsize=10, loc="lower right")
+    left.legend(fontsize=10, loc="lower center")
     weights = _line(0.05, 3.2)
     right.plot(weights, log_p(weights), color="black", label=r"$\log p_w(x)$")
     for at, style, color in ((0.5, "--", "C0"), (1.6, "-.", "C1")):
@@ -287,9 +291,9 @@ def elbo_curves() -> Figure:
     right.set(
         xlabel="decoder's weight $w$",
         title=r"over $\theta$",
-        ylim=(top - 2.2, top + 0.25),
+        ylim=(top - 2.2, top + 1.1),
     )
-    right.legend(fontsize=10, loc="lower right")
+    right.legend(fontsize=10, loc="upper right")
     return figure
 
 
@@ -433,7 +437,7 @@ def decoder_distributions() -> Figure:
             (value, loss(value)),
             place,
             fontsize=10.5,
-            arrowprops={"arrowstyle": "-"},
+            arrowprops={"arrowstyle": "-", "color": "black"},
         )
     right.set(xlabel="σ", ylabel="loss in nats per image", ylim=(-80, 240))
     return figure
@@ -473,7 +477,7 @@ def _arrow(
 def training_recipe() -> Figure:
     """The computation of the loss, from the image to its two terms."""
     figure, ax = plt.subplots(figsize=(8, 3.3))
-    ax.set(xlim=(-0.6, 10.6), ylim=(-0.6, 3.6))
+    ax.set(xlim=(-0.6, 10.2), ylim=(-0.6, 3.8))
     ax.set_axis_off()
     _box(ax, 0.2, 2, "$x$", 0.8, "grey")
     _box(ax, 2.1, 2, "encoder", color="C0")
@@ -521,6 +525,7 @@ def kl_directions() -> Figure:
         ax.axhline(0, color="black", linewidth=0.6)
         area = integrand.sum() * (x[1] - x[0])
         ax.set(title=f"{name} = {area:.2f} nats", xlabel="$x$")
+    panels[0].set_ylabel("density, and integrand")
     panels[0].legend(loc="upper left", fontsize=11)
     return figure
 
@@ -626,8 +631,10 @@ def importance_weights() -> Figure:
 
 
 def _bound_of_k(log_w: Tensor, k: int) -> float:
+    """Mean of log w̄ for weights of mean 1; its first-order term, whose mean is 0, is left out."""
     groups = log_w[: len(log_w) // k * k].view(-1, k)
-    return (groups.logsumexp(1) - math.log(k)).mean().item()
+    log_mean = groups.logsumexp(1) - math.log(k)
+    return (log_mean - (log_mean.exp() - 1)).mean().item()
 
 
 def iwae_bounds() -> Figure:
@@ -646,8 +653,10 @@ def iwae_bounds() -> Figure:
     left.set(xlabel="samples k", ylabel=r"$\mathcal{L}_k - \log p(x)$ in nats")
     left.legend(fontsize=10, loc="lower right")
     reference = np.array([1.0, 500.0])
-    right.loglog(reference, 0.075 / reference, color="grey", linewidth=1)
-    right.text(20, 0.0013, "slope −1", fontsize=11, ha="right")
+    right.loglog(
+        reference, (2 / math.sqrt(3) - 1) / 2 / reference, color="grey", linewidth=1
+    )
+    right.text(15, 0.0011, "slope −1", fontsize=11, ha="right")
     right.set(xlabel="samples k", ylabel="gap in nats")
     return figure
 
@@ -713,10 +722,9 @@ def posterior_collapse() -> Figure:
         (1.0, ":", "C3"),
     ):
         used = int((values > level).sum())
-        right.axhline(level, linestyle=style, color=color, linewidth=1.8)
-        right.text(
-            64, level * 1.15, f"$\\beta\\sigma^2 = {level}$: {used} used", ha="right"
-        )
+        name = rf"$\beta\sigma^2 = {level}$: {used} used"
+        right.axhline(level, linestyle=style, color=color, linewidth=1.8, label=name)
+    right.legend(fontsize=10, loc="lower left")
     right.set(xlabel="direction, sorted", ylabel="eigenvalue", ylim=(1e-4, 3))
     return figure
 
@@ -852,7 +860,7 @@ def beta_bound() -> Figure:
     ax.text(3, log_p + 0.05, r"$\log p(x)$", ha="right", fontsize=11)
     ax.axvline(1, color="grey", linestyle=":", linewidth=1.2)
     ax.plot(1, log_p, "o", color="black")
-    ax.text(0.03, log_p - 2.0, "β < 1: no bound", fontsize=11)
+    ax.text(0.05, log_p - 1.2, "β < 1: no bound", fontsize=11)
     ax.set(xlabel="β", ylabel=r"$\mathcal{L}^{(\beta)}(x)$ in nats", xlim=(0, 3))
     ax.legend(fontsize=11, loc="upper right")
     return figure
@@ -887,7 +895,7 @@ def learned_prior() -> Figure:
         linestyle="--",
         label=f"standard normal: KL = {divergence(normal):.2f}",
     )
-    ax.plot(z, fitted, color="C1", label=f"mixture of 4: KL = {divergence(fitted):.2f}")
+    ax.plot(z, fitted, color="C1", label=f"mixture of 4: KL = {divergence(fitted):.3f}")
     ax.set(xlabel="$z$", ylabel="density", ylim=(0, 0.85))
     ax.legend(fontsize=11, loc="upper left")
     return figure
