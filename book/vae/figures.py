@@ -273,7 +273,7 @@ def elbo_curves() -> Figure:
         xlabel=r"mean of $q$",
         ylabel="nats",
         title="over $q$",
-        ylim=(log_p(w) - 3.7, log_p(w) + 0.6),
+        ylim=(log_p(w).item() - 3.7, log_p(w).item() + 0.6),
     )
     left.legend(fontsize=10, loc="lower center")
     weights = _line(0.05, 3.2)
@@ -810,19 +810,19 @@ def rate_distortion() -> Figure:
     left.set(
         xlabel="rate in nats", ylabel="squared error", xlim=(-1, 82), ylim=(0, 5.3)
     )
-    shown = values[:30]
+    shown = values[:30].numpy()
     places = np.arange(1, 31)
     right.bar(
         places,
-        shown.clamp(max=level),
+        shown.clip(max=level),
         width=0.9,
         color="grey",
         label="error that is left",
     )
     right.bar(
         places,
-        (shown - level).clamp(min=0),
-        bottom=shown.clamp(max=level),
+        (shown - level).clip(min=0),
+        bottom=shown.clip(max=level),
         width=0.9,
         color="C0",
         label="explained by the code",
