@@ -82,6 +82,8 @@ def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Te
 def elbo(model: Latent, x: Tensor, n_samples: int = 1) -> Tensor:
     """Unbiased estimate of the evidence lower bound, equation ``eq-elbo-two-terms``.
 
+    With a Bernoulli decoder grey values are accepted, as a loss; it is then a bound of no log-likelihood.
+
     Args:
         model: encoder and decoder.
         x: examples, shape ``(N, *event_shape)``.
