@@ -6,7 +6,7 @@ those conditionals at once, built so that the parameters of dimension i depend o
 before i alone. From that one property everything here follows:
 
 * `Autoregressive.log_prob` needs one pass, because the whole image is known;
-* `Autoregressive.sample` needs the dimensions one after another, because each is fed back.
+* `Autoregressive.sample` draws the dimensions one after another, because each is fed back.
 """
 
 from collections.abc import Callable, Generator, Sequence

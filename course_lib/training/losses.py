@@ -9,7 +9,7 @@ def negative_log_likelihood(model: nn.Module, batch: Batch, progress: Tensor) ->
     """The mean of −log p(x) over a batch, as `fit` calls its losses.
 
     An autoregressive network sees the true dimensions before each one, not its own guesses: teacher
-    forcing. That is what lets all conditionals be trained in one parallel pass.
+    forcing. That is what lets a masked network train all conditionals in one parallel pass.
 
     Args:
         model: anything with ``log_prob``.

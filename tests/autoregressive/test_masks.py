@@ -115,6 +115,26 @@ def test_diagonal_bilstm_sees_far_with_one_layer():
     all_before_is_seen(model)
 
 
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_without_whole_pixels_the_bilstm_loses_the_end_of_the_row_above_beyond_its_kernel(
+    kernel_size,
+):
+    """One pixel is missing, (r − 1, W − 1), and only where it is out of reach of the first kernel."""
+    height, width = 4, 6
+    for n_layers in (1, 3):
+        model = DiagonalBiLSTM(
+            (1, height, width), 2, channels=8, n_layers=n_layers, kernel_size=kernel_size
+        )
+        with torch.no_grad():
+            model.own.weight.zero_()
+        seen = jacobian(model) > 0
+        for place in range(height * width):
+            r, c = divmod(place, width)
+            missing = (~seen[place, :place]).nonzero().flatten().tolist()
+            is_lost = r > 0 and width - 1 - c > kernel_size // 2
+            assert missing == ([r * width - 1] if is_lost else [])
+
+
 def test_wavenet_sees_its_receptive_field_and_no_more():
     model = WaveNet((30,), 4, channels=8, dilations=(1, 2, 4), kernel_size=3)
     assert model.receptive_field == 15
