@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Normal
 from course_lib.data import intensities
 from course_lib.inputs import (
     require_broadcast,
+    require_count,
     require_levels,
     require_positive_integer,
     require_real,
@@ -196,7 +197,7 @@ class GreyLevels(OutputDistribution):
             return
         require_unit_interval(x)
         scaled = at_least_float32(x) * (self.levels - 1)
-        # Off by no more than the rounding of their type, and nearer to one level than to the next.
+        # They may be off by the rounding of their type, if they are nearer to one level than to the next.
         slack = min(0.25, (self.levels - 1) * torch.finfo(x.dtype).eps)
         with where_values_can_be_read():
             off = (scaled - scaled.round()).abs().max().item()
@@ -312,7 +313,7 @@ class DiscretizedLogisticMixture(GreyLevels):
 
     def __init__(self, levels: int, n_components: int = 5) -> None:
         super().__init__()
-        self.levels = _require_several(levels)
+        self.levels = require_count(levels, "levels", at_least=2)
         self.n_components = require_positive_integer(n_components, "n_components")
         self.n_parameters = 3 * self.n_components
 
@@ -397,7 +398,7 @@ class Gaussian(OutputDistribution, SavedSettings):
         self.log_sigma = nn.Parameter(torch.tensor(math.log(0.3))) if sigma is None else None
 
     def settings(self) -> dict[str, object]:
-        """What the state's meaning depends on: a given σ is no parameter."""
+        """What the state's meaning depends on: a given σ is not a parameter."""
         return {"sigma": self.given_sigma}
 
     @property
@@ -456,7 +457,7 @@ def discretized_logistic_log_mass(
         TypeError: `x` is not of an integer type, or another argument not a tensor of real numbers.
         ValueError: `x` has values outside 0 … K−1, or the shapes do not broadcast.
     """
-    levels = _require_several(levels)
+    levels = require_count(levels, "levels", at_least=2)
     x = require_levels(x, levels)
     require_broadcast(x=x, mean=mean, log_scale=log_scale)
     mean, log_scale = at_least_float32(mean, "mean"), at_least_float32(log_scale, "log_scale")
@@ -476,14 +477,6 @@ def default_output(levels: int) -> GreyLevels:
     """The distribution that assumes least: Bernoulli for two levels, a categorical one for more."""
     levels = require_positive_integer(levels, "levels")
     return Bernoulli() if levels == 2 else Categorical(levels)
-
-
-def _require_several(levels: int) -> int:
-    """Require a number of grey levels of at least 2, and return it as Python's own."""
-    number = require_positive_integer(levels, "levels")
-    if number < 2:
-        raise ValueError(f"levels is {number}; at least 2 grey levels are expected.")
-    return number
 
 
 def normal_log_prob(x: Tensor, mean: Tensor | float = 0.0, logvar: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from course_lib.autoregressive import DiagonalBiLSTM, GatedPixelCNN, seen_by
+from course_lib.autoregressive import DiagonalBiLSTM, GatedPixelCNN, receptive_field_map
 from course_lib.distributions import DiscretizedLogisticMixture
 from course_lib.masked import made_masks
 from matplotlib.axes import Axes
@@ -212,7 +212,7 @@ def two_stacks() -> Figure:
             block(ax, *read)
         ax.set_title(title, fontsize=SMALL)
     model = GatedPixelCNN((1, size, size), 2, channels=8, n_layers=3, kernel_size=3)
-    for r, c in seen_by(model, (0, *at))[0].nonzero().tolist():
+    for r, c in receptive_field_map(model, (0, *at))[0].nonzero().tolist():
         block(
             axes[-1],
             [r],
@@ -341,7 +341,7 @@ def second_direction() -> Figure:
     model = DiagonalBiLSTM((1, height, width), 2, channels=8, n_layers=1, kernel_size=3)
     with torch.no_grad():
         model.own.weight.zero_()
-    seen = seen_by(model, (0, *at))[0]
+    seen = receptive_field_map(model, (0, *at))[0]
     for r, c in past:
         if seen[r, c]:
             _fill(axes[2], r, c, PALE["C0"])

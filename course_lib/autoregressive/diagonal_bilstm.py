@@ -102,7 +102,7 @@ class DiagonalBiLSTMLayer(nn.Module):
 
     def __init__(self, channels: int, n_colours: int) -> None:
         super().__init__()
-        # Both directions side by side: eight gates.
+        # The gates of both directions lie side by side: there are eight.
         self.input_to_state = MaskedConv2d(
             "B", channels, 8 * channels, 1, n_colours=n_colours, n_gates=8
         )

@@ -13,6 +13,7 @@ from course_lib.distributions import OutputDistribution, normal_log_prob
 from course_lib.divergences import kl_standard_normal
 from course_lib.inputs import (
     require_batch,
+    require_count,
     require_integer,
     require_positive_integer,
     require_real,
@@ -23,7 +24,7 @@ from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
 from course_lib.vae.posterior import DiagonalGaussian
 
-# Latent points decoded at once: bounds the memory of every estimate below.
+# Latent points that are decoded at once. It bounds the memory of every estimate below.
 CHUNK = 4_000
 
 
@@ -193,7 +194,7 @@ def log_likelihood_with_error(
     _require_latent(model)
     _require_reportable(model, x)
     values, errors = [], []
-    # A few examples at a time with all their samples, or one example with its samples in pieces.
+    # A few examples are taken at a time with all their samples, or one with its samples in pieces.
     examples = max(1, CHUNK // k)
     parts = x.split(examples)
     for part in progress_bar(show=progress, iterable=parts, desc="importance sampling"):
@@ -259,11 +260,7 @@ def quadrature_log_likelihood(
     Raises:
         ValueError: the model has more than two latent dimensions, or as `log_likelihood`.
     """
-    n_points = require_positive_integer(n_points, "n_points")
-    if n_points < 2:
-        raise ValueError(
-            f"n_points is {n_points}; at least 2 are expected, the ends of the grid. Take 100 or more."
-        )
+    n_points = require_count(n_points, "n_points", at_least=2)
     limit = require_real(limit, "limit", "a positive number, such as 6.0,", above=0)
     _require_latent(model)
     _require_reportable(model, x)

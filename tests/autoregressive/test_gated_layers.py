@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course_lib.autoregressive import GatedPixelCNN, gated_pixelcnn, seen_by
+from course_lib.autoregressive import GatedPixelCNN, gated_pixelcnn, receptive_field_map
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -164,7 +164,7 @@ def test_gated_reach(formula):
         R = formula(n_layers, radius)
         expected = (up >= 1) & (up <= R) & (right.abs() <= R)
         expected |= (up == 0) & (right < 0) & (right >= -R)
-        assert torch.equal(seen_by(model, (0, *at))[0], expected)
+        assert torch.equal(receptive_field_map(model, (0, *at))[0], expected)
         assert expected.sum() == R * (2 * R + 1) + R  # none of it lies outside of the image
 
 
@@ -178,6 +178,6 @@ def test_the_whole_past_needs_as_many_layers_as_the_image_is_large(height, width
         )
         missed = 0
         for place in range(height * width):
-            seen = seen_by(model, (0, place // width, place % width)).flatten()
+            seen = receptive_field_map(model, (0, place // width, place % width)).flatten()
             missed += (~seen[:place]).sum().item()
         assert (missed == 0) == whole

@@ -11,7 +11,7 @@ from course_lib.autoregressive import (
     PixelCNN,
     RowLSTM,
     WaveNet,
-    seen_by,
+    receptive_field_map,
 )
 from course_lib.autoregressive.diagonal_bilstm import skew, unskew
 from course_lib.autoregressive.raster import MaskedConv2d
@@ -95,7 +95,7 @@ def test_mask_a_in_every_layer_hides_neighbours_unless_connections_skip_the_laye
     for n_layers in (1, 2):
         model = AllKindA((1, 7, 7), 2, channels=16, n_layers=n_layers, kernel_size=3)
         model.layers = torch.nn.ModuleList(MaskedConv2d("A", 16, 16, 3) for _ in range(n_layers))
-        seen = seen_by(model, (0, 4, 4))[0, 4]
+        seen = receptive_field_map(model, (0, 4, 4))[0, 4]
         reach = n_layers + 1  # convolutions in all, each of which moves at least one pixel
         hidden = 0 if skip else reach - 1
         assert seen.nonzero().squeeze(1).tolist() == list(range(4 - reach, 4 - hidden))
@@ -166,7 +166,7 @@ def test_skew_puts_diagonals_in_columns_and_unskew_undoes_it():
 def test_seen_by_agrees_with_the_jacobian():
     model = RowLSTM((1, 4, 4), 2, channels=6, kernel_size=3)
     expected = jacobian(model)[9].view(1, 4, 4) > 0
-    assert torch.equal(seen_by(model, (0, 2, 1)), expected)
+    assert torch.equal(receptive_field_map(model, (0, 2, 1)), expected)
     assert expected.any()
     assert not expected.all()
     assert torch.equal(model.encode(torch.tensor([0, 1])), torch.tensor([-1.0, 1.0]))

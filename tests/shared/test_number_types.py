@@ -138,7 +138,7 @@ ELSEWHERE = {
     "log_likelihood_with_error", "prior_log_likelihood", "quadrature_log_likelihood",
     "discretized_logistic_log_mass", "default_output", "latent_grid",
     "pathwise_gradient", "score_function_gradient", "players", "weight_clipping",
-    "wae_objective", "negative_dequantization_bound", "one_ordering_loss", "seen_by",
+    "wae_objective", "negative_dequantization_bound", "one_ordering_loss", "receptive_field_map",
     "alternating_mask", "channel_mask",
     "checkerboard_mask", "half_mask", "glow_step",
 }  # fmt: skip
@@ -228,7 +228,7 @@ def test_levels_of_every_integer_type(dtype):
         assert torch.equal(*filled)
     for noise in (None, flow.VariationalDequantizer((4,), hidden=(3,))):
         model = flow.DequantizedFlow(flow.NICE((4,), hidden=(3,)), levels, noise)
-        a, b = (model.weight(v, source()) for v in (x.to(dtype), x))
+        a, b = (model.log_weight(v, source()) for v in (x.to(dtype), x))
         assert torch.equal(a, b)
     labels = torch.tensor([2, 0])
     model = ar.GatedPixelCNN((1, 2, 2), 8, channels=4, n_layers=1, n_classes=3)
