@@ -126,7 +126,8 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
         q: probabilities, shape ``(..., K)``.
 
     Returns:
-        The divergence in nats, shape ``(...)``; infinite where q is 0 and p is not.
+        The divergence in nats, shape ``(...)``; infinite where q is 0 and p is not. A probability that is too
+        small for its type is 0, too: where that can happen, compute with logarithms of probabilities.
 
     Raises:
         TypeError: an argument is not a tensor.

@@ -289,8 +289,8 @@ SIZES = {
     "VAE of images": lambda i: vae.VAE((1, 4, 4), 2, channels=i(2)).sample(i(3)),
     "WAE": lambda i: vae.WAE((i(4),), i(2), hidden=[i(3)]).sample(i(2)),
     "iwae_bound": lambda i: vae.iwae_bound(vae.VAE((4,), 2, hidden=(3,)), torch.rand(2, 4), i(3)),
-    "log_likelihood": lambda i: vae.log_likelihood(vae.VAE((4,), 2), torch.rand(2, 4), i(3)),
-    "quadrature": lambda i: vae.quadrature_log_likelihood(vae.VAE((4,), 1), torch.rand(2, 4), i(9)),
+    "log_likelihood": lambda i: vae.log_likelihood(vae.VAE((4,), 2), torch.ones(2, 4), i(3)),
+    "quadrature": lambda i: vae.quadrature_log_likelihood(vae.VAE((4,), 1), torch.ones(2, 4), i(9)),
     "latent_grid": lambda i: vae.latent_grid(i(3)),
     "NegativeIWAEBound": lambda i: vae.NegativeIWAEBound(i(3)).k,
     "MADE": lambda i: ar.MADE((i(4),), i(3), hidden=(i(5),), n_orderings=i(2), seed=i(1)).sample(
