@@ -117,7 +117,7 @@ def change_of_variables() -> Figure:
 
 def injective_map() -> Figure:
     """A curve in the plane: lengths of its pieces and the density along it."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6))
 
     def curve(z: Tensor) -> Tensor:
         return torch.stack([1.2 * z, torch.sin(2 * z) + 0.25 * z**2], -1)
@@ -128,7 +128,7 @@ def injective_map() -> Figure:
     points = left.scatter(*curve(z).T, c=density, cmap="viridis_r", s=14)
     ticks = torch.arange(-2.5, 2.6, 0.5).double()
     left.plot(*curve(ticks).T, "o", ms=6, mfc="white", mec="black", ls="")
-    figure.colorbar(points, ax=left, label="density per unit of length")
+    figure.colorbar(points, ax=left, label="density per unit of length", location="bottom")
     left.set(title="the curve $g(z)$ in the plane", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     right.plot(z, STANDARD.log_prob(z).exp(), label="$p_Z(z)$", ls="--")
     right.plot(z, density, label=r"$p_Z(z)\,/\,\sqrt{\det J^\top J}$")
@@ -154,7 +154,7 @@ def jacobian_structures() -> Figure:
         if kind is None:
             matrix = torch.randn(d, d)
         elif kind == "Planar":
-            layer = build(lambda: Planar((d,)), spread=0.6)
+            layer = build(lambda: Planar((d,)), spread=0.3)
             matrix = _jacobians(lambda p: layer(p[None])[0][0], x[None])[0]
         elif kind == "coupling":
             mask = half_mask((d,))
@@ -394,6 +394,7 @@ def residual_series() -> Figure:
     torch.manual_seed(0)
     d, terms = 8, np.arange(1, 26)
     matrix = torch.randn(d, d).double()
+    matrix = matrix + matrix.T
     matrix = matrix / torch.linalg.matrix_norm(matrix, 2)
     for lipschitz, ls, marker in ((0.5, "-", "o"), (0.8, "--", "s"), (0.95, ":", "^")):
         a = lipschitz * matrix
@@ -493,6 +494,10 @@ def knothe_rosenblatt() -> Figure:
     for at, colour, ls in ((-1.2, "C0", "-"), (0.1, "C1", "--"), (1.4, "C2", ":")):
         line = torch.stack([torch.full_like(fine, at), fine], 1)
         axes[2].plot(*moon.rearranged(line).T, color=colour, ls=ls, lw=2)
+    for at in (-0.6, 0.2, 1.0):
+        line = torch.stack([fine, torch.full_like(fine, at)], 1)
+        axes[0].plot(*line.T, color="black", lw=0.8)
+        axes[2].plot(*moon.rearranged(line).T, color="black", lw=1.2)
     axes[2].set(
         title="after $T$: standard normal",
         xlabel="$z_1$",
@@ -513,7 +518,7 @@ def _bridge(z: Tensor, slope: float, gap: float) -> Tensor:
 
 def topological_obstruction() -> Figure:
     """The filament between two modes, and how steep a map must be to make it thin."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.8, 3.2), width_ratios=(1, 1.15, 1.1))
+    figure, axes = plt.subplots(1, 3, figsize=(10.4, 3.2), width_ratios=(1, 1.25, 1))
     gap = 2.0
     z = torch.linspace(-2.5, 2.5, 501).double()
     slopes = ((4.0, "C0", "-"), (16.0, "C1", "--"))
@@ -566,9 +571,9 @@ def topological_obstruction() -> Figure:
 
 def _two_modes() -> MixtureSameFamily:
     """Two normal distributions of the plane, of unequal weight."""
-    means = torch.tensor([[-1.8, -0.6], [1.6, 0.9]])
+    means = torch.tensor([[-2.2, -0.8], [2.0, 1.1]])
     return MixtureSameFamily(
-        Categorical(torch.tensor([0.4, 0.6])), Independent(Normal(means, 0.45), 1)
+        Categorical(torch.tensor([0.4, 0.6])), Independent(Normal(means, 0.5), 1)
     )
 
 
@@ -613,6 +618,8 @@ def reverse_kl() -> Figure:
                 linestyles="--",
                 linewidths=1,
             )
+            left = log_p.exp()[grid[:, 0] < 0].sum() * (8 / 119) ** 2
+            ax.text(-3.7, -3.6, f"mass at $x_1 < 0$: {left:.2f}", color="white", fontsize=10)
             ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
             ax.set_title(title, fontsize=11)
     return figure
@@ -676,7 +683,8 @@ def continuous_flow() -> Figure:
         right.plot(times[::10], exact, marker, color=colour, ms=5, label="exact")
     left.set(xlabel="time $t$", ylabel="$x_t$", title=r"noise ($t=0$) to data ($t=1$)", xlim=(0, 1))
     right.set(xlabel="time $t$", title=r"$\log p_t(x_t)$ along two paths")
-    right.legend(fontsize="small", ncols=2)
+    handles, labels = right.get_legend_handles_labels()
+    right.legend(handles[:2], labels[:2], fontsize="small", loc="lower right")
     return figure
 
 
@@ -795,7 +803,7 @@ class _Fault(Flow):
     """A small RealNVP of the plane with one fault."""
 
     def __init__(self, fault: str) -> None:
-        flow = build(lambda: RealNVP((2,), layers=4, hidden=(16,)), seed=1, spread=0.25)
+        flow = build(lambda: RealNVP((2,), layers=4, hidden=(16,)), seed=2, spread=0.2)
         super().__init__(flow.transform)
         self.fault = fault
         self.double().eval()
@@ -850,7 +858,7 @@ def checks_and_faults() -> Figure:
             found = (
                 max(jacobian_error(flow, x)) > 1e-6,
                 round_trip_error(flow, x) > 1e-6,
-                abs(integral_2d(lambda p: flow.log_prob(p.double()), limit=9, n_points=181) - 1)
+                abs(integral_2d(lambda p: flow.log_prob(p.double()), limit=10, n_points=201) - 1)
                 > 1e-2,
                 sampling_error_2d(flow.log_prob, samples, limit=9.0) > 1.6,
             )

@@ -105,8 +105,9 @@ def sampling_error_2d(
 ) -> float:
     """Compare how often samples of the plane fall into cells with what their density says.
 
-    The cells divide the square that holds the middle 96 % of each coordinate's samples; all that lies
-    outside is one cell more. This is the check that ties a density to the map which draws.
+    The cells divide the rectangle that holds the middle 96 % of each coordinate's samples; what lies
+    outside, or in cells that should hold fewer than five samples, is one cell more. This is the check that
+    ties a density to the map which draws.
 
     Args:
         log_prob: maps points, shape ``(P, 2)``, to log densities, shape ``(P,)``.
@@ -116,8 +117,8 @@ def sampling_error_2d(
         fine: points per side of a cell, for the integral of the density.
 
     Returns:
-        Pearson's statistic divided by the number of cells that are expected to hold at least five
-        samples: near 1 if the density is that of the samples, else it grows with N.
+        Pearson's statistic divided by the number of cells: near 1 if the density is that of the samples,
+        else it grows with N.
     """
     points = samples.double().clamp(-limit, limit)
     low, high = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
@@ -131,11 +132,13 @@ def sampling_error_2d(
     grid = low + torch.cartesian_prod(steps, steps) * width
     mass = torch.cat([log_prob(part.to(samples.dtype)).double().exp() for part in grid.split(100_000)])
     mass = mass.reshape(cells, fine, cells, fine).mean((1, 3)).flatten() * width.prod()
-    # What is not in the square is one cell more.
-    expected = len(points) * torch.cat([mass, (1 - mass.sum()).clamp(min=0)[None]])
-    counts = torch.cat([counts, (~inside).sum()[None].double()])
+    # What is not in the square, and the cells that hope for fewer than five samples, are one cell more.
+    expected = len(points) * mass
     counted = expected >= 5
-    return ((counts - expected).square() / expected)[counted].mean().item()
+    rest = len(points) - expected[counted].sum().clamp(max=len(points))
+    expected = torch.cat([expected[counted], rest[None]])
+    counts = torch.cat([counts[counted], (len(points) - counts[counted].sum())[None]])
+    return ((counts - expected).square() / expected.clamp(min=1)).mean().item()
 
 
 def _vector_coupling(kind: type, mask: Tensor, **options: object) -> Transform:
