@@ -130,7 +130,9 @@ def sampling_error_2d(
     # The density at the midpoints of a fine grid, cell by cell.
     steps = (torch.arange(cells * fine, dtype=torch.float64, device=points.device) + 0.5) / fine
     grid = low + torch.cartesian_prod(steps, steps) * width
-    mass = torch.cat([log_prob(part.to(samples.dtype)).double().exp() for part in grid.split(100_000)])
+    mass = torch.cat(
+        [log_prob(part.to(samples.dtype)).double().exp() for part in grid.split(100_000)]
+    )
     mass = mass.reshape(cells, fine, cells, fine).mean((1, 3)).flatten() * width.prod()
     # What is not in the square, and the cells that hope for fewer than five samples, are one cell more.
     expected = len(points) * mass
