@@ -695,7 +695,7 @@ def reverse_kl() -> Figure:
         torch.manual_seed(2)
         flow = RealNVP((2,), layers=4, hidden=(16,))
         optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
-        for _ in range(250):
+        for _ in range(200):
             if name == "forward":
                 loss = -flow.log_prob(data[torch.randint(4000, (128,))]).mean()
             else:
