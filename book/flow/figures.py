@@ -50,7 +50,7 @@ def _jacobians(function: object, points: Tensor) -> Tensor:
 
 def change_of_variables() -> Figure:
     """Squares of the data plane and what a map makes of them; the density by areas."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.9))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.9))
     ticks, fine = (
         torch.linspace(-2, 2, 11).double(),
         torch.linspace(-2, 2, 161).double(),
@@ -136,7 +136,7 @@ def change_of_variables() -> Figure:
 
 def injective_map() -> Figure:
     """A curve in the plane: lengths of its pieces and the density along it."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6))
 
     def curve(z: Tensor) -> Tensor:
         return torch.stack([1.2 * z, torch.sin(2 * z) + 0.25 * z**2], -1)
@@ -192,7 +192,7 @@ def jacobian_structures() -> Figure:
         "autoregressive": "MaskedAutoregressive",
         "1×1 convolution\n(pixel by pixel)": "Invertible1x1Convolution",
     }
-    figure, axes = plt.subplots(1, 5, figsize=(9.6, 2.6))
+    figure, axes = plt.subplots(1, 5, figsize=(7.5, 2.6))
     d = 12
     torch.manual_seed(0)
     for ax, (title, kind) in zip(axes, names.items(), strict=True):
@@ -249,7 +249,7 @@ def _join(
 
 def coupling_graph() -> Figure:
     """Two couplings with alternating masks as a graph of six entries, forward and back."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
+    figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.5))
     rows = [2.5, 1.5, 0.5, -0.5]
     kept = [(0, 2), (1, 3)]
     for ax, forward in zip(axes, (True, False), strict=True):
@@ -293,7 +293,7 @@ def coupling_graph() -> Figure:
 
 def masks_and_squeeze() -> Figure:
     """The checkerboard mask, the squeeze of an image, and the channel mask after it."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.2, 3.1), width_ratios=(1, 1, 2.1))
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 3.1), width_ratios=(1, 1, 2.1))
     image = torch.arange(16).reshape(1, 1, 4, 4).float()
     board = checkerboard_mask((1, 4, 4))[0]
     squeezed = Squeeze((1, 4, 4))(image)[0][0]
@@ -355,7 +355,7 @@ def masks_and_squeeze() -> Figure:
 
 def multi_scale() -> Figure:
     """Where the entries of a 1 × 8 × 8 image leave a multi-scale flow of three scales."""
-    figure, ax = plt.subplots(figsize=(8.6, 3.4))
+    figure, ax = plt.subplots(figsize=(7.5, 3.4))
     steps = [
         (0, "image\n1 × 8 × 8"),
         (2.6, "4 × 4 × 4"),
@@ -419,7 +419,7 @@ def multi_scale() -> Figure:
 
 def spline_bin() -> Figure:
     """One bin of a rational-quadratic spline for three slopes, and a whole spline."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6))
     xi = torch.linspace(0, 1, 200)
     width, height = 1.0, 0.8
     secant = height / width
@@ -496,7 +496,7 @@ def residual_series() -> Figure:
 
 def autoregressive_dependence() -> Figure:
     """Which variables MAF's and IAF's networks read, and the order of the slow direction."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.5))
+    figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.5))
     for ax, (name, read, made) in zip(
         axes, (("MAF", "x", "z"), ("IAF", "z", "x")), strict=True
     ):
@@ -557,7 +557,7 @@ class _Moon:
 
 def knothe_rosenblatt() -> Figure:
     """A bent density, its conditional distribution functions, and the plane after the rearrangement."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.3))
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 3.3))
     moon = _Moon()
     side = torch.linspace(-2.6, 2.6, 150).double()
     grid = torch.cartesian_prod(side, side)
@@ -578,7 +578,9 @@ def knothe_rosenblatt() -> Figure:
         title="density $p(x_1, x_2)$", xlabel="$x_1$", ylabel="$x_2$", aspect="equal"
     )
     axes[1].set(title=r"$F_2(x_2 \mid x_1)$", xlabel="$x_2$", ylim=(-0.02, 1.02))
-    axes[1].legend(fontsize="small", loc="lower right", handlelength=1.4)
+    figure.legend(
+        *axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3
+    )
     torch.manual_seed(0)
     x1 = moon.first().sample((1500,))
     x = torch.stack([x1, moon.second(x1).sample()], 1)
@@ -611,7 +613,8 @@ def _bridge(z: Tensor, slope: float, gap: float) -> Tensor:
 
 def topological_obstruction() -> Figure:
     """The filament between two modes, and how steep a map must be to make it thin."""
-    figure, axes = plt.subplots(1, 3, figsize=(10.4, 3.2), width_ratios=(1, 1.25, 1))
+    figure, panels = plt.subplot_mosaic("AC;BB", figsize=(7.5, 5.6))
+    axes = [panels[name] for name in "ABC"]
     gap = 2.0
     z = torch.linspace(-2.5, 2.5, 501).double()
     slopes = ((4.0, "C0", "-"), (16.0, "C1", "--"))
@@ -624,11 +627,11 @@ def topological_obstruction() -> Figure:
             label=f"largest slope {slope:.0f}",
         )
     axes[0].axhspan(-1, 1, color="0.9", zorder=0)
-    axes[0].text(-2.4, -0.1, "gap", fontsize=10)
+    axes[0].text(1.7, -0.1, "gap", fontsize=10)
     axes[0].set(
         xlabel="noise $z_1$", ylabel="$x_1 = g(z_1)$", title="two sampling maps"
     )
-    axes[0].legend(fontsize="small", loc="lower right", handlelength=1.3, borderpad=0)
+    axes[0].legend(fontsize="small", loc="upper left", borderpad=0)
     # The density of (g(z₁), 0.35 z₂), on a logarithmic scale.
     side = torch.linspace(-2.2, 2.2, 221).double()
     half = gap / 8
@@ -643,9 +646,10 @@ def topological_obstruction() -> Figure:
         ((log_p[None, :] + log_q[:, None]) / math.log(10)).clamp(min=-3),
         extent=(-2.2, 2.2, -1.4, 1.4),
         origin="lower",
+        aspect="auto",
         cmap="viridis",
     )
-    figure.colorbar(shown, ax=axes[1], label=r"$\log_{10} p$", shrink=0.7)
+    figure.colorbar(shown, ax=axes[1], label=r"$\log_{10} p$")
     axes[1].set(title="density, largest slope 4", xlabel="$x_1$", ylabel="$x_2$")
     lipschitz = torch.logspace(-0.3, 2.3, 100).double()
     axes[2].plot(lipschitz, 2 * STANDARD.cdf(gap / (2 * lipschitz)) - 1, color="black")
@@ -676,61 +680,60 @@ def topological_obstruction() -> Figure:
 
 def _two_modes() -> MixtureSameFamily:
     """Two normal distributions of the plane, of unequal weight."""
-    means = torch.tensor([[-2.2, -0.8], [2.0, 1.1]])
+    means = torch.tensor([[-2.6, -1.0], [2.2, 1.2]])
     return MixtureSameFamily(
         Categorical(torch.tensor([0.4, 0.6])), Independent(Normal(means, 0.5), 1)
     )
 
 
+def _fitted(direction: str, seed: int, data: Tensor) -> Flow:
+    """A small RealNVP fitted to the two modes by one direction of the KL divergence."""
+    target = _two_modes()
+    torch.manual_seed(seed)
+    flow = RealNVP((2,), layers=4, hidden=(16,))
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
+    for _ in range(160):
+        if direction == "forward":
+            loss = -flow.log_prob(data[torch.randint(len(data), (128,))]).mean()
+        else:
+            x, log_det = flow.inverse(torch.randn(128, 2))
+            loss = (-log_det - target.log_prob(x)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return flow
+
+
 def reverse_kl() -> Figure:
     """The same small flow fitted to two modes by either direction of the KL divergence."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.3))
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 3.1), sharey=True)
     target = _two_modes()
-    side = torch.linspace(-4, 4, 120)
+    side = torch.linspace(-4.2, 4.2, 120)
     grid = torch.cartesian_prod(side, side)
     torch.manual_seed(0)
     data = target.sample((4000,))
-    fitted = {}
-    for name in ("forward", "reverse"):
-        torch.manual_seed(2)
-        flow = RealNVP((2,), layers=4, hidden=(16,))
-        optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
-        for _ in range(200):
-            if name == "forward":
-                loss = -flow.log_prob(data[torch.randint(4000, (128,))]).mean()
-            else:
-                z = torch.randn(128, 2)
-                x, log_det = flow.inverse(z)
-                loss = (-log_det - target.log_prob(x)).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        fitted[name] = flow
-    with torch.no_grad():
-        panels = {
-            r"target $\tilde p$": target.log_prob(grid),
-            "forward KL (from samples)": fitted["forward"].log_prob(grid),
-            r"reverse KL (from $\tilde p$ alone)": fitted["reverse"].log_prob(grid),
-        }
-        for ax, (title, log_p) in zip(axes, panels.items(), strict=True):
-            ax.contourf(
-                side, side, log_p.exp().reshape(120, 120).T, levels=9, cmap="viridis"
-            )
-            ax.contour(
-                side,
-                side,
-                target.log_prob(grid).exp().reshape(120, 120).T,
-                levels=[0.03],
-                colors="white",
-                linestyles="--",
-                linewidths=1,
-            )
-            left = log_p.exp()[grid[:, 0] < 0].sum() * (8 / 119) ** 2
-            ax.text(
-                -3.7, -3.6, f"mass at $x_1 < 0$: {left:.2f}", color="white", fontsize=10
-            )
-            ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
-            ax.set_title(title, fontsize=11)
+    true = target.log_prob(grid).exp().reshape(120, 120).T
+    fits = {
+        "forward KL": ("forward", 2),
+        "reverse KL": ("reverse", 2),
+        "reverse KL, another start": ("reverse", 0),
+    }
+    for ax, (title, (direction, seed)) in zip(axes, fits.items(), strict=True):
+        with torch.enable_grad():
+            flow = _fitted(direction, seed, data)
+        with torch.no_grad():
+            p = flow.log_prob(grid).exp()
+        ax.contourf(side, side, p.reshape(120, 120).T, levels=9, cmap="viridis")
+        ax.contour(
+            side, side, true, [0.03], colors="white", linestyles="--", linewidths=1
+        )
+        left = p[grid[:, 0] < 0].sum() * (8.4 / 119) ** 2
+        ax.text(
+            -4, -3.9, f"mass at $x_1 < 0$: {left:.2f}", color="white", fontsize=10.5
+        )
+        ax.set(aspect="equal", xlabel="$x_1$")
+        ax.set_title(title, fontsize=11)
+    axes[0].set_ylabel("$x_2$")
     return figure
 
 
@@ -755,7 +758,7 @@ def _path_density(x: Tensor, t: float) -> Tensor:
 def continuous_flow() -> Figure:
     """Trajectories from noise to two modes, and the density that the trace carries along one of them."""
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(8.8, 3.4), width_ratios=(1.3, 1)
+        1, 2, figsize=(7.5, 3.4), width_ratios=(1.3, 1)
     )
     times, steps = torch.linspace(0, 1, 101).double(), 100
     side = torch.linspace(-3, 3, 240).double()
@@ -845,15 +848,15 @@ def hutchinson() -> Figure:
         )
     ax.axvline(matrix.trace(), color="black", lw=1, ls=":", label="trace")
     ax.set(
-        xlabel=r"$\varepsilon^\top A\,\varepsilon$", ylabel="density", ylim=(0, 0.16)
+        xlabel=r"$\varepsilon^\top A\,\varepsilon$", ylabel="density", ylim=(0, None)
     )
-    ax.legend(fontsize="small", loc="upper left")
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3)
     return figure
 
 
 def temperature() -> Figure:
     """A flow of the line at three temperatures beside powers of its density; chord and arc."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.8, 3.1))
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 3.1))
     x = torch.linspace(-3.2, 3.2, 600).double()
     mixture = MixtureSameFamily(
         Categorical(torch.tensor([0.3, 0.7]).double()),
@@ -866,9 +869,7 @@ def temperature() -> Figure:
         power = (log_p / t**2).exp()
         axes[0].plot(x, lowered.exp(), ls=ls, label=f"$T = {t}$")
         axes[1].plot(x, power / torch.trapezoid(power, x), ls=ls, label=f"$T = {t}$")
-    axes[0].set(
-        title=r"latent of standard deviation $T$", xlabel="$x$", ylabel="density"
-    )
+    axes[0].set(title=r"latent with std $T$", xlabel="$x$", ylabel="density")
     axes[1].set(title=r"power $p(x)^{1/T^2}$, normalized", xlabel="$x$")
     axes[1].legend(fontsize="small")
     torch.manual_seed(0)
@@ -887,9 +888,9 @@ def temperature() -> Figure:
     )
     axes[2].text(0.5, 9.2, "98 % of draws", ha="center", fontsize=10)
     axes[2].set(
-        title="distance from the origin, $D = 64$",
+        title="norm, $D = 64$",
         xlabel="share of the way",
-        ylim=(4, 11),
+        ylim=(3, 11),
     )
     axes[2].legend(fontsize="small", loc="lower right")
     for ax in axes:
@@ -899,7 +900,7 @@ def temperature() -> Figure:
 
 def dequantization() -> Figure:
     """A density over the boxes of five levels: masses as areas, and the gap of Jensen's inequality."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.3))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3))
     levels, fine = 5, 400
     y = ((torch.arange(levels * fine).double() + 0.5) / (levels * fine)).reshape(
         levels, fine
