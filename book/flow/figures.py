@@ -53,17 +53,18 @@ def change_of_variables() -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.9))
     ticks, fine = (
         torch.linspace(-2, 2, 11).double(),
-        torch.linspace(-2, 2, 161).double(),
+        torch.linspace(-2, 2, 41).double(),
     )
-    side = torch.linspace(-2, 2, 180).double()
+    side = torch.linspace(-2, 2, 100).double()
     grid = torch.cartesian_prod(side, side)
     log_p = STANDARD.log_prob(_bend(grid)).sum(-1)
     log_p = log_p + torch.linalg.slogdet(_jacobians(_bend, grid)).logabsdet
     left.imshow(
-        log_p.exp().reshape(180, 180).T,
+        log_p.exp().reshape(100, 100).T,
         extent=(-2, 2, -2, 2),
         origin="lower",
         cmap="Greys",
+        interpolation="none",
         vmin=0,
         vmax=0.42,
     )
@@ -567,7 +568,7 @@ def knothe_rosenblatt() -> Figure:
         moon.log_prob(grid).exp().reshape(150, 150).T,
         levels=9,
         cmap="Greys",
-    )
+    ).set_rasterized(True)
     for x1, colour, ls in ((-1.2, "C0", "-"), (0.1, "C1", "--"), (1.4, "C2", ":")):
         at = torch.tensor(x1).double()
         axes[0].axvline(x1, color=colour, ls=ls)
@@ -582,10 +583,10 @@ def knothe_rosenblatt() -> Figure:
         *axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3
     )
     torch.manual_seed(0)
-    x1 = moon.first().sample((1500,))
+    x1 = moon.first().sample((700,))
     x = torch.stack([x1, moon.second(x1).sample()], 1)
-    axes[2].scatter(*moon.rearranged(x).T, s=3, color="0.55")
-    fine = torch.linspace(-2.6, 2.6, 300).double()
+    axes[2].scatter(*moon.rearranged(x).T, s=4, color="0.55", rasterized=True)
+    fine = torch.linspace(-2.6, 2.6, 90).double()
     for at, colour, ls in ((-1.2, "C0", "-"), (0.1, "C1", "--"), (1.4, "C2", ":")):
         line = torch.stack([torch.full_like(fine, at), fine], 1)
         axes[2].plot(*moon.rearranged(line).T, color=colour, ls=ls, lw=2)
@@ -647,6 +648,7 @@ def topological_obstruction() -> Figure:
         extent=(-2.2, 2.2, -1.4, 1.4),
         origin="lower",
         aspect="auto",
+        interpolation="none",
         cmap="viridis",
     )
     figure.colorbar(shown, ax=axes[1], label=r"$\log_{10} p$")
@@ -723,7 +725,9 @@ def reverse_kl() -> Figure:
             flow = _fitted(direction, seed, data)
         with torch.no_grad():
             p = flow.log_prob(grid).exp()
-        ax.contourf(side, side, p.reshape(120, 120).T, levels=9, cmap="viridis")
+        ax.contourf(
+            side, side, p.reshape(120, 120).T, levels=9, cmap="viridis"
+        ).set_rasterized(True)
         ax.contour(
             side, side, true, [0.03], colors="white", linestyles="--", linewidths=1
         )
@@ -768,6 +772,7 @@ def continuous_flow() -> Figure:
         extent=(0, 1, -3, 3),
         origin="lower",
         aspect="auto",
+        interpolation="none",
         cmap="Greys",
         vmax=1,
     )
@@ -901,7 +906,7 @@ def temperature() -> Figure:
 def dequantization() -> Figure:
     """A density over the boxes of five levels: masses as areas, and the gap of Jensen's inequality."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3))
-    levels, fine = 5, 400
+    levels, fine = 5, 80
     y = ((torch.arange(levels * fine).double() + 0.5) / (levels * fine)).reshape(
         levels, fine
     )
