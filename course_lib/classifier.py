@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 from course_lib.data import Dataset, intensities
 from course_lib.inputs import (
     require_batch,
-    require_event_shape,
+    require_image_shape,
     require_positive_integer,
-    require_tensor,
+    require_shapes,
 )
 from course_lib.randomness import seeded
 from course_lib.saved_settings import SavedSettings
@@ -41,9 +41,7 @@ class Classifier(SavedSettings):
         channels: int = 16,
     ) -> None:
         super().__init__()
-        self.event_shape = require_event_shape(event_shape)
-        if len(self.event_shape) != 3:
-            raise ValueError(f"event_shape is {self.event_shape}; (C, H, W) is expected.")
+        self.event_shape = require_image_shape(event_shape)
         colours, height, width = self.event_shape
         n_classes = require_positive_integer(n_classes, "n_classes")
         n_features = require_positive_integer(n_features, "n_features")
@@ -92,16 +90,12 @@ class Classifier(SavedSettings):
             labels: their classes, shape ``(N,)``.
         """
         predicted = self(x).argmax(1)
-        require_tensor(labels, "labels")
-        if labels.shape != (len(x),):
-            raise ValueError(
-                f"labels has shape {tuple(labels.shape)}; one class per image, ({len(x)},), is expected."
-            )
+        require_shapes("Each image has one class.", labels=(labels, f"{len(x)}"))
         return (predicted == labels).double().mean().item()
 
 
 def train_classifier(data: Dataset, *, steps: int = 600, seed: int = 0) -> Classifier:
-    """Train the classifier whose features the distances use: about two seconds on the digits.
+    """Train the classifier whose features the distances use.
 
     The same seed gives the same features on the same machine. Distances are comparable only
     where they were measured with the same classifier.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from course_lib.download import fetch
 from course_lib.inputs import (
+    require_count,
     require_floating,
     require_floating_type,
     require_generator,
@@ -101,8 +102,8 @@ def mnist() -> Dataset:
 
     Raises:
         ValueError: ``COURSE_LIB_DATA`` names a folder that does not exist.
-        course_lib.download.DownloadError: a file is neither there nor to be had, or another file has
-            its name.
+        course_lib.download.DownloadError: a file is neither there nor available from a mirror, or another
+            file has its name.
     """
     folder = data_folder()
     arrays = {
@@ -167,10 +168,8 @@ def intensities(x: Tensor, levels: int, *, dtype: torch.dtype | None = None) -> 
         TypeError: `x` is not of an integer type, or `dtype` not a floating-point type.
         ValueError: `x` has levels outside 0 … K−1, or K is below 2.
     """
-    levels = require_positive_integer(levels, "levels")
+    levels = require_count(levels, "levels", at_least=2)
     x = require_levels(x, levels)
-    if levels < 2:
-        raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
     dtype, wide = _types(dtype)
     return (x.to(wide) / (levels - 1)).to(dtype)
 

@@ -12,11 +12,13 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.distributions import Distribution, Normal
 
 from course_lib.data import intensities
 from course_lib.inputs import (
     require_broadcast,
+    require_count,
     require_levels,
     require_positive_integer,
     require_real,
@@ -72,6 +74,14 @@ class OutputDistribution(nn.Module):
             ValueError: they cannot.
         """
         raise NotImplementedError
+
+    def check_reported(self, x: Tensor) -> None:
+        """Require data whose `log_prob` is a log-likelihood, to be reported as one: see `Bernoulli`.
+
+        Raises:
+            ValueError: they are accepted as a loss, but are no values of this distribution.
+        """
+        self.check(x)
 
     def given(self, parameters: Tensor, event_dims: int) -> "Conditional":
         """The distribution of whole examples, whose last `event_dims` axes are independent entries.
@@ -187,7 +197,7 @@ class GreyLevels(OutputDistribution):
             return
         require_unit_interval(x)
         scaled = at_least_float32(x) * (self.levels - 1)
-        # Off by no more than the rounding of their type, and nearer to one level than to the next.
+        # They may be off by the rounding of their type, if they are nearer to one level than to the next.
         slack = min(0.25, (self.levels - 1) * torch.finfo(x.dtype).eps)
         with where_values_can_be_read():
             off = (scaled - scaled.round()).abs().max().item()
@@ -209,9 +219,9 @@ class GreyLevels(OutputDistribution):
 class Bernoulli(GreyLevels):
     r"""Two levels, 0 and 1. The parameter is the logit of P(X = 1).
 
-    Made for binary data. Intensities in [0, 1] are accepted, because the expression
-    :math:`x\log\pi + (1-x)\log(1-\pi)` is defined for them, but then it is a cross-entropy and
-    not a likelihood: do not report it as one.
+    Made for binary data. As a loss, `log_prob` accepts intensities in [0, 1] too, because the
+    expression :math:`x\log\pi + (1-x)\log(1-\pi)` is defined for them. There it is a cross-entropy
+    and not a log-likelihood, so `check_reported` refuses them, and with it every estimate of log p(x).
     """
 
     levels = 2
@@ -247,6 +257,19 @@ class Bernoulli(GreyLevels):
     def check(self, x: Tensor) -> None:
         """Require values in [0, 1]; raise `ValueError` otherwise."""
         require_unit_interval(x)
+
+    def check_reported(self, x: Tensor) -> None:
+        """Require zeros and ones; raise `ValueError` otherwise."""
+        self.check(x)
+        with where_values_can_be_read():
+            grey = (x != 0) & (x != 1)
+            if grey.any():
+                raise ValueError(
+                    f"{grey.double().mean().item():.0%} of the values of x are neither 0 nor 1, but a "
+                    f"Bernoulli likelihood is one of zeros and ones: on grey values the expression is a "
+                    f"cross-entropy, which must not be reported as log p(x). Binarize the data with "
+                    f"course_lib.data.binarize(x), or build the model with another distribution."
+                )
 
 
 class Categorical(GreyLevels):
@@ -290,7 +313,7 @@ class DiscretizedLogisticMixture(GreyLevels):
 
     def __init__(self, levels: int, n_components: int = 5) -> None:
         super().__init__()
-        self.levels = _require_several(levels)
+        self.levels = require_count(levels, "levels", at_least=2)
         self.n_components = require_positive_integer(n_components, "n_components")
         self.n_parameters = 3 * self.n_components
 
@@ -321,12 +344,42 @@ class DiscretizedLogisticMixture(GreyLevels):
         return weight_logits, mean, log_scale.clamp(min=-math.log(self.levels) - 5, max=30)
 
 
+# Of a learned σ: a thousandth of the range of intensities in [0, 1].
+LEAST_LOG_SIGMA = -7.0
+
+
+class _Floor(torch.autograd.Function):
+    """The larger one of `x` and a floor. Below it a gradient passes if descent would raise `x`.
+
+    `clamp` has no gradient there: a parameter that an optimizer has carried below would stay.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, floor: float) -> Tensor:
+        return x.clamp(min=floor)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        x, floor = inputs
+        ctx.save_for_backward(x >= floor)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (above,) = ctx.saved_tensors
+        return gradient * (above | (gradient < 0)), None
+
+
 class Gaussian(OutputDistribution, SavedSettings):
     r"""A Gaussian of one standard deviation for all entries; the parameter is the mean.
 
     With a fixed σ, :math:`-\log p(x|z) = \frac{1}{2\sigma^2}\lVert x-\hat x\rVert^2
     + \frac D2\log 2\pi\sigma^2`: the squared error of an autoencoder, whose weight against the
     KL term σ sets. σ = 1 on data in [0, 1] is a very large weight on the KL term.
+
+    A learned σ has a floor of :math:`e^{-7}`, below any noise of images. Without one the density of a
+    perfect fit, and with it the likelihood, would have no upper bound (``eq-unbounded-likelihood``).
 
     Args:
         sigma: the standard deviation; learned together with the network if ``None``.
@@ -345,7 +398,7 @@ class Gaussian(OutputDistribution, SavedSettings):
         self.log_sigma = nn.Parameter(torch.tensor(math.log(0.3))) if sigma is None else None
 
     def settings(self) -> dict[str, object]:
-        """What the state's meaning depends on: a given σ is no parameter."""
+        """What the state's meaning depends on: a given σ is not a parameter."""
         return {"sigma": self.given_sigma}
 
     @property
@@ -353,8 +406,7 @@ class Gaussian(OutputDistribution, SavedSettings):
         """The standard deviation, a scalar; in float64 if it was given."""
         if self.log_sigma is None:
             return torch.tensor(self.given_sigma, dtype=torch.float64)
-        # Smaller than any image noise: a bound, so that a perfect fit cannot reach an infinite density.
-        return at_least_float32(self.log_sigma).clamp(min=-7).exp()
+        return _Floor.apply(at_least_float32(self.log_sigma), LEAST_LOG_SIGMA).exp()
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-density of each value; see `OutputDistribution.log_prob`."""
@@ -405,7 +457,7 @@ def discretized_logistic_log_mass(
         TypeError: `x` is not of an integer type, or another argument not a tensor of real numbers.
         ValueError: `x` has values outside 0 … K−1, or the shapes do not broadcast.
     """
-    levels = _require_several(levels)
+    levels = require_count(levels, "levels", at_least=2)
     x = require_levels(x, levels)
     require_broadcast(x=x, mean=mean, log_scale=log_scale)
     mean, log_scale = at_least_float32(mean, "mean"), at_least_float32(log_scale, "log_scale")
@@ -425,14 +477,6 @@ def default_output(levels: int) -> GreyLevels:
     """The distribution that assumes least: Bernoulli for two levels, a categorical one for more."""
     levels = require_positive_integer(levels, "levels")
     return Bernoulli() if levels == 2 else Categorical(levels)
-
-
-def _require_several(levels: int) -> int:
-    """Require a number of grey levels of at least 2, and return it as Python's own."""
-    number = require_positive_integer(levels, "levels")
-    if number < 2:
-        raise ValueError(f"levels is {number}; at least 2 grey levels are expected.")
-    return number
 
 
 def normal_log_prob(x: Tensor, mean: Tensor | float = 0.0, logvar: Tensor | None = None) -> Tensor:

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from course_lib.inputs import (
     require_broadcast,
+    require_finite,
     require_integer,
     require_positive_integer,
     require_real,
+    require_shapes,
     require_tensor,
+    require_weight,
 )
 from course_lib.precision import at_least_float32, in_one_type
 
@@ -75,20 +78,18 @@ def kl_gaussian(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -> Ten
         ValueError: shapes do not fit, or a covariance is not symmetric positive definite.
     """
     mu_q, cov_q, mu_p, cov_p = _as_tensors(mu_q=mu_q, cov_q=cov_q, mu_p=mu_p, cov_p=cov_p)
-    d = mu_q.shape[-1] if mu_q.dim() else 1
-    for name, mean, cov in (("q", mu_q, cov_q), ("p", mu_p, cov_p)):
-        if mean.shape[-1:] != (d,) or cov.shape[-2:] != (d, d):
-            raise ValueError(
-                f"mu_{name} has shape {tuple(mean.shape)} and cov_{name} {tuple(cov.shape)}; "
-                f"(..., {d}) and (..., {d}, {d}) are expected."
-            )
+    q = {"mu_q": (mu_q, "... d"), "cov_q": (cov_q, "... d d")}
+    require_shapes(**q, mu_p=(mu_p, "... d"), cov_p=(cov_p, "... d d"))
     factor_q, factor_p = _cholesky(cov_q, "cov_q"), _cholesky(cov_p, "cov_p")
     # tr(Σp⁻¹ Σq) = ‖Lp⁻¹ Lq‖²_F and the Mahalanobis term is ‖Lp⁻¹ (μp − μq)‖².
     whitened = torch.linalg.solve_triangular(factor_p, factor_q, upper=False)
     shift = torch.linalg.solve_triangular(factor_p, (mu_p - mu_q).unsqueeze(-1), upper=False)
     log_det_ratio = 2 * (_log_diagonal(factor_p) - _log_diagonal(factor_q))
     return 0.5 * (
-        log_det_ratio - d + whitened.square().sum((-2, -1)) + shift.square().sum((-2, -1))
+        log_det_ratio
+        - mu_q.shape[-1]
+        + whitened.square().sum((-2, -1))
+        + shift.square().sum((-2, -1))
     )
 
 
@@ -105,7 +106,7 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         The divergence in nats, summed over the d dimensions, shape ``(...)``.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: the shapes do not broadcast.
     """
     require_broadcast(mu=mu, logvar=logvar)
@@ -125,10 +126,11 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
         q: probabilities, shape ``(..., K)``.
 
     Returns:
-        The divergence in nats, shape ``(...)``; infinite where q is 0 and p is not.
+        The divergence in nats, shape ``(...)``; infinite where q is 0 and p is not. A probability that is too
+        small for its type is 0, too: where that can happen, compute with logarithms of probabilities.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: a probability is negative or NaN, a row does not sum to 1, or the distributions have
             different numbers of outcomes.
     """
@@ -147,7 +149,7 @@ def js_discrete(p: Tensor, q: Tensor) -> Tensor:
         The divergence in nats, shape ``(...)``.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: a probability is negative or NaN, a row does not sum to 1, or the distributions have
             different numbers of outcomes.
     """
@@ -177,12 +179,12 @@ def histogram_kl(
         KL(histogram of x ‖ histogram of y) in nats, a scalar in float64.
 
     Raises:
-        TypeError: a sample is no tensor, or `bins` neither an integer nor a tensor.
+        TypeError: a sample is not a tensor, or `bins` neither an integer nor a tensor.
         ValueError: a sample is empty or holds NaN or infinity, the edges do not increase, or
             `pseudo_count` is negative.
     """
     x, y = _require_sample(x, "x"), _require_sample(y, "y")
-    pseudo_count = require_real(pseudo_count, "pseudo_count", "a number of at least 0", at_least=0)
+    pseudo_count = require_weight(pseudo_count, "pseudo_count")
     if not isinstance(bins, Tensor) or bins.dim() == 0:
         expected = "a number of bins, an integer, or a tensor of edges"
         bins = require_positive_integer(require_integer(bins, "bins", expected), "bins")
@@ -219,7 +221,7 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
         The distance, in the units of the samples, a scalar.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: a sample is not one-dimensional, is empty, or holds NaN or infinity.
     """
     x, y = _require_sample(x, "x"), _require_sample(y, "y")
@@ -265,14 +267,9 @@ def _require_distributions(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 
 def _require_sample(sample: Tensor, name: str) -> Tensor:
     """Require a sample on the line, and return it in a type that can be sorted and added up."""
-    require_tensor(sample, name)
+    require_shapes(f"Flatten it with {name}.flatten().", **{name: (sample, "N")})
     sample = at_least_float32(sample, name)
-    if sample.dim() != 1 or sample.numel() == 0 or not torch.isfinite(sample).all():
-        raise ValueError(
-            f"{name} has shape {tuple(sample.shape)} and {int((~torch.isfinite(sample)).sum())} "
-            f"values that are NaN or infinite; a non-empty one-dimensional sample of finite values "
-            f"is expected. Flatten it with {name}.flatten(), and find what made it diverge."
-        )
+    require_finite(**{name: sample})
     return sample
 
 
@@ -298,8 +295,7 @@ def _log_diagonal(factor: Tensor) -> Tensor:
 
 
 def _cholesky(cov: Tensor, name: str) -> Tensor:
-    if not torch.isfinite(cov).all():
-        raise ValueError(f"{name} holds NaN or infinity; a finite covariance matrix is expected.")
+    require_finite(**{name: cov})
     # Rounding errs in proportion to the largest terms of a sum, also where the sum is nearly 0.
     largest = cov.abs().amax((-2, -1))
     asymmetry = (cov - cov.mT).abs().amax((-2, -1))

@@ -22,7 +22,7 @@ TIMEOUT = (5.0, 15.0)
 
 
 class DownloadError(OSError):
-    """A file is neither in the folder nor to be had from any mirror."""
+    """A file is neither in the folder nor available from any mirror."""
 
 
 def fetch(

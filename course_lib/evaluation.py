@@ -9,8 +9,10 @@ from torch import Tensor
 
 from course_lib.inputs import (
     require_event_shape,
+    require_finite,
     require_positive_integer,
     require_real,
+    require_shapes,
     require_tensor,
 )
 from course_lib.mmd import cubic_kernel, mmd
@@ -50,14 +52,9 @@ def estimate(values: Tensor) -> Estimate:
     Raises:
         ValueError: another shape, or fewer than two values.
     """
-    require_tensor(values, "values")
-    at_least_float32(values, "values")
-    if values.dim() != 1 or len(values) < 2:
-        raise ValueError(
-            f"values has shape {tuple(values.shape)}; one value per example, at least two, is "
-            f"expected. Sum over the dimensions of each example first."
-        )
-    values = values.double()
+    advice = "Sum over the dimensions of each example first."
+    require_shapes(advice, examples=2, values=(values, "N"))
+    values = at_least_float32(values, "values").double()
     return Estimate(
         values.mean().item(), (values.std() / math.sqrt(len(values))).item(), len(values)
     )
@@ -77,7 +74,7 @@ def bits_per_dim(log_prob: Tensor, event_shape: Sequence[int]) -> Tensor:
         Bits per dimension, in the shape of `log_prob`.
 
     Raises:
-        TypeError: `event_shape` is no sequence of integers.
+        TypeError: `event_shape` is not a sequence of integers.
         ValueError: `event_shape` is empty or has an entry below 1.
     """
     if isinstance(log_prob, Tensor):
@@ -99,7 +96,7 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         Euclidean distances, shape ``(N,)``, and indices into `reference`, shape ``(N,)``.
 
     Raises:
-        TypeError: an argument is no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: the event shapes differ, or `reference` is empty.
     """
     require_tensor(x)
@@ -157,20 +154,8 @@ def frechet_gaussian(mu_p: Tensor, cov_p: Tensor, mu_q: Tensor, cov_q: Tensor) -
 
     Source: Dowson and Landau (1982).
     """
-    for name, value in (("mu_p", mu_p), ("cov_p", cov_p), ("mu_q", mu_q), ("cov_q", cov_q)):
-        require_tensor(value, name)
-        if value.is_complex() or not torch.isfinite(value).all():
-            raise ValueError(
-                f"{name} has dtype {value.dtype} and {int((~torch.isfinite(value)).sum())} values that "
-                f"are NaN or infinite; finite real numbers are expected."
-            )
-    d = mu_p.shape[0] if mu_p.dim() else 0
-    for name, value in (("mu_p", mu_p), ("cov_p", cov_p), ("mu_q", mu_q), ("cov_q", cov_q)):
-        if d == 0 or value.shape != ((d,) if name.startswith("mu") else (d, d)):
-            raise ValueError(
-                f"{name} has shape {tuple(value.shape)} and mu_p {tuple(mu_p.shape)}; means of shape "
-                f"(d,) and covariances of shape (d, d) are expected."
-            )
+    require_shapes(mu_p=(mu_p, "d"), cov_p=(cov_p, "d d"), mu_q=(mu_q, "d"), cov_q=(cov_q, "d d"))
+    require_finite(mu_p=mu_p, cov_p=cov_p, mu_q=mu_q, cov_q=cov_q)
     mu_p, cov_p, mu_q, cov_q = in_one_type(mu_p, cov_p, mu_q, cov_q)
     root = _matrix_root(cov_p)
     cross = torch.linalg.eigvalsh(root @ cov_q @ root).clamp(min=0).sqrt().sum()
@@ -195,8 +180,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: shapes do not fit, fewer than two examples, or NaN.
     """
-    _require_features(x=x, y=y)
-    x, y = x.double(), y.double()
+    x, y = _features(x=x, y=y)
     # torch.cov of a single variable is a number without dimensions.
     cov_x, cov_y = (torch.cov(features.T).reshape(x.shape[1], -1) for features in (x, y))
     return frechet_gaussian(x.mean(0), cov_x, y.mean(0), cov_y)
@@ -221,12 +205,11 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: shapes do not fit, fewer than two examples, or NaN.
     """
-    _require_features(x=x, y=y)
-    return mmd(x.double(), y.double(), cubic_kernel)
+    return mmd(*_features(x=x, y=y), cubic_kernel)
 
 
 @dataclass(frozen=True)
-class Coverage:
+class PrecisionRecall:
     """Fidelity and diversity of a set of generated examples, apart from one another.
 
     Attributes:
@@ -242,7 +225,7 @@ class Coverage:
     coverage: float
 
 
-def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
+def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> PrecisionRecall:
     """Precision, recall, density and coverage from k-nearest-neighbour balls, ``eq-precision-recall``.
 
     A set's manifold is the union of balls around its examples, each reaching to the example's k-th
@@ -263,8 +246,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
     Source: Kynkäänniemi et al. (2019); Naeem et al. (2020).
     """
     k = require_positive_integer(k, "k")
-    _require_features(at_least=k + 1, real=real, fake=fake)
-    real, fake = real.double(), fake.double()
+    real, fake = _features(examples=k + 1, real=real, fake=fake)
 
     def distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
         # By matrix products the distance of two copies would not be 0, nor that of a neighbour
@@ -287,7 +269,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> Coverage:
 
     real_balls, held = in_balls(fake, real, radii(real))
     fake_balls, _ = in_balls(real, fake, radii(fake))
-    return Coverage(
+    return PrecisionRecall(
         precision=(real_balls > 0).double().mean().item(),
         recall=(fake_balls > 0).double().mean().item(),
         density=real_balls.double().mean().item() / k,
@@ -332,11 +314,11 @@ def modes_covered(
     Raises:
         ValueError: shapes do not fit, or there are no samples, or NaN.
     """
-    _require_features(at_least=1, samples=samples, centres=centres)
+    samples, centres = _features(examples=1, samples=samples, centres=centres)
     std = require_real(std, "std", "a positive standard deviation", above=0)
     radius = require_real(radius, "radius", "a positive number of standard deviations", above=0)
     least = require_real(least, "least", "a share in [0, 1]", at_least=0, at_most=1)
-    distance, nearest = torch.cdist(samples.double(), centres.double()).min(1)
+    distance, nearest = torch.cdist(samples, centres).min(1)
     good = distance <= radius * std
     counts = torch.bincount(nearest[good], minlength=len(centres))
     shares = counts.double() / len(samples)
@@ -354,27 +336,10 @@ def _matrix_root(cov: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
 
 
-def _require_features(at_least: int = 2, **features: Tensor) -> None:
-    """Two sets of vectors of one dimension, each with enough examples, free of NaN."""
-    for name, value in features.items():
-        require_tensor(value, name)
-    shapes = [value.shape for value in features.values()]
-    given = " and ".join(f"{name} {tuple(value.shape)}" for name, value in features.items())
-    if (
-        any(len(shape) != 2 for shape in shapes)
-        or shapes[0][1] != shapes[1][1]
-        or 0 in shapes[0][1:]
-    ):
-        raise ValueError(
-            f"the shapes are {given}; (N, d) and (M, d) are expected. Flatten images, or take a "
-            f"classifier's features of them."
-        )
-    if min(shape[0] for shape in shapes) < at_least:
-        raise ValueError(
-            f"the shapes are {given}; at least {at_least} examples of each are expected."
-        )
-    for name, value in features.items():
-        if value.is_complex() or not torch.isfinite(value).all():
-            raise ValueError(
-                f"{name} holds complex numbers, NaN or infinity; finite real features are expected."
-            )
+def _features(examples: int = 2, **features: Tensor) -> list[Tensor]:
+    """Require two sets of vectors of one dimension with finite entries, and return them in float64."""
+    advice = "Flatten images, or take a classifier's features of them."
+    words = zip(features.items(), ("N d", "M d"), strict=True)
+    require_shapes(advice, examples=examples, **{n: (x, shape) for (n, x), shape in words})
+    require_finite(**features)
+    return [x.double() for x in features.values()]

@@ -1,6 +1,7 @@
 """Files that are whole at every moment: written beside, then put in place of the old ones.
 
-A full disk, a kill or a crash in the middle of a write leaves the file as it was before.
+A full disk, a kill or a crash in the middle of a write leaves the file as it was before. Where two
+processes must not write at once, one of them holds a lock.
 """
 
 import contextlib
@@ -11,8 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two writers at once are not noticed
+    fcntl = None
+
 # What a killed process left behind is removed by a later write of the same file; a write that
-# still goes on is younger than this.
+# is still running is younger than this.
 LEFTOVER_SECONDS = 3600.0
 
 
@@ -87,6 +93,44 @@ def remove_leftovers(folder: Path, name: str | None = None, *, age: float | None
                 with contextlib.suppress(OSError):
                     if time.time() - entry.stat(follow_symlinks=False).st_mtime >= age:
                         os.unlink(entry.path)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, remove: bool = False) -> Iterator[int | None]:
+    """Hold a lock, a file that is made if need be, until the block ends.
+
+    The system releases the lock when the process ends, however it ends: a file that a killed process
+    leaves behind blocks nobody.
+
+    Args:
+        path: the file; nothing but the lock depends on its content.
+        remove: remove it at the end of the block.
+
+    Yields:
+        The open file's descriptor; None where the system has no such locks.
+
+    Raises:
+        BlockingIOError: another process holds it, or another block of this one.
+        OSError: the file cannot be made, or its file system has no locks.
+    """
+    if fcntl is None:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                # Whoever held it before may have removed the file in between.
+                if os.path.samestat(os.fstat(file), os.stat(path)):
+                    break
+        try:
+            yield file
+        finally:
+            if remove:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _prefix(name: str) -> str:

@@ -40,7 +40,7 @@ def require_batch(
         model: whose parameters must have the type of `x`; not asked if None, or under autocast.
 
     Raises:
-        TypeError: `x` is no tensor, not of a floating-point type, or of another than `model`.
+        TypeError: `x` is not a tensor, not of a floating-point type, or of another than `model`.
         ValueError: the shape is another one, the batch is empty, or it holds NaN or infinity.
     """
     require_floating(x, name)
@@ -219,64 +219,82 @@ def require_integer(value: int, name: str, expected: str = "an integer") -> int:
         raise TypeError(f"{name} is {given}; {expected} is expected.") from None
 
 
-def require_count(value: int, name: str) -> int:
-    """Require a number of things, an integer of at least 0, and return it as Python's own.
+def require_count(value: int, name: str, *, at_least: int = 0) -> int:
+    """Require a number of things, an integer of at least `at_least`, and return it as Python's own.
 
     Raises:
         TypeError: `value` is not an integer.
-        ValueError: `value` is negative.
+        ValueError: `value` is smaller.
     """
-    expected = "an integer of at least 0"
+    expected = f"an integer of at least {at_least}"
     number = require_integer(value, name, expected)
-    if number < 0:
+    if number < at_least:
         raise ValueError(f"{name} is {number}; {expected} is expected.")
     return number
 
 
 def require_positive_integer(value: int, name: str) -> int:
-    """Require an integer of at least 1, and return it as Python's own.
-
-    Raises:
-        TypeError: `value` is not an integer.
-        ValueError: `value` is smaller than 1.
-    """
-    expected = "an integer of at least 1"
-    number = require_integer(value, name, expected)
-    if number < 1:
-        raise ValueError(f"{name} is {number}; {expected} is expected.")
-    return number
+    """Require an integer of at least 1, and return it as Python's own; see `require_count`."""
+    return require_count(value, name, at_least=1)
 
 
 def require_event_shape(event_shape: Sequence[int], name: str = "event_shape") -> tuple[int, ...]:
     """Require the shape of one example, a sequence of positive sizes, and return it as a tuple.
 
     Raises:
-        TypeError: it is no sequence, or an entry is no integer.
+        TypeError: it is not a sequence, or an entry is not an integer.
         ValueError: it is empty, or an entry is below 1.
     """
-    if not isinstance(event_shape, Sequence) or isinstance(event_shape, str):
-        raise TypeError(
-            f"{name} is {reprlib.repr(event_shape)}; a sequence of sizes is expected, such as (1, 8, 8) for "
-            f"grey images, or (64,) for vectors."
-        )
+    expected = (
+        "a sequence of sizes is expected, such as (1, 8, 8) for grey images, or (64,) for vectors"
+    )
+    event_shape = _require_sizes(event_shape, name, expected)
     if not event_shape:
         raise ValueError(f"{name} is empty; the shape of one example is expected.")
-    return tuple(require_positive_integer(size, f"an entry of {name}") for size in event_shape)
+    return event_shape
+
+
+def require_image_shape(
+    event_shape: Sequence[int], *, multiple: int = 1, at_least: int = 1, advice: str = ""
+) -> tuple[int, int, int]:
+    """Require the shape ``(C, H, W)`` of one image, and return it.
+
+    Args:
+        event_shape: what was given.
+        multiple: what divides H and W.
+        at_least: the least H and W.
+        advice: what to do otherwise, a sentence for the message.
+
+    Raises:
+        TypeError: it is not a sequence, or an entry is not an integer.
+        ValueError: it has other than three entries, or H and W are not as expected.
+    """
+    event_shape = require_event_shape(event_shape)
+    sides = event_shape[1:]
+    if len(event_shape) != 3 or any(side % multiple or side < at_least for side in sides):
+        kinds = {1: "", 2: " with even H and W"}
+        kind = kinds.get(multiple, f" with H and W multiples of {multiple}")
+        kind += f" with sides of at least {at_least}" if at_least > 1 else ""
+        message = f"event_shape is {event_shape}; (C, H, W){kind} is expected. {advice}"
+        raise ValueError(message.rstrip())
+    return event_shape
 
 
 def require_widths(hidden: Sequence[int], name: str = "hidden") -> tuple[int, ...]:
     """Require the widths of hidden layers, positive integers and maybe none; return them as a tuple.
 
     Raises:
-        TypeError: it is no sequence, or an entry is no integer.
+        TypeError: it is not a sequence, or an entry is not an integer.
         ValueError: an entry is below 1.
     """
-    if not isinstance(hidden, Sequence) or isinstance(hidden, str):
-        raise TypeError(
-            f"{name} is {reprlib.repr(hidden)}; a sequence of integers is expected, such as (500,) for "
-            f"one layer."
-        )
-    return tuple(require_positive_integer(width, f"an entry of {name}") for width in hidden)
+    expected = "a sequence of integers is expected, such as (500,) for one layer"
+    return _require_sizes(hidden, name, expected)
+
+
+def _require_sizes(sizes: Sequence[int], name: str, expected: str) -> tuple[int, ...]:
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise TypeError(f"{name} is {reprlib.repr(sizes)}; {expected}.")
+    return tuple(require_positive_integer(size, f"an entry of {name}") for size in sizes)
 
 
 def require_writable(folder: Path, name: str) -> None:
@@ -377,6 +395,65 @@ def require_generator(generator: torch.Generator | None, device: torch.device) -
         )
 
 
+def require_weight(value: float, name: str) -> float:
+    """Require a weight of a term, a number of at least 0, and return it as Python's own.
+
+    Raises:
+        ValueError: `value` is not such a number.
+    """
+    return require_real(value, name, "a number ≥ 0", at_least=0)
+
+
+def require_shapes(advice: str = "", /, *, examples: int = 1, **given: tuple[Tensor, str]) -> None:
+    """Require tensors whose shapes fit one another.
+
+    ``require_shapes(x=(x, "N d"), y=(y, "M d"))`` takes two sets of vectors of one dimension.
+
+    Args:
+        advice: what to do otherwise, a sentence for the message.
+        examples: the least size that a capital letter, a number of examples, stands for.
+        given: by name, each tensor and its shape in words. A letter is one size of at least 1,
+            wherever it stands; a number is that size; "..." at the beginning is any number of sizes.
+
+    Raises:
+        TypeError: one is not a tensor.
+        ValueError: the shapes are others.
+    """
+    sizes: dict[str, int] = {}
+    fit = True
+    for name, (tensor, words) in given.items():
+        require_tensor(tensor, name)
+        letters, shape = words.split(), tuple(tensor.shape)
+        if letters[0] == "...":
+            letters = letters[1:]
+            shape = shape[max(0, len(shape) - len(letters)) :]
+        fit &= len(letters) == len(shape)
+        for letter, size in zip(letters, shape, strict=False):
+            known = int(letter) if letter.isdigit() else sizes.setdefault(letter, size)
+            fit &= size == known and size >= (examples if letter.isupper() else 1)
+    if not fit:
+        shapes = [f"{name} {tuple(tensor.shape)}" for name, (tensor, _) in given.items()]
+        shapes[0] = shapes[0].replace(" ", " has shape ", 1)
+        words = [words.replace(" ", ", ") for _, words in given.values()]
+        expected = [f"({w})" if ", " in w else f"({w},)" for w in words]
+        capital = any(map(str.isupper, sizes))
+        least = f" with at least {examples} examples" if capital and examples > 1 else ""
+        verb = "is" if len(given) == 1 else "are"
+        raise ValueError(
+            f"{_listed(shapes)}; {_listed(expected)}{least} {verb} expected. {advice}".rstrip()
+        )
+
+
+def require_finite(**tensors: Tensor) -> None:
+    """Require real numbers, none of them NaN or infinite; raise `ValueError` otherwise."""
+    for name, tensor in tensors.items():
+        if tensor.is_complex() or not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{name} has dtype {tensor.dtype} and {int((~torch.isfinite(tensor)).sum())} values that "
+                f"are NaN or infinite; finite real numbers are expected. Find what made them diverge."
+            )
+
+
 def require_broadcast(**tensors: Tensor) -> None:
     """Require tensors whose shapes broadcast; raise `TypeError` or `ValueError` otherwise."""
     for name, tensor in tensors.items():
@@ -388,3 +465,8 @@ def require_broadcast(**tensors: Tensor) -> None:
         raise ValueError(
             f"the shapes are {shapes}; shapes that broadcast are expected, such as equal ones."
         ) from None
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words with commas between them, and "and" before the last."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

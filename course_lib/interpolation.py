@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_floating, require_positive_integer
+from course_lib.inputs import require_count, require_floating
 from course_lib.precision import at_least_float32
 
 
@@ -36,17 +36,7 @@ def spherical_path(start: Tensor, end: Tensor, n: int) -> Tensor:
     one of them is taken. In one dimension there is none between opposite points, and where an end is
     the origin it has no direction: the path is then the segment.
 
-    Args:
-        start: first points, shape ``(..., d)``.
-        end: last points, same shape.
-        n: number of points, both ends included, at least 2.
-
-    Returns:
-        Points, shape ``(..., n, d)``; the first is `start` and the last `end`, exactly.
-
-    Raises:
-        TypeError: an end is not of a floating-point type, or `n` is not an integer.
-        ValueError: `n` is below 2, or the shapes differ.
+    Arguments, result and errors are those of `straight_path`.
     """
     share = _shares(start, end, n)
     dtype, start, end = start.dtype, at_least_float32(start), at_least_float32(end)
@@ -97,9 +87,7 @@ def _shares(start: Tensor, end: Tensor, n: int) -> Tensor:
     """Equal steps from 0 to 1, shape ``(n, 1)``, for two ends that fit one another."""
     require_floating(start, "start")
     require_floating(end, "end")
-    n = require_positive_integer(n, "n")
-    if n < 2:
-        raise ValueError(f"n is {n}; at least the two ends are expected.")
+    n = require_count(n, "n", at_least=2)
     if start.shape != end.shape:
         raise ValueError(
             f"start has shape {tuple(start.shape)} and end {tuple(end.shape)}; the same is expected."

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.fast import fast_path, prepared
-from course_lib.inputs import require_positive_integer
+from course_lib.inputs import require_positive_integer, require_shapes
 from course_lib.saved_settings import SavedSettings
 
 
@@ -90,11 +90,7 @@ def made_masks(
             raise TypeError(
                 f"{name} has dtype {degrees.dtype}; integer degrees are expected. Call .long()."
             )
-        if degrees.dim() != 1:
-            raise ValueError(
-                f"{name} has shape {tuple(degrees.shape)}; one degree per unit, shape (units,), is "
-                f"expected. Flatten it."
-            )
+        require_shapes("Each unit has one degree.", **{name: (degrees, "units")})
     layers = [inputs, *hidden]
     masks = [made_mask(below, above) for below, above in pairwise(layers)]
     # Strict here and only here: output i sees what comes before i, never i itself.
@@ -139,10 +135,7 @@ class MaskedLinear(SavedSettings, nn.Linear):
     mask: Tensor
 
     def __init__(self, mask: Tensor, *, bias: bool = True) -> None:
-        if mask.dim() != 2:
-            raise ValueError(
-                f"mask has shape {tuple(mask.shape)}; (out_features, in_features) is expected."
-            )
+        require_shapes(mask=(mask, "out_features in_features"))
         out_features, in_features = mask.shape
         super().__init__(in_features, out_features, bias=bias)
         self.register_buffer("mask", mask.to(self.weight.dtype))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_function, require_real, require_tensor
+from course_lib.inputs import require_function, require_real, require_shapes
 from course_lib.precision import in_one_type
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -85,14 +85,8 @@ def _pieces(x: Tensor, others: int) -> tuple[Tensor, ...]:
 
 def _require_points(x: Tensor, y: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
     """Require two sets of points of one dimension, and return them in one type."""
-    require_tensor(x)
-    require_tensor(y, "y")
-    fit = x.dim() == y.dim() == 2 and x.shape[1] == y.shape[1] > 0
-    if not fit or min(len(x), len(y)) < at_least:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; (n, d) and (m, d) with at least "
-            f"{at_least} points each are expected. Use a larger batch, or flatten the examples."
-        )
+    advice = "Use a larger batch, or flatten the examples."
+    require_shapes(advice, examples=at_least, x=(x, "N d"), y=(y, "M d"))
     return in_one_type(x=x, y=y)
 
 

@@ -30,7 +30,7 @@ def mlp(
         A module from ``(..., in_features)`` to ``(..., out_features)``.
 
     Raises:
-        TypeError: `hidden` is no sequence of integers.
+        TypeError: `hidden` is not a sequence of integers.
         ValueError: a width is below 1, or `dropout` is not in [0, 1].
     """
     in_features = require_positive_integer(in_features, "in_features")

@@ -17,6 +17,7 @@ from course_lib.inputs import (
     require_levels,
     require_positive_integer,
     require_real,
+    require_shapes,
     require_tensor,
 )
 from course_lib.training import History
@@ -231,16 +232,8 @@ def posterior_ellipses(
     """
     for name, value in (("mean", mean), ("std", std), ("labels", labels)):
         require_tensor(value, name)
-    if mean.dim() != 2 or mean.shape != std.shape or labels.shape != mean.shape[:1]:
-        raise ValueError(
-            f"mean has shape {tuple(mean.shape)}, std {tuple(std.shape)} and labels "
-            f"{tuple(labels.shape)}; (N, 2), the same, and (N,) are expected."
-        )
-    if mean.shape[-1] != 2:
-        raise ValueError(
-            f"mean has {mean.shape[-1]} latent dimensions; 2 are expected for a plane. "
-            f"Choose two of them first."
-        )
+    advice = "Of more latent dimensions choose two first."
+    require_shapes(advice, mean=(mean, "N 2"), std=(std, "N 2"), labels=(labels, "N"))
     require_levels(labels, 2**31, "labels")
     ax = ax or plt.subplots(figsize=(5, 5))[1]
     palette = sns.color_palette("tab10")

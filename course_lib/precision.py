@@ -127,7 +127,8 @@ def applied_in_type(module: nn.Module, x: Tensor) -> Tensor:
 def parameter_type(module: nn.Module) -> torch.dtype | None:
     """Type of a module's first parameter, or None if it has none.
 
-    That of ``next(module.parameters())`` in a tenth of its time, which every layer of a flow would pay.
+    It is that of ``next(module.parameters())``, found without the walk that every layer of a flow would
+    pay for.
     """
     for parameter in module._parameters.values():
         if parameter is not None:

@@ -1,8 +1,8 @@
 """What a model can do, as protocols.
 
-Evaluation, training and plotting accept these abilities rather than classes, so that a model
-of any family, the course's or the reader's own, can be passed to them. Words and shapes are
-those of `torch.distributions`.
+Losses, bounds and checks name these abilities rather than classes, so that a model of any family,
+the course's or the reader's own, can be passed to them. Every model that the course trains is a
+`Sampler`. Words and shapes are those of `torch.distributions`.
 """
 
 from typing import Protocol, runtime_checkable

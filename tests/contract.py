@@ -104,7 +104,9 @@ def _vae() -> Iterator[tuple[str, Case]]:
         "prior_log_likelihood": {"k": 3},
         "quadrature_log_likelihood": {"n_points": 5, "limit": 3.0},
     }.items():
-        yield f"vae.{name}", Case(getattr(vae, name), {"model": model, "x": X} | more)
+        # Estimates of log p(x) take zeros and ones only, with a Bernoulli decoder.
+        x = X.round() if "likelihood" in name else X
+        yield f"vae.{name}", Case(getattr(vae, name), {"model": model, "x": x} | more)
     for kind in (model, vae.WAE(SHAPE, 2, hidden=(4,)), vae.Autoencoder(SHAPE, 2)):
         name = f"vae.{type(kind).__name__}"
         yield f"{name}.forward", Case(kind, {"x": X})
@@ -208,9 +210,9 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
         Case(lambda x: training.negative_log_likelihood(made, x, DONE), {"x": LEVELS}),
     )
     yield (
-        "autoregressive.seen_by",
+        "autoregressive.receptive_field_map",
         Case(
-            autoregressive.seen_by,
+            autoregressive.receptive_field_map,
             {
                 "model": autoregressive.PixelCNN(SHAPE, 2, channels=2, n_layers=1),
                 "at": (0, 1, 1),
@@ -223,12 +225,18 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
 
 def _flow() -> Iterator[tuple[str, Case]]:
     dense = {"layers": 2, "hidden": (4,), "dropout": 0.1}
-    image = {"event_shape": (2, 4, 4), "scales": 2, "width": 2, "dropout": 0.1, "logit": 0.05}
+    image = {
+        "event_shape": (2, 4, 4),
+        "scales": 2,
+        "width": 2,
+        "dropout": 0.1,
+        "logit_margin": 0.05,
+    }
     for name, arguments in {
-        "NICE": {"event_shape": (4,)} | dense | {"logit": 0.05},
-        "RealNVP": {"event_shape": (4,)} | dense | {"logit": 0.05, "bound": 2.0},
-        "MAF": {"event_shape": (4,)} | dense | {"logit": 0.05, "bound": 2.0},
-        "IAF": {"event_shape": (4,)} | dense | {"logit": 0.05, "bound": 2.0},
+        "NICE": {"event_shape": (4,)} | dense | {"logit_margin": 0.05},
+        "RealNVP": {"event_shape": (4,)} | dense | {"logit_margin": 0.05, "bound": 2.0},
+        "MAF": {"event_shape": (4,)} | dense | {"logit_margin": 0.05, "bound": 2.0},
+        "IAF": {"event_shape": (4,)} | dense | {"logit_margin": 0.05, "bound": 2.0},
         "PlanarFlow": {"event_shape": (4,), "layers": 2},
         "SplineFlow": {"event_shape": (4,)} | dense | {"bins": 4, "limit": 3.0},
         "Glow": image | {"steps": 1, "bound": 2.0},
@@ -334,7 +342,7 @@ def _flow() -> Iterator[tuple[str, Case]]:
         inner = flow.RealNVP(SHAPE, layers=2, hidden=(4,))
         model = flow.DequantizedFlow(inner, 5, dequantizer)
         name = f"flow.DequantizedFlow ({type(dequantizer).__name__})"
-        yield f"{name}.weight", Case(model.weight, {"x": LEVELS, "generator": GENERATOR})
+        yield f"{name}.log_weight", Case(model.log_weight, {"x": LEVELS, "generator": GENERATOR})
         yield (
             f"{name}.elbo",
             Case(model.elbo, {"x": LEVELS, "n_samples": 2, "generator": GENERATOR}),

@@ -25,7 +25,7 @@ ARGUMENTS = [
 # Types, objects, and a class whose arguments `fit` looks at.
 NO_CASE = {
     "gan": {"MINIMAX", "NON_SATURATING", "WASSERSTEIN"},
-    "training": {"Batch", "Loss", "Terms", "Transform", "TrainingError", "Player"},
+    "training": {"Batch", "Loss", "LossTerms", "BatchTransform", "TrainingError", "Player"},
 }
 
 

@@ -141,8 +141,8 @@ def test_histogram_kl_without_pseudo_count_is_infinite_off_the_support():
     [
         (torch.empty(0), r"y has shape \(0,\)"),
         (torch.zeros(3, 1), r"y has shape \(3, 1\).*y\.flatten\(\)"),
-        (torch.tensor([0.0, float("nan"), 2.0]), r"y has shape \(3,\) and 1 values that are NaN"),
-        (torch.tensor([0.0, -math.inf]), r"y has shape \(2,\) and 1 values"),
+        (torch.tensor([0.0, float("nan"), 2.0]), r"y has .* 1 values that are NaN"),
+        (torch.tensor([0.0, -math.inf]), r"y has .* 1 values that are NaN"),
     ],
 )
 def test_what_is_no_sample_is_refused(distance, x, message):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from course_lib import files
-from course_lib.files import remove_leftovers, replace_bytes, replace_text, replacing
+from course_lib.files import locked, remove_leftovers, replace_bytes, replace_text, replacing
 
 
 @contextmanager
@@ -142,3 +142,34 @@ def test_every_name_that_a_file_system_takes_is_written(tmp_path, name):
     replace_bytes(tmp_path / name, b"content")
     assert (tmp_path / name).read_bytes() == b"content"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_lock_is_held_by_one_block_at_a_time(tmp_path):
+    path = tmp_path / "lock"
+    with locked(path) as file:
+        assert os.path.samestat(os.fstat(file), path.stat())
+        with pytest.raises(BlockingIOError), locked(path):
+            pass
+    with locked(path, remove=True):
+        assert path.exists()
+    assert not path.exists()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    path, flock = tmp_path / "lock", files.fcntl.flock
+
+    def late(file, operation):
+        monkeypatch.setattr(files.fcntl, "flock", flock)
+        path.unlink()  # whoever held it before does this between our opening and our lock
+        flock(file, operation)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    with locked(path) as file:
+        assert os.path.samestat(os.fstat(file), path.stat())
+
+
+def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    with locked(tmp_path / "lock") as file:
+        assert file is None
+    assert not list(tmp_path.iterdir())

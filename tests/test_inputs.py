@@ -145,12 +145,12 @@ BAD = {
         r"z has shape \(2, 5\); \(N, 3\) is expected. Reshape it, or build the model",
     ),
     "a pixel outside": (
-        lambda: autoregressive.seen_by(PIXELCNN, (0, 4, 0)),
+        lambda: autoregressive.receptive_field_map(PIXELCNN, (0, 4, 0)),
         ValueError,
         r"at is \(0, 4, 0\); the index of one dimension of an example of shape \(1, 4, 4\)",
     ),
     "a pixel without its channel": (
-        lambda: autoregressive.seen_by(PIXELCNN, (1, 1)),
+        lambda: autoregressive.receptive_field_map(PIXELCNN, (1, 1)),
         ValueError,
         r"at is \(1, 1\)",
     ),
@@ -202,7 +202,7 @@ CALLS = {
     "numbers for vectors": (
         lambda: divergences.kl_gaussian(torch.tensor(0.0), torch.tensor(1.0), ONE, EYE),
         ValueError,
-        r"mu_q has shape \(\) and cov_q \(\); \(\.\.\., 1\) and \(\.\.\., 1, 1\) are expected",
+        r"mu_q has shape \(\), cov_q \(\), .*; \(\.\.\., d\), \(\.\.\., d, d\), .* are expected",
     ),
     "bins that are neither a number nor edges": (
         lambda: divergences.histogram_kl(ONE, ONE, 2.5),

@@ -190,7 +190,10 @@ def sync(repository: Repository) -> None:
     replace_text(CONFIGURATION, configuration(text, repository))
     for path in [*notebooks(), *masters(), *students()]:
         notebook = nbformat.read(path, as_version=4)
-        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        index = [cell.cell_type for cell in notebook.cells].index("code")
+        if "setup" not in notebook.cells[index].metadata.get("tags", []):  # it has none yet
+            notebook.cells.insert(index, nbformat.v4.new_code_cell())
+        first = notebook.cells[index]
         first.source = setup_cell(repository)
         first.metadata["tags"] = ["setup", "hide-cell"]
         write(notebook, path)

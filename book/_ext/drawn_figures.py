@@ -9,7 +9,7 @@ usual directive::
     What to see in it.
     ```
 
-A chapter is drawn again when its file, the library or matplotlib has changed.
+A chapter is drawn again when its file, the library, a recorded result or matplotlib has changed.
 """
 
 import hashlib
@@ -83,7 +83,8 @@ def draw(path: Path) -> int:
 def _key(path: Path, version: str) -> str:
     """What a chapter's figures depend on."""
     digest = hashlib.sha256(version.encode())
-    for source in (path, Path(__file__), *sorted(ROOT.glob("course_lib/**/*.py"))):
+    used = (*sorted(ROOT.glob("course_lib/**/*.py")), *sorted(ROOT.glob("results/*.json")))
+    for source in (path, Path(__file__), *used):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 

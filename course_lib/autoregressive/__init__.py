@@ -8,7 +8,7 @@ from course_lib.autoregressive.gated_pixelcnn import GatedPixelCNN
 from course_lib.autoregressive.made import MADE, one_ordering_loss
 from course_lib.autoregressive.nade import NADE
 from course_lib.autoregressive.pixelcnn import PixelCNN
-from course_lib.autoregressive.receptive_field import seen_by
+from course_lib.autoregressive.receptive_field import receptive_field_map
 from course_lib.autoregressive.row_lstm import RowLSTM
 from course_lib.autoregressive.wavenet import WaveNet
 
@@ -24,5 +24,5 @@ __all__ = [
     "WaveNet",
     "fast",
     "one_ordering_loss",
-    "seen_by",
+    "receptive_field_map",
 ]

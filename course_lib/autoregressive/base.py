@@ -6,7 +6,7 @@ those conditionals at once, built so that the parameters of dimension i depend o
 before i alone. From that one property everything here follows:
 
 * `Autoregressive.log_prob` needs one pass, because the whole image is known;
-* `Autoregressive.sample` needs the dimensions one after another, because each is fed back.
+* `Autoregressive.sample` draws the dimensions one after another, because each is fed back.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -18,6 +18,7 @@ from torch import Tensor
 from course_lib.distributions import GreyLevels, default_output
 from course_lib.fast import fast_path
 from course_lib.inputs import (
+    require_count,
     require_event_shape,
     require_generator,
     require_kind,
@@ -65,9 +66,7 @@ class Autoregressive(SavedSettings):
     ) -> None:
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
-        levels = require_positive_integer(levels, "levels")
-        if levels < 2:
-            raise ValueError(f"levels is {levels}; at least 2 grey levels are expected.")
+        levels = require_count(levels, "levels", at_least=2)
         distribution = default_output(levels) if distribution is None else distribution
         require_kind(distribution, GreyLevels, "distribution")
         if distribution.levels != levels:
@@ -193,7 +192,7 @@ class Autoregressive(SavedSettings):
     def encode(self, x: Tensor) -> Tensor:
         """Grey levels as numbers for the network: 2x/(K−1) − 1, in [−1, 1].
 
-        Zero, with which convolutions pad, then is no grey level of a black or white pixel:
+        Zero, with which convolutions pad, then is not a grey level of a black or white pixel:
         the network can tell the outside of the image from a dark inside.
         """
         dtype = next(self.parameters()).dtype

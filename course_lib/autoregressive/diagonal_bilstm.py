@@ -16,7 +16,8 @@ class DiagonalBiLSTM(RasterModel):
     it has seen pixels right of c in row r itself, so its result is moved down by one row before it
     is added: pixel (r, c) reads what the second LSTM knew at (r−1, c). Together they see every
     pixel of the past. (That takes one addition to the published layer: the second LSTM also
-    reads the pixel itself, or the last pixel of the row above would be lost.)
+    reads the pixel itself, or the last pixel of the row above would be lost where the first kernel does
+    not reach it.)
 
     Source: van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel recurrent neural networks" (2016).
 
@@ -101,7 +102,7 @@ class DiagonalBiLSTMLayer(nn.Module):
 
     def __init__(self, channels: int, n_colours: int) -> None:
         super().__init__()
-        # Both directions side by side: eight gates.
+        # The gates of both directions lie side by side: there are eight.
         self.input_to_state = MaskedConv2d(
             "B", channels, 8 * channels, 1, n_colours=n_colours, n_gates=8
         )

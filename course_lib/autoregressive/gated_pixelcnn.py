@@ -10,7 +10,7 @@ from course_lib.autoregressive.raster import Head, MaskedConv2d, RasterModel
 class GatedPixelCNN(RasterModel):
     """The gated PixelCNN, optionally conditional on a class.
 
-    The vertical stack sees all rows above, unmasked, because it never sees the current one; the
+    The vertical stack sees the rows above, unmasked, because it never sees the current one; the
     horizontal stack sees the current row to the left, and reads the vertical stack at its own
     pixel. Each layer ends in the gated unit tanh(a) · σ(b) (``eq-gated-unit``).
 
@@ -20,7 +20,8 @@ class GatedPixelCNN(RasterModel):
         event_shape: ``(C, H, W)``; colours are generated in the order of the channels.
         levels: number K of grey levels.
         channels: number of features of each stack.
-        n_layers: number of gated layers; the first has the large kernel, the others 3×3.
+        n_layers: number L of gated layers; the first has the large kernel, the others 3×3. They see
+            ``kernel_size // 2 + L − 1`` pixels far (``eq-gated-reach``).
         kernel_size: of the first layer; 7, or less for small images, if not given.
         dropout: share of features dropped in training, each for a whole image.
         n_classes: number of classes for p(x|label); None for p(x).
@@ -56,7 +57,7 @@ class GatedPixelCNN(RasterModel):
             for index in range(n_layers)
         )
         self.head = Head(channels, colours, self.distribution.n_parameters)
-        # Its convolutions take a sixth less time where the channels are last in memory.
+        # Its convolutions are faster where the channels are last in memory.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -81,7 +82,7 @@ def gated_unit(features: Tensor) -> Tensor:
         Shape ``(N, channels, …)``.
     """
     a, b = features.chunk(2, 1)
-    # tanh(a) as 2σ(2a) − 1: several times faster on a CPU than torch.tanh.
+    # tanh(a) is written as 2σ(2a) − 1: on a CPU torch.sigmoid is faster than torch.tanh.
     return (2 * torch.sigmoid(2 * a)).sub_(1) * torch.sigmoid(b)
 
 

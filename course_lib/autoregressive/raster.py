@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from course_lib.autoregressive.base import Autoregressive
 from course_lib.autoregressive.masks import pixelcnn_mask
 from course_lib.distributions import GreyLevels
-from course_lib.inputs import require_dropout, require_event_shape, require_positive_integer
+from course_lib.inputs import (
+    require_dropout,
+    require_image_shape,
+    require_positive_integer,
+)
 from course_lib.saved_settings import SavedSettings
 
 
@@ -140,11 +144,7 @@ class RasterModel(Autoregressive):
         n_classes: int | None = None,
         distribution: GreyLevels | None = None,
     ) -> None:
-        if len(require_event_shape(event_shape)) != 3:
-            raise ValueError(
-                f"event_shape is {tuple(event_shape)}; (C, H, W) is expected. For a grey image "
-                f"write (1, H, W)."
-            )
+        require_image_shape(event_shape, advice="For a grey image write (1, H, W).")
         if n_classes is not None and not self.can_be_conditional:
             raise TypeError(
                 f"n_classes is {n_classes}, and a {type(self).__name__} has no classes; leave it out, or "

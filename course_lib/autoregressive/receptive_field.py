@@ -10,7 +10,7 @@ from course_lib.inputs import require_integer, require_kind, require_positive_in
 from course_lib.networks import evaluation_mode
 
 
-def seen_by(
+def receptive_field_map(
     model: Autoregressive, at: Sequence[int], *, n_points: int = 8, seed: int = 0
 ) -> Tensor:
     """Where the gradient of one dimension's parameters with respect to the input is not zero.

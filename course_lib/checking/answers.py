@@ -53,7 +53,7 @@ def _returning(function: Callable[..., Any]) -> Callable[..., Any]:
             raise TypeError("the function returned None (is its `return` missing?)")
         if isinstance(result, (tuple, list)) and any(part is None for part in result):
             raise TypeError(
-                "the function returned None as one of its results (the .grad of a tensor that is no "
+                "the function returned None as one of its results (the .grad of a tensor that is not "
                 "leaf is None)"
             )
         return result
@@ -119,7 +119,7 @@ def _at_a_point(expression: Any, variables: Sequence[Any]) -> Callable[..., floa
     import sympy
 
     def exactly(*point: float) -> float:
-        # Rational numbers: of floating ones SymPy sums some series wrongly.
+        # The numbers become rational: with floating ones SymPy sums some series wrongly.
         value = expression.subs(dict(zip(variables, map(sympy.Rational, point), strict=True)))
         number = value.evalf()
         return float(number if number.is_real else value.doit().evalf())
@@ -142,7 +142,7 @@ def as_arrays(result: Any, label: str = "") -> Arrays:
 
     Raises:
         NotAnswered: the result is ``None``.
-        TypeError: something in the result is no number, array or tensor.
+        TypeError: something in the result is not a number, array or tensor.
     """
     if result is None or result is ...:
         raise NotAnswered

@@ -36,7 +36,7 @@ def check(question: str, *answers: Any) -> None:
         WrongAnswer: the answer is wrong. A known mistake is named; otherwise the message says
             what differs: shape, sign, factor, or which case.
         NotImplementedError: the question still holds its placeholder.
-        TypeError: the first argument is no name, or the number of answers is another one.
+        TypeError: the first argument is not a name, or the number of answers is another one.
         ValueError: there is no such question; the message lists those that exist.
     """
     if not isinstance(question, str):
@@ -77,7 +77,7 @@ def check(question: str, *answers: Any) -> None:
 
 def _slowness(public: PublicQuestion | PublicMeasure, seconds: float) -> str:
     """A sentence if an answer may run out of time in the grading, else nothing."""
-    # As many hidden inputs as public ones.
+    # There are as many hidden inputs as public ones.
     needed = seconds if isinstance(public, PublicMeasure) else 2 * seconds
     if needed <= public.seconds / 2:
         return ""

@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "train",
         help="train a model by its recorded settings and write its record",
         description="Train a model by its recorded settings, measure it once on the test split, and "
-        "write one JSON file. A run that was stopped, or killed, goes on where its last checkpoint "
+        "write one JSON file. A run that was stopped, or killed, resumes where its last checkpoint "
         "is when the same command is called again; on a CPU the result is the same to the last bit. "
         "A run that is finished is not trained or measured again. "
         "A better record is never overwritten without --replace.",
@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--recorded",
         action="store_true",
         help="train every run, and run every study, that the folder has a record of once more, with its "
-        "number of processes; called again after a stop, it goes on where it was",
+        "number of processes; called again after a stop, it resumes where it was",
     )
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--budget", help="which settings; the first of the model by default")
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _repeat(options: argparse.Namespace) -> None:
-    """Train every recorded run once more; a repetition that was stopped goes on where it was."""
+    """Train every recorded run once more; a repetition that was stopped resumes where it was."""
     from course_lib.command_line.study import one_study
     from course_lib.experiments import read_records
     from course_lib.experiments.records import is_recorded, read_study
@@ -96,7 +96,7 @@ def _repeat(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.results} holds no record; name its folder by --results.")
     begun = options.checkpoints / "repetition-begun"
     if begun.exists():
-        print(f"A repetition was stopped and goes on. To begin another, remove {begun}.")
+        print(f"A repetition was stopped and is resumed. To begin another, remove {begun}.")
     else:
         for r in records:
             _, checkpoint = _finished(r.model, r.data, r.budget, r.seed, options)

@@ -18,7 +18,7 @@ def _digits(steps: int, learning_rate: float, **arguments: object) -> Recipe:
 
 
 def _digits_flow(steps: int, learning_rate: float = 1e-3, **arguments: object) -> Recipe:
-    return FlowRecipe(steps, 128, learning_rate, {"logit": 0.05, **arguments}, ema=0.998)
+    return FlowRecipe(steps, 128, learning_rate, {"logit_margin": 0.05, **arguments}, ema=0.998)
 
 
 def _binary(steps: int, batch_size: int, learning_rate: float, **arguments: object) -> Recipe:
@@ -53,7 +53,7 @@ def _cpu_flow(
         steps,
         32,
         learning_rate,
-        {"logit": 1e-6, **arguments},
+        {"logit_margin": 1e-6, **arguments},
         ema=0.999,
         variational_dequantization=variational,
         dequantization_samples=10,
@@ -145,18 +145,18 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         120_000, 64, 1e-3, {"channels": 128, "n_layers": 12}, ema=0.9995
     ),
     ("mnist", "MultiScaleRealNVP", "gpu"): FlowRecipe(
-        120_000, 128, 1e-3, {"couplings": 4, "width": 64, "logit": 1e-6}, ema=0.9995
+        120_000, 128, 1e-3, {"couplings": 4, "width": 64, "logit_margin": 1e-6}, ema=0.9995
     ),
     ("mnist", "MultiScaleRealNVP", "gpu-variational"): FlowRecipe(
         120_000,
         128,
         1e-3,
-        {"couplings": 4, "width": 64, "logit": 1e-6},
+        {"couplings": 4, "width": 64, "logit_margin": 1e-6},
         ema=0.9995,
         variational_dequantization=True,
     ),
     ("mnist", "Glow", "gpu"): FlowRecipe(
-        120_000, 128, 1e-3, {"width": 128, "logit": 1e-6}, ema=0.9995
+        120_000, 128, 1e-3, {"width": 128, "logit_margin": 1e-6}, ema=0.9995
     ),
 }
 

@@ -200,7 +200,7 @@ def read_records(folder: Path, **where: object) -> list[Record]:
         The records, sorted by the names of their files.
 
     Raises:
-        ValueError: a file is no record.
+        ValueError: a file is not a record.
     """
     records = [
         _read(path)
@@ -214,7 +214,7 @@ def read_study(folder: Path, name: str) -> StudyRecord | None:
     """Read the record of a study; None if the folder holds none.
 
     Raises:
-        ValueError: the file is no record.
+        ValueError: the file is not a record.
     """
     path = record_path(folder, name, trial=False)
     return _read(path, StudyRecord) if path.exists() else None
@@ -227,7 +227,9 @@ def _read(path: Path, kind: type[Run] = Record) -> Run:
             content["metrics"] = {name: Metric(**m) for name, m in content["metrics"].items()}
         return kind(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no record ({error!r}). Remove it, or restore it.") from error
+        raise ValueError(
+            f"{path} is not a record ({error!r}). Remove it, or restore it."
+        ) from error
 
 
 def hardware() -> dict[str, object]:

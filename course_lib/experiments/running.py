@@ -44,7 +44,7 @@ def run(
         data_name: ``"digits"`` or ``"mnist"``.
         budget: which recipe; the first if None.
         seed: of weights, order of the data and noise.
-        checkpoints: folder for checkpoints; a run that was stopped goes on from there, exactly.
+        checkpoints: folder for checkpoints; a run that was stopped resumes from there, exactly.
         progress: show progress bars.
         devices: processes on this node, as in `course_lib.training.fit`.
         num_nodes: number of nodes.
@@ -142,7 +142,7 @@ def plan(
 def checkpoint_path(
     folder: Path, model_name: str, data_name: str, budget: str, seed: int, recipe: Recipe
 ) -> Path:
-    """The file of a run's checkpoint: other settings are another run, and must not go on from it."""
+    """The file of a run's checkpoint: other settings are another run, and must not resume from it."""
     settings = json.dumps(asdict(recipe), sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
     return folder / f"{data_name}-{model_name}-{budget}-seed{seed}-{digest}.pt"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def wants_plain_operations(grad: Tensor) -> bool:
+def backward_is_transformed(grad: Tensor) -> bool:
     """Whether a backward pass is itself differentiated, or mapped over a batch of gradients.
 
     Then it must consist of operations that PyTorch can transform, and may not write into memory.

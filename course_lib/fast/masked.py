@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from course_lib.fast import register
-from course_lib.fast.custom_gradient import wants_plain_operations
+from course_lib.fast.custom_gradient import backward_is_transformed
 from course_lib.masked import masked_linear
 
 # From this many weights on, products are taken in blocks: below, small operations cost more.
@@ -36,8 +36,8 @@ class Block:
 def readable_blocks(mask: Tensor) -> list[Block] | None:
     """Cut the rows of a mask into blocks.
 
-    With sorted degrees a mask is a staircase, or several below one another. A product with the whole matrix
-    spends half of its time on zeros, and half of what is masked is ones.
+    With sorted degrees a mask is lower triangular, or several triangles below one another. A product with
+    the whole matrix spends half of its time on zeros, and half of what is masked is ones.
 
     Args:
         mask: true where a weight may act, shape ``(O, I)``.
@@ -48,10 +48,10 @@ def readable_blocks(mask: Tensor) -> list[Block] | None:
     if mask.numel() < LARGE or len(mask) == 1:
         return None
     mask = mask.bool()
-    # Where a row reads less than the one before it a staircase begins; unsorted rows make no stairs.
-    staircases = 1 + int((mask.sum(1).diff() < 0).sum())
+    # Where a row reads less than the one before it, the next triangle begins; unsorted rows have none.
+    triangles = 1 + int((mask.sum(1).diff() < 0).sum())
     blocks, start = [], 0
-    for part in mask.chunk(BLOCKS * (staircases if staircases < BLOCKS else 1)):
+    for part in mask.chunk(BLOCKS * (triangles if triangles < BLOCKS else 1)):
         free = int(part.all(0).cumprod(0).sum())
         closed = part.shape[1] - int((~part.any(0)).flip(0).cumprod(0).sum())
         rows = slice(start, start + len(part))
@@ -111,7 +111,7 @@ class _BlockProduct(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mask, bias = ctx.saved_tensors
         inputs, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, len(weight))
-        if wants_plain_operations(grad):
+        if backward_is_transformed(grad):
             grad_inputs = grads @ (mask * weight).to(x.dtype)
             grad_weight = mask * (grads.T @ inputs)
         else:

@@ -1,15 +1,16 @@
 """Autoregressive flow: chapter 2 seen as a bijection."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.fast import fast_path
 from course_lib.flow.coupling import bounded, require_bound
-from course_lib.flow.transform import Transform
-from course_lib.inputs import require_dropout, require_widths
+from course_lib.flow.image import Permutation
+from course_lib.flow.transform import Inverse, Transform
+from course_lib.inputs import require_count, require_dropout, require_widths
 from course_lib.masked import MaskedLinear, made_masks, spread_degrees
 
 
@@ -51,7 +52,7 @@ class MaskedAutoregressive(Transform):
         self.bound = bound
         inputs = torch.arange(self.features)
         degrees = [spread_degrees(self.features, width) for width in hidden]
-        # The means of all entries, then their log-scales.
+        # The outputs are the means of all entries, then their log-scales.
         masks = made_masks(inputs, degrees, inputs.repeat(2))
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
         self.dropout = nn.Dropout(require_dropout(dropout))
@@ -108,3 +109,29 @@ class MaskedAutoregressive(Transform):
             known = torch.cat([known, new[:, None]], 1)
             log_scales.append(log_scale[:, i])
         return known, torch.stack(log_scales, 1).sum(1)
+
+
+def autoregressive_layers(
+    event_shape: Sequence[int],
+    layers: int,
+    hidden: Sequence[int],
+    *,
+    bound: float,
+    dropout: float,
+    inverse: bool,
+) -> Iterator[Transform]:
+    """The layers of a masked autoregressive flow, or, each turned around, of an inverse one.
+
+    Args:
+        event_shape: shape of one x.
+        layers: number of autoregressive layers, with the order of the entries reversed in between.
+        hidden: width of each hidden layer of a layer's network.
+        bound: largest absolute value of a log-scale.
+        dropout: probability of dropping a hidden unit while training.
+        inverse: turn each layer around.
+    """
+    for index in range(require_count(layers, "layers")):
+        if index:
+            yield Permutation(event_shape)
+        layer = MaskedAutoregressive(event_shape, hidden, bound=bound, dropout=dropout)
+        yield Inverse(layer) if inverse else layer

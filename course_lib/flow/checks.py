@@ -26,10 +26,11 @@ from course_lib.flow.realnvp import MultiScaleRealNVP, RealNVP
 from course_lib.flow.spline import SplineCoupling
 from course_lib.flow.spline_flow import SplineFlow
 from course_lib.flow.transform import Composition, Inverse, Transform
+from course_lib.protocols import Bijection
 from course_lib.randomness import seeded
 
 
-def jacobian_error(transform: Transform, x: Tensor) -> tuple[float, float]:
+def jacobian_error(transform: Bijection, x: Tensor) -> tuple[float, float]:
     """Compare log-determinants with those of the Jacobian matrices that autograd finds.
 
     Args:
@@ -40,7 +41,7 @@ def jacobian_error(transform: Transform, x: Tensor) -> tuple[float, float]:
         The largest relative error over the points of ``forward``, and that of ``inverse``; errors
         are relative to the larger of 1 and the size of the log-determinant.
     """
-    z, log_det = transform(x)
+    z, log_det = transform.forward(x)
     log_det_inverse = transform.inverse(z.detach())[1]
     forward = _worst(log_det, [_log_det(transform.forward, p) for p in x])
     inverse = _worst(log_det_inverse, [_log_det(transform.inverse, p) for p in z.detach()])
@@ -60,14 +61,14 @@ def _worst(given: Tensor, expected: list[Tensor]) -> float:
 
 
 @torch.no_grad()
-def round_trip_error(transform: Transform, x: Tensor) -> float:
+def round_trip_error(transform: Bijection, x: Tensor) -> float:
     """Return the largest error of x − f⁻¹(f(x)) over all entries, and of the log-determinants' sum.
 
     Args:
         transform: what to check.
         x: points of data, shape ``(N, *event_shape)``.
     """
-    z, log_det = transform(x)
+    z, log_det = transform.forward(x)
     back, log_det_inverse = transform.inverse(z)
     # Not Python's maximum: it may forget a NaN.
     return (
@@ -181,7 +182,7 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
 MODELS: dict[str, Callable[[], Flow]] = {
     "NICE": lambda: NICE((4,), hidden=(16,), layers=4),
     "RealNVP": lambda: RealNVP((4,), hidden=(16,), layers=4),
-    "RealNVP, images": lambda: RealNVP((1, 4, 4), hidden=(16,), layers=2, logit=0.05),
+    "RealNVP, images": lambda: RealNVP((1, 4, 4), hidden=(16,), layers=2, logit_margin=0.05),
     "MultiScaleRealNVP": lambda: MultiScaleRealNVP((1, 4, 4), width=8, couplings=2),
     "Glow": lambda: Glow((1, 4, 4), width=8, steps=2),
     "MAF": lambda: MAF((4,), hidden=(16, 16), layers=3),

@@ -2,7 +2,7 @@
 
 A grey level k owns the interval [k/K, (k + 1)/K). The probability that a density p of y = x/K
 gives to an image is the integral of p over a box of volume K^(−D); noise u in [0, 1)^D picks the
-point (x + u)/K of the box. Every change of variables on the way is accounted for in `weight`.
+point (x + u)/K of the box. Every change of variables on the way is accounted for in `log_weight`.
 """
 
 import math
@@ -31,6 +31,7 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.precision import at_least_float32, parameter_type
+from course_lib.protocols import Bound
 from course_lib.saved_settings import SavedSettings
 
 
@@ -212,7 +213,7 @@ class DequantizedFlow(SavedSettings):
         """What the weights' meaning depends on."""
         return {"levels": self.levels, "dequantizer": type(self.dequantizer).__name__}
 
-    def weight(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def log_weight(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log importance weight of one draw of u: log p(y) − D log K − log q(u|x).
 
         Its exponential has mean P(x), the probability of the grey levels, over u ~ q(u|x).
@@ -251,7 +252,7 @@ class DequantizedFlow(SavedSettings):
             Nats, shape ``(N,)``; in the mean at most log P(x).
         """
         n_samples = require_positive_integer(n_samples, "n_samples")
-        return self._weights(x, n_samples, generator).mean(0)
+        return self._log_weights(x, n_samples, generator).mean(0)
 
     def importance_bound(
         self, x: Tensor, k: int, *, generator: torch.Generator | None = None
@@ -267,10 +268,10 @@ class DequantizedFlow(SavedSettings):
             Nats, shape ``(N,)``; in the mean at most log P(x).
         """
         k = require_positive_integer(k, "k")
-        return self._weights(x, k, generator).logsumexp(0) - math.log(k)
+        return self._log_weights(x, k, generator).logsumexp(0) - math.log(k)
 
-    def _weights(self, x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-        return torch.stack([self.weight(x, generator) for _ in range(k)])  # (k, N)
+    def _log_weights(self, x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+        return torch.stack([self.log_weight(x, generator) for _ in range(k)])  # (k, N)
 
     @torch.no_grad()
     def sample(
@@ -279,7 +280,7 @@ class DequantizedFlow(SavedSettings):
         """Draw images: the grey levels whose intervals the flow's samples fall into.
 
         A sample outside [0, 1) falls to a level at the ends, as in `to_levels`, so that each image
-        is drawn with at least the probability that `weight` estimates.
+        is drawn with at least the probability that `log_weight` estimates.
 
         Args:
             n: how many.
@@ -297,7 +298,7 @@ class DequantizedFlow(SavedSettings):
         return (at_least_float32(y) * self.levels).floor().long().clamp(0, self.levels - 1)
 
 
-def negative_dequantization_bound(model: DequantizedFlow, x: Tensor, progress: Tensor) -> Tensor:
+def negative_dequantization_bound(model: Bound, x: Tensor, progress: Tensor) -> Tensor:
     """Minus the bound of ``eq-dequantization-bound``, as `course_lib.training.fit` calls its losses.
 
     Args:

@@ -113,7 +113,7 @@ class Logit(Transform):
                 raise ValueError(
                     f"x has values in [{x.min().item():.4g}, {x.max().item():.4g}]; values between "
                     f"{-margin:.4g} and {1 + margin:.4g} are expected. Pass dequantized levels, "
-                    f"course_lib.data.dequantize(x, levels), or build the model with logit=None."
+                    f"course_lib.data.dequantize(x, levels), or build the model with logit_margin=None."
                 )
         z = squeezed.logit()
         return z, -self._log_det_inverse(z)
@@ -129,14 +129,7 @@ class Logit(Transform):
         return x, self._log_det_inverse(reached)
 
     def is_coarse(self, x: Tensor) -> Tensor:
-        """Which examples have an entry so near an end that its latent has lost half of its digits.
-
-        Args:
-            x: shape ``(N, *event_shape)``.
-
-        Returns:
-            Boolean, shape ``(N,)``.
-        """
+        """Which examples have an entry so near an end that its latent has lost half of its digits."""
         squeezed = self.alpha + (1 - 2 * self.alpha) * x
         distance = torch.minimum(squeezed / self.alpha, 1 - squeezed)
         return (distance < torch.finfo(x.dtype).eps ** 0.5).flatten(1).any(1)
@@ -147,10 +140,12 @@ class Logit(Transform):
         return slope.flatten(1).sum(1)
 
 
-def preprocessing(event_shape: Sequence[int], logit: float | None) -> list[Transform]:
-    """Return what comes before a flow's first layer: a `Logit` of margin `logit`, or nothing."""
+def preprocessing(event_shape: Sequence[int], logit_margin: float | None) -> list[Transform]:
+    """Return what comes before a flow's first layer: a `Logit` of that margin, or nothing."""
     require_event_shape(event_shape)
-    if logit is None:
+    if logit_margin is None:
         return []
     margin = "None, or a margin between 0 and 0.5, such as 0.05,"
-    return [Logit(event_shape, require_real(logit, "logit", margin, above=0, below=0.5))]
+    return [
+        Logit(event_shape, require_real(logit_margin, "logit_margin", margin, above=0, below=0.5))
+    ]

@@ -55,7 +55,7 @@ class FlowRecipe(Recipe):
         k = self.dequantization_samples
         draws = progress_bar(show=progress, iterable=range(k), desc="draws of the noise")
         weights = torch.stack(
-            [torch.cat([model.weight(part) for part in test.split(500)]) for _ in draws]
+            [torch.cat([model.log_weight(part) for part in test.split(500)]) for _ in draws]
         )
         return {
             "dequantization_bound": -weights.mean(0),

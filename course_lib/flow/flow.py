@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from course_lib.distributions import standard_normal_log_prob
-from course_lib.flow.elementwise import Logit
 from course_lib.flow.transform import Transform
 from course_lib.inputs import (
     require_batch,
+    require_count,
     require_generator,
     require_kind,
     require_positive_integer,
@@ -52,8 +52,8 @@ class Flow(Transform):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map latents to data.
 
-        Near the ends of the unit interval numbers are too coarse for a logit's latents: a far latent
-        gets the nearest x that there is, and the log-determinant is that of this x.
+        Where numbers are too coarse for a transform's latents (`Transform.is_coarse`), a latent gets
+        the nearest x that there is, and the log-determinant is that of this x.
 
         Args:
             z: shape ``(N, *latent_shape)``.
@@ -66,17 +66,21 @@ class Flow(Transform):
             ValueError: `z` has another shape, or holds NaN or infinity.
         """
         x, log_det = self.transform.inverse(self._taken(z, self.latent_shape, "z"))
-        for logit in (part for part in self.transform.modules() if isinstance(part, Logit)):
-            coarse = logit.is_coarse(x)
+        coarse = self.is_coarse(x)
+        if coarse is not None:
             with where_values_can_be_read():
                 if coarse.any():
                     log_det = torch.where(coarse, -self.transform(x)[1], log_det)
         return x, log_det
 
+    def is_coarse(self, x: Tensor) -> Tensor | None:
+        """Which examples have lost digits of their latents; see `Transform.is_coarse`."""
+        return self.transform.is_coarse(x)
+
     def _taken(self, x: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
         """Require a batch, and return it in the type of the map, which is not of half precision."""
         dtype = self._dtype()
-        # Only the type of the map or of the parameters; under autocast any.
+        # The type must be that of the map or of the parameters; under autocast any is taken.
         fits = dtype is None or (isinstance(x, Tensor) and x.dtype == dtype)
         require_batch(x, shape, name, model=None if fits else self)
         return at_least_float32(x) if dtype is None else x.to(dtype)
@@ -158,13 +162,12 @@ class Flow(Transform):
         Raises:
             ValueError: fewer than two steps, or different numbers of examples.
         """
-        steps = require_positive_integer(steps, "steps")
+        steps = require_count(steps, "steps", at_least=2)
         start = self._taken(start, self.event_shape, "start")
         end = self._taken(end, self.event_shape, "end")
-        if steps < 2 or len(start) != len(end):
+        if len(start) != len(end):
             raise ValueError(
-                f"steps is {steps} for {len(start)} starts and {len(end)} ends; at least 2 steps "
-                f"and as many ends as starts are expected."
+                f"start has {len(start)} examples and end {len(end)}; equal numbers are expected."
             )
         with evaluation_mode(self):
             a, b = (self(x)[0].flatten(1) for x in (start, end))

@@ -49,7 +49,7 @@ class Glow(Flow):
         steps: steps of flow at each scale.
         width: hidden channels of a coupling's network.
         dropout: probability of dropping a hidden channel while training.
-        logit: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
+        logit_margin: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
             on the line.
         bound: largest absolute value of a coupling's log-scale.
 
@@ -65,7 +65,7 @@ class Glow(Flow):
         steps: int = 4,
         width: int = 64,
         dropout: float = 0.0,
-        logit: float | None = None,
+        logit_margin: float | None = None,
         bound: float = 2.0,
     ) -> None:
         def layers_at(shape: tuple[int, ...]) -> list[Transform]:
@@ -75,4 +75,4 @@ class Glow(Flow):
                 layers += glow_step(squeeze.latent_shape, width=width, dropout=dropout, bound=bound)
             return layers
 
-        super().__init__(scale_by_scale(event_shape, scales, layers_at, logit))
+        super().__init__(scale_by_scale(event_shape, scales, layers_at, logit_margin))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.transform import Composition, Transform
 from course_lib.inputs import (
-    require_event_shape,
+    require_image_shape,
     require_kind,
     require_levels,
     require_positive_integer,
@@ -32,13 +32,8 @@ class Squeeze(Transform):
     """
 
     def __init__(self, event_shape: Sequence[int]) -> None:
-        event_shape = require_event_shape(event_shape)
-        if len(event_shape) != 3 or event_shape[1] % 2 or event_shape[2] % 2:
-            raise ValueError(
-                f"event_shape is {tuple(event_shape)}; (C, H, W) with even H and W is expected, "
-                f"since 2×2 squares become channels. Pad or crop the images, or use fewer scales."
-            )
-        channels, height, width = event_shape
+        advice = "Pad or crop the images, or use fewer scales."
+        channels, height, width = require_image_shape(event_shape, multiple=2, advice=advice)
         super().__init__(event_shape, (4 * channels, height // 2, width // 2))
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,6 +194,10 @@ class MultiScale(Transform):
             log_det = log_det + term
         return x, log_det
 
+    def is_coarse(self, x: Tensor) -> Tensor | None:
+        """Which examples are so for the first stage, which reads the data."""
+        return self.stages[0].is_coarse(x)
+
     def initialize(self, x: Tensor) -> Tensor:
         """Initialize each stage on what the ones before it leave of `x`."""
         left = x
@@ -212,7 +211,7 @@ def scale_by_scale(
     event_shape: Sequence[int],
     scales: int,
     layers_at: Callable[[tuple[int, ...]], Sequence[Transform]],
-    logit: float | None = None,
+    logit_margin: float | None = None,
 ) -> MultiScale:
     """Build the stages of a multi-scale flow, each for the shape that the one before it leaves.
 
@@ -220,14 +219,14 @@ def scale_by_scale(
         event_shape: shape ``(C, H, W)`` of one image.
         scales: number of stages.
         layers_at: makes the layers of one stage, for the shape of what arrives there.
-        logit: margin of a `course_lib.flow.Logit` before all, or None.
+        logit_margin: margin of a `course_lib.flow.Logit` before all, or None.
 
     Raises:
-        TypeError: `scales` is no integer.
+        TypeError: `scales` is not an integer.
         ValueError: `scales` is below 1, or a stage cannot be made for the shape that arrives.
     """
     scales = require_positive_integer(scales, "scales")
-    before, shape = preprocessing(event_shape, logit), tuple(event_shape)
+    before, shape = preprocessing(event_shape, logit_margin), tuple(event_shape)
     stages = []
     for _ in range(scales):
         stages.append(Composition([*before, *layers_at(shape)]))

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from course_lib.flow.autoregressive import MaskedAutoregressive
+from course_lib.flow.autoregressive import autoregressive_layers
 from course_lib.flow.elementwise import preprocessing
 from course_lib.flow.flow import Flow
-from course_lib.flow.image import Permutation
 from course_lib.flow.transform import Composition
-from course_lib.inputs import require_count
 
 
 class MAF(Flow):
@@ -20,7 +18,7 @@ class MAF(Flow):
         layers: number of autoregressive layers.
         hidden: width of each hidden layer of a layer's network.
         dropout: probability of dropping a hidden unit while training.
-        logit: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
+        logit_margin: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
             on the line.
         bound: largest absolute value of a log-scale.
     """
@@ -32,14 +30,10 @@ class MAF(Flow):
         layers: int = 5,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
-        logit: float | None = None,
+        logit_margin: float | None = None,
         bound: float = 3.0,
     ) -> None:
-        transforms = preprocessing(event_shape, logit)
-        for index in range(require_count(layers, "layers")):
-            if index:
-                transforms.append(Permutation(event_shape))
-            transforms.append(
-                MaskedAutoregressive(event_shape, hidden, bound=bound, dropout=dropout)
-            )
-        super().__init__(Composition(transforms))
+        layers = autoregressive_layers(
+            event_shape, layers, hidden, bound=bound, dropout=dropout, inverse=False
+        )
+        super().__init__(Composition([*preprocessing(event_shape, logit_margin), *layers]))

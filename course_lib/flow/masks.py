@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_event_shape, require_tensor
+from course_lib.inputs import require_event_shape, require_image_shape, require_tensor
 
 
 def half_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
@@ -56,13 +56,9 @@ def checkerboard_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
     Raises:
         ValueError: not an image, or a side is odd.
     """
-    channels, height, width = _image_shape(event_shape)
-    if height % 2 or width % 2:
-        raise ValueError(
-            f"event_shape is {tuple(event_shape)}, with an odd height or width; even ones are "
-            f"expected, so that both colours of the checkerboard have equally many squares. Pad or "
-            f"crop the images by one pixel."
-        )
+    # Even sides: both colours of the checkerboard have equally many squares.
+    advice = "Pad or crop the images by one pixel; for vectors there is alternating_mask."
+    channels, height, width = require_image_shape(event_shape, multiple=2, advice=advice)
     row, column = torch.arange(height)[:, None], torch.arange(width)[None, :]
     return ((row + column) % 2 == int(flip)).expand(channels, height, width).clone()
 
@@ -80,7 +76,7 @@ def channel_mask(event_shape: Sequence[int], flip: bool = False) -> Tensor:
     Raises:
         ValueError: not an image, or the number of channels is odd.
     """
-    channels, height, width = _image_shape(event_shape)
+    channels, height, width = require_image_shape(event_shape)
     if channels % 2:
         raise ValueError(
             f"event_shape is {tuple(event_shape)}, with {channels} channels; an even number is "
@@ -112,13 +108,3 @@ def _size(event_shape: Sequence[int]) -> int:
             f"coupling transforms some entries given the others. Use ElementwiseAffine for one."
         )
     return size
-
-
-def _image_shape(event_shape: Sequence[int]) -> tuple[int, int, int]:
-    event_shape = require_event_shape(event_shape)
-    if len(event_shape) != 3:
-        raise ValueError(
-            f"event_shape is {event_shape}; the shape (C, H, W) of an image is expected. "
-            f"For vectors there is alternating_mask."
-        )
-    return event_shape

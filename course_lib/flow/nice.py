@@ -22,7 +22,7 @@ class NICE(Flow):
         layers: number of couplings; masks alternate.
         hidden: width of each hidden layer of a coupling's network.
         dropout: probability of dropping a hidden unit while training.
-        logit: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
+        logit_margin: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
             on the line.
     """
 
@@ -33,9 +33,9 @@ class NICE(Flow):
         layers: int = 4,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
-        logit: float | None = None,
+        logit_margin: float | None = None,
     ) -> None:
-        transforms = preprocessing(event_shape, logit)
+        transforms = preprocessing(event_shape, logit_margin)
         for index in range(require_count(layers, "layers")):
             mask = alternating_mask(event_shape, flip=index % 2 == 1)
             network = VectorConditioner(mask, AdditiveCoupling.n_parameters, hidden, dropout)

@@ -24,7 +24,7 @@ class RealNVP(Flow):
         layers: number of couplings; masks alternate.
         hidden: width of each hidden layer of a coupling's network.
         dropout: probability of dropping a hidden unit while training.
-        logit: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
+        logit_margin: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
             on the line.
         bound: largest absolute value of a coupling's log-scale.
     """
@@ -36,10 +36,10 @@ class RealNVP(Flow):
         layers: int = 8,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
-        logit: float | None = None,
+        logit_margin: float | None = None,
         bound: float = 2.0,
     ) -> None:
-        transforms = preprocessing(event_shape, logit)
+        transforms = preprocessing(event_shape, logit_margin)
         image = len(event_shape) == 3 and event_shape[1] % 2 == event_shape[2] % 2 == 0
         make_mask = checkerboard_mask if image else half_mask
         for index in range(require_count(layers, "layers")):
@@ -63,7 +63,7 @@ class MultiScaleRealNVP(Flow):
         couplings: couplings of each kind at each scale; masks alternate.
         width: hidden channels of a coupling's network.
         dropout: probability of dropping a hidden channel while training.
-        logit: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
+        logit_margin: margin of a `course_lib.flow.Logit` before all, for data in [0, 1]; None for data
             on the line.
         bound: largest absolute value of a coupling's log-scale.
 
@@ -79,7 +79,7 @@ class MultiScaleRealNVP(Flow):
         couplings: int = 3,
         width: int = 32,
         dropout: float = 0.0,
-        logit: float | None = None,
+        logit_margin: float | None = None,
         bound: float = 2.0,
     ) -> None:
         def coupled(
@@ -99,4 +99,4 @@ class MultiScaleRealNVP(Flow):
                 *coupled(squeeze.latent_shape, channel_mask),
             ]
 
-        super().__init__(scale_by_scale(event_shape, scales, layers_at, logit))
+        super().__init__(scale_by_scale(event_shape, scales, layers_at, logit_margin))

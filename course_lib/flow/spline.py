@@ -54,7 +54,7 @@ def require_bins(bins: int) -> int:
     """Require a number of pieces that leaves something of the interval to distribute; return it.
 
     Raises:
-        TypeError: `bins` is no integer.
+        TypeError: `bins` is not an integer.
         ValueError: `bins` is below 1, or so large that the least pieces fill the interval.
     """
     bins = require_positive_integer(bins, "bins")

@@ -16,7 +16,7 @@ class Transform(SavedSettings):
     ``forward`` maps data to latents and ``inverse`` latents to data. Each returns the
     log-determinant of the map it computes, so that the two values at a pair :math:`z = f(x)` sum to
     zero. A subclass writes ``_forward`` and ``_inverse``; shapes and types are checked here. Numbers in
-    half precision, as parameters too, are brought to float32: a rounded map is no bijection.
+    half precision, as parameters too, are brought to float32: a rounded map is not a bijection.
 
     Args:
         event_shape: shape of one x.
@@ -71,6 +71,17 @@ class Transform(SavedSettings):
         require_floating(z, "z")
         require_shape(z, self.latent_shape, "z")
         return self._inverse(at_least_float32(z))
+
+    def is_coarse(self, x: Tensor) -> Tensor | None:
+        """Which examples of data are where numbers are too coarse to tell neighbouring latents apart.
+
+        Args:
+            x: shape ``(N, *event_shape)``.
+
+        Returns:
+            Boolean, shape ``(N,)``; None where that happens to no example.
+        """
+        return None
 
     def initialize(self, x: Tensor) -> Tensor:
         """Set what is to be set from a first batch of data, and return z for it.
@@ -129,6 +140,10 @@ class Composition(Transform):
             z, term = transform.inverse(z)
             log_det = log_det + term
         return z, log_det
+
+    def is_coarse(self, x: Tensor) -> Tensor | None:
+        """Which examples are so for the first transform, which reads the data."""
+        return self.transforms[0].is_coarse(x)
 
     def initialize(self, x: Tensor) -> Tensor:
         """Initialize each transform on what the ones before it make of `x`."""

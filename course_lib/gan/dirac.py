@@ -17,7 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_integer, require_kind, require_real
+from course_lib.inputs import (
+    require_count,
+    require_kind,
+    require_real,
+    require_weight,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def minimax(gamma: float = 0.0) -> DiracMethod:
     Returns:
         The method; its eigenvalues are those of ``eq-dirac-eigenvalues``.
     """
-    gamma = _require_weight(gamma, "gamma (γ)")
+    gamma = require_weight(gamma, "gamma (γ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -71,7 +76,7 @@ def non_saturating(gamma: float = 0.0) -> DiracMethod:
     Args:
         gamma: γ ≥ 0, with the convention γ/2 of ``eq-r1``.
     """
-    gamma = _require_weight(gamma, "gamma (γ)")
+    gamma = require_weight(gamma, "gamma (γ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -91,7 +96,7 @@ def roth(gamma: float) -> DiracMethod:
     Args:
         gamma: γ ≥ 0.
     """
-    gamma = _require_weight(gamma, "gamma (γ)")
+    gamma = require_weight(gamma, "gamma (γ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -136,7 +141,7 @@ def wasserstein_gp(weight: float) -> DiracMethod:
     Args:
         weight: λ ≥ 0, as in ``eq-wgan-gp``.
     """
-    weight = _require_weight(weight, "weight (λ)")
+    weight = require_weight(weight, "weight (λ)")
 
     def field(state: Tensor) -> Tensor:
         theta, psi = state.unbind(-1)
@@ -196,7 +201,7 @@ def predicted_radius(
         The distance; None if the method has no linearization at the equilibrium.
     """
     start = require_real(start, "start", "a distance, a number ≥ 0,", at_least=0)
-    steps = _require_steps(steps)
+    steps = require_count(steps, "steps")
     eigenvalues = update_eigenvalues(method, step_size, alternating=alternating)
     if eigenvalues is None:
         return None
@@ -225,7 +230,7 @@ def trajectory(
     """
     require_kind(method, DiracMethod, "method")
     step_size = require_real(step_size, "step_size", "a positive number", above=0)
-    steps = _require_steps(steps)
+    steps = require_count(steps, "steps")
     expected = "a point (θ, ψ), two numbers,"
     if isinstance(start, str) or not isinstance(start, Sequence) or len(start) != 2:
         raise TypeError(f"start is {start!r}; {expected} is expected.")
@@ -243,14 +248,3 @@ def trajectory(
         state = new
         states.append(state)
     return torch.stack(states)
-
-
-def _require_steps(steps: int) -> int:
-    steps = require_integer(steps, "steps")
-    if steps < 0:
-        raise ValueError(f"steps is {steps}; a number of updates, at least 0, is expected.")
-    return steps
-
-
-def _require_weight(weight: float, name: str) -> float:
-    return require_real(weight, name, "a number ≥ 0", at_least=0)

@@ -18,7 +18,7 @@ from course_lib.inputs import (
 from course_lib.saved_settings import SavedSettings
 
 
-class _Judge(SavedSettings):
+class _BaseDiscriminator(SavedSettings):
     """What every discriminator shares: features of an example, and one number from them."""
 
     event_shape: tuple[int, ...]
@@ -65,7 +65,7 @@ class _Judge(SavedSettings):
         return outputs
 
 
-class Discriminator(_Judge):
+class Discriminator(_BaseDiscriminator):
     """A multilayer perceptron D that tells real examples from generated ones.
 
     As a discriminator its output is a logit: D(x) = sigmoid(output). As a critic the output is
@@ -101,7 +101,7 @@ class Discriminator(_Judge):
         self._set_up(event_shape, nn.Sequential(*layers), widths[-1], n_classes, spectral_norm)
 
 
-class ConvDiscriminator(_Judge):
+class ConvDiscriminator(_BaseDiscriminator):
     """A DCGAN-style discriminator: strided convolutions that halve the side of the image.
 
     The mirror of `ConvGenerator`, but without batch normalization: a gradient penalty

@@ -15,7 +15,7 @@ from course_lib.inputs import (
     require_unit_interval,
 )
 from course_lib.precision import at_least_float32
-from course_lib.training import Batch, Player, Terms
+from course_lib.training import Batch, LossTerms, Player
 
 Penalty = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -124,7 +124,7 @@ def players(
         real_label = require_real_label(real_label)
         judge = partial(judge, real_label=real_label)
 
-    def discriminator_loss(model: GAN, batch: Batch, progress: Tensor) -> Terms:
+    def discriminator_loss(model: GAN, batch: Batch, progress: Tensor) -> LossTerms:
         real, labels = _split(model, batch)
         with torch.no_grad():  # detached: this step sends nothing to the generator
             fake = model(_noise(model, real), labels)
@@ -140,7 +140,7 @@ def players(
             loss = loss + terms["penalty"]
         return {"loss": loss, **terms}
 
-    def generator_loss(model: GAN, batch: Batch, progress: Tensor) -> Terms:
+    def generator_loss(model: GAN, batch: Batch, progress: Tensor) -> LossTerms:
         real, labels = _split(model, batch)
         fake = model(_noise(model, real), labels)
         return {"loss": objective.generator(model.discriminator(fake, labels=labels))}

@@ -10,6 +10,7 @@ from course_lib.inputs import (
     require_batch,
     require_event_shape,
     require_generator,
+    require_image_shape,
     require_labels,
     require_positive_integer,
 )
@@ -17,7 +18,7 @@ from course_lib.networks import evaluation_mode, mlp
 from course_lib.saved_settings import SavedSettings
 
 
-class _PushForward(SavedSettings):
+class _BaseGenerator(SavedSettings):
     """What every generator shares: noise z ~ N(0, I) in, an example x = G(z) out."""
 
     event_shape: tuple[int, ...]
@@ -88,7 +89,7 @@ class _PushForward(SavedSettings):
             return self(z, labels)
 
 
-class Generator(_PushForward):
+class Generator(_BaseGenerator):
     r"""A multilayer perceptron G that pushes noise forward: x = G(z), z ~ N(0, I).
 
     The distribution of x, p_g, is never written down: the model is *implicit*. Equation
@@ -132,7 +133,7 @@ class Generator(_PushForward):
         return self._to_range(self.network(self._inputs(z, labels))).unflatten(1, self.event_shape)
 
 
-class ConvGenerator(_PushForward):
+class ConvGenerator(_BaseGenerator):
     """A DCGAN-style generator: transposed convolutions that double the side of the image.
 
     Each side is halved while it is even and no less than 8, down to the side that the first layer
@@ -197,13 +198,9 @@ def count_halvings(event_shape: Sequence[int]) -> int:
     Raises:
         ValueError: the shape is not ``(C, H, W)``, or a side is below 4.
     """
-    event_shape = require_event_shape(event_shape)
-    if len(event_shape) != 3 or min(event_shape[1:]) < 4:
-        raise ValueError(
-            f"event_shape is {tuple(event_shape)}; (C, H, W) with sides of at least 4 is expected. "
-            f"Use Generator and Discriminator for data that are not images."
-        )
-    sides, halvings = list(event_shape[1:]), 0
+    advice = "Use Generator and Discriminator for data that are not images."
+    _, *sides = require_image_shape(event_shape, at_least=4, advice=advice)
+    halvings = 0
     while all(side % 2 == 0 and side >= 8 for side in sides):
         sides = [side // 2 for side in sides]
         halvings += 1

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from course_lib.inputs import require_real, require_tensor
+from course_lib.inputs import require_real, require_shapes
 from course_lib.precision import at_least_float32
 
 
@@ -167,10 +167,6 @@ def require_real_label(real_label: float) -> float:
 
 def _require_outputs(outputs: Tensor, name: str) -> Tensor:
     """Require one output per example, and return them in a type that can be added up."""
-    require_tensor(outputs, name)
-    if outputs.dim() != 1 or len(outputs) == 0:
-        raise ValueError(
-            f"{name} has shape {tuple(outputs.shape)}; one output per example, shape (N,) with "
-            f"N ≥ 1, is expected. Remove a last dimension of one with squeeze(-1)."
-        )
+    advice = "Each example has one output; remove a last dimension of one with squeeze(-1)."
+    require_shapes(advice, **{name: (outputs, "N")})
     return at_least_float32(outputs, name)

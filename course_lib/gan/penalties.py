@@ -15,7 +15,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_floating, require_function, require_generator, require_real
+from course_lib.inputs import (
+    require_floating,
+    require_function,
+    require_generator,
+    require_real,
+    require_weight,
+)
 from course_lib.precision import at_least_float32
 
 Critic = Callable[[Tensor], Tensor]
@@ -53,7 +59,7 @@ def gradient_penalty(
 
     Source: Gulrajani et al. (2017).
     """
-    weight = _require_weight(weight, "weight (λ)")
+    weight = require_weight(weight, "weight (λ)")
     _require_critic(critic, "critic")
     _require_examples(real, "real")
     _require_examples(fake, "fake")
@@ -97,7 +103,7 @@ def r1_penalty(discriminator: Critic, real: Tensor, *, gamma: float = 1.0) -> Te
     Source: Mescheder, Geiger and Nowozin (2018), who simplify the regularizer of Roth et al. (2017)
     and show local convergence.
     """
-    gamma = _require_weight(gamma, "gamma (γ)")
+    gamma = require_weight(gamma, "gamma (γ)")
     _require_critic(discriminator, "discriminator")
     _require_examples(real, "real")
     gradient = _gradient(discriminator, real)[1]
@@ -130,7 +136,7 @@ def roth_penalty(
 
     Source: Roth, Lucchi, Nowozin and Hofmann (2017).
     """
-    gamma = _require_weight(gamma, "gamma (γ)")
+    gamma = require_weight(gamma, "gamma (γ)")
     _require_critic(discriminator, "discriminator")
     _require_examples(real, "real")
     _require_examples(fake, "fake")
@@ -205,11 +211,6 @@ def _require_examples(x: Tensor, name: str) -> None:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}; at least one example, (N, *event_shape), is expected."
         )
-
-
-def _require_weight(weight: float, name: str) -> float:
-    # A negative weight would reward steep discriminators; 0 switches the penalty off.
-    return require_real(weight, name, "a number ≥ 0", at_least=0)
 
 
 def _require_critic(critic: Critic, name: str) -> None:

@@ -16,7 +16,7 @@ import nbformat
 from course_lib.files import replace_text
 from course_lib.grading.box import Limits, Stopped, require_hidden, room
 from course_lib.grading.collecting import Submission
-from course_lib.grading.judge import Record, Verdict, grade, record_key, ungraded
+from course_lib.grading.judge import GradingRecord, Verdict, grade, record_key, ungraded
 from course_lib.grading.question import Assignment, Written, load_assignment
 from course_lib.grading.records import read_record, record_path, write_record
 from course_lib.grading.release import public_checks, require_consistent
@@ -36,10 +36,10 @@ def grade_all(
     dask: str | None = None,
     only: Collection[str] = (),
     more_time: Mapping[str, float] | None = None,
-) -> list[Record]:
+) -> list[GradingRecord]:
     """Grade what has no record yet; return the records of all submissions, in their order.
 
-    Each record is written as soon as it exists, so an interrupted run goes on where it was. Records
+    Each record is written as soon as it exists, so an interrupted run resumes where it was. Records
     carry a student's name as `course_lib.grading.text.label` writes it.
 
     Args:
@@ -72,7 +72,7 @@ def grade_all(
     named = {s.student: student for s, student in zip(submissions, students, strict=True)}
     again = {_named(name, named) for name in only}
     factors = {_named(name, named): factor for name, factor in (more_time or {}).items()}
-    records: dict[str, Record] = {}
+    records: dict[str, GradingRecord] = {}
     todo: list[_Task] = []
     for submission, student in zip(submissions, students, strict=True):
         earlier = read_record(record_path(output, student))
@@ -88,7 +88,7 @@ def grade_all(
             if not submission.entries and earlier is not None:
                 records[student] = earlier  # handed in earlier, into another folder
                 continue
-            nothing = Record(student, "", sandbox=sandbox)
+            nothing = GradingRecord(student, "", sandbox=sandbox)
             records[student] = ungraded(nothing, assignment, str(error))
             write_record(record_path(output, student), records[student])
             continue
@@ -103,7 +103,7 @@ def grade_all(
         else:
             todo.append(_Task(submission, student, factor))
     if records and not again:
-        print(f"{len(records)} of {len(submissions)} are graded already; going on with the rest")
+        print(f"{len(records)} of {len(submissions)} are graded already; continuing with the rest")
     with _grading(assignment, jobs, sandbox, dask, secret, limits) as start:
         pending = {start(task): task for task in todo}
         with progress_bar(total=len(todo), desc="grading", unit="submission") as bar:
@@ -165,13 +165,13 @@ def _with_time(assignment: Assignment, limits: Limits, factor: float) -> tuple[A
     return replace(assignment, questions=questions), replace(limits, **times)
 
 
-def _waiting(student: str, assignment: Assignment, fault: str) -> Record:
+def _waiting(student: str, assignment: Assignment, fault: str) -> GradingRecord:
     """A record without points or a key: the next call grades the submission."""
     verdicts = [Verdict(q.name, None, q.points, "not graded yet") for q in assignment.questions]
-    return Record(student, "", verdicts, fault=fault)
+    return GradingRecord(student, "", verdicts, fault=fault)
 
 
-def _outcome(future: Future, student: str, assignment: Assignment) -> Record:
+def _outcome(future: Future, student: str, assignment: Assignment) -> GradingRecord:
     """A future's record; a fault of the grader itself costs one submission its record, no more."""
     error = future.exception()
     if error is None:
@@ -204,7 +204,7 @@ def _grading(
         for slot in range(jobs):
             slots.put(slot)
 
-        def run(task: _Task) -> Record:
+        def run(task: _Task) -> GradingRecord:
             asked, scaled = _with_time(assignment, limits, task.more_time)
             slot = slots.get()
             try:
@@ -241,7 +241,7 @@ class _GradeAlone:
     secret: str
     limits: Limits
 
-    def __call__(self, submission: bytes, student: str, more_time: float) -> Record:
+    def __call__(self, submission: bytes, student: str, more_time: float) -> GradingRecord:
         assignment, limits = _with_time(
             load_assignment(self.name, self.root), self.limits, more_time
         )

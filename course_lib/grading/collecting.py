@@ -110,7 +110,7 @@ def collect(folder: Path, assignment: str, roster: Roster | None = None) -> list
     """
     if not folder.is_dir():
         raise ValueError(
-            f"{folder} is no folder; give the folder that holds the submissions (unpack an archive first)"
+            f"{folder} is not a folder; give the folder that holds the submissions (unpack an archive first)"
         )
     handed = _by_student(folder, assignment, roster)
     if not handed and roster is None:

@@ -68,7 +68,7 @@ class Verdict:
 
 
 @dataclass
-class Record:
+class GradingRecord:
     """What grading found out about one submission; written as JSON.
 
     Attributes:
@@ -126,7 +126,7 @@ def grade(
     room: Room,
     limits: Limits,
     slot: int = 0,
-) -> Record:
+) -> GradingRecord:
     """Grade one submission. Never raises for anything that the submission holds or does.
 
     Args:
@@ -139,7 +139,7 @@ def grade(
         slot: number of the box among those that run at the same time.
     """
     start = time.monotonic()
-    record = Record(
+    record = GradingRecord(
         student,
         record_key(submission, assignment, secret, limits),
         sandbox=room.sandbox,
@@ -172,7 +172,7 @@ def grade(
     return record
 
 
-def ungraded(record: Record, assignment: Assignment, fault: str) -> Record:
+def ungraded(record: GradingRecord, assignment: Assignment, fault: str) -> GradingRecord:
     """Complete the record of a submission of which nothing can be graded: no points, and why."""
     record.fault = fault
     record.verdicts = [Verdict(q.name, 0, q.points, "not graded") for q in assignment.questions]
@@ -180,7 +180,7 @@ def ungraded(record: Record, assignment: Assignment, fault: str) -> Record:
     return record
 
 
-def _bound(record: Record) -> None:
+def _bound(record: GradingRecord) -> None:
     """Make every text of a record one that can be stored, of bounded length."""
     record.fault = shortened(storable(record.fault), ERROR_LENGTH)
     for verdict in record.verdicts:
@@ -207,7 +207,7 @@ class Session:
     """
 
     def __init__(
-        self, sources: list[str], room: Room, limits: Limits, slot: int, record: Record
+        self, sources: list[str], room: Room, limits: Limits, slot: int, record: GradingRecord
     ) -> None:
         self._sources, self._room, self._limits, self._slot = sources, room, limits, slot
         self._record = record
@@ -331,7 +331,7 @@ class Session:
         return min(time.monotonic() + seconds, self._end)
 
     def _cause(self, box: Box, error: Exception, late: str) -> str:
-        """Close the box; say why it could not go on, in words of which none is the submission's."""
+        """Close the box; say why it could not continue, in words none of which are the submission's."""
         self._close()
         if box.killed_for_memory:
             return f"the process used more than {self._limits.memory / 2**30:.1f} GiB of memory"
@@ -478,7 +478,7 @@ def _measured(session: Session, question: Measure, key: tuple[str, str]) -> Verd
 
 
 def _written(
-    notebook: dict[str, Any], question: Written, assignment: Assignment, record: Record
+    notebook: dict[str, Any], question: Written, assignment: Assignment, record: GradingRecord
 ) -> Verdict:
     answer = written_answer(notebook["cells"], question, lines_handed_out(assignment.master))
     if answer is None:

@@ -124,7 +124,19 @@ class Question:
         return drawn
 
     def public(self, assignment: str) -> PublicQuestion:
-        """What a student's check knows: the public probes, and what the mistakes give on them."""
+        """What a student's check knows: the public probes, and what the mistakes give on them.
+
+        It is the same for every submission, and computed for the first one.
+        """
+        if assignment not in self._public:
+            self._public[assignment] = self._computed_public(assignment)
+        return self._public[assignment]
+
+    @cached_property
+    def _public(self) -> dict[str, PublicQuestion]:
+        return {}
+
+    def _computed_public(self, assignment: str) -> PublicQuestion:
         cases = self.cases(assignment, PUBLIC_SEED)
         results = [self.results(mistake.answer, cases) for mistake in self.mistakes]
         if self.kind == "value":

@@ -1,16 +1,15 @@
 """The records in an output folder: read, written, kept, and held by one run at a time."""
 
-import fcntl
+import contextlib
 import json
 import math
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from course_lib.files import remove_leftovers, replace_text
-from course_lib.grading.judge import Record, Verdict
+from course_lib.files import locked, remove_leftovers, replace_text
+from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.text import label
 from course_lib.inputs import require_writable
 
@@ -22,24 +21,24 @@ def record_path(output: Path, student: str) -> Path:
     return output / "records" / f"{student}{ENDING}"
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> GradingRecord | None:
     """Read a record; ``None`` if there is none, or none that is whole."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         stored["verdicts"] = [Verdict(**verdict) for verdict in stored["verdicts"]]
         stored["errors"] = [(number, text) for number, text in stored["errors"]]
-        record = Record(**stored)
+        record = GradingRecord(**stored)
         return record if _is_whole(record) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def write_record(path: Path, record: Record) -> None:
+def write_record(path: Path, record: GradingRecord) -> None:
     """Write a record at once: a file that exists is whole."""
     replace_text(path, json.dumps(asdict(record), indent=1))
 
 
-def other_records(output: Path, students: Collection[str]) -> list[Record]:
+def other_records(output: Path, students: Collection[str]) -> list[GradingRecord]:
     """The records in `output` of everybody but `students`, those of earlier runs.
 
     One that cannot be read any more is named in its fault: nobody vanishes.
@@ -51,13 +50,15 @@ def other_records(output: Path, students: Collection[str]) -> list[Record]:
             continue
         record = read_record(path)
         if record is None or label(record.student) != student:
-            record = Record(student, "", fault=f"{path.name} is damaged: grade this student again")
+            record = GradingRecord(
+                student, "", fault=f"{path.name} is damaged: grade this student again"
+            )
         record.student = student
         found.append(record)
     return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def held(output: Path) -> Iterator[None]:
     """Hold an output folder, which is made if need be, until the block ends.
 
@@ -67,25 +68,24 @@ def held(output: Path) -> Iterator[None]:
         ValueError: another run holds it, or nothing can be written to it.
     """
     require_writable(output, "the reports")
-    with open(output / ".lock", "a+b") as file:
+    lock = output / ".lock"
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = stack.enter_context(locked(lock))
         except BlockingIOError:
-            file.seek(0)
-            who = file.read(20).decode(errors="replace").strip()
+            who = lock.read_bytes()[:20].decode(errors="replace").strip()
             raise ValueError(
                 f"another run (process {who}) is grading into {output}. Wait until it has ended, or "
                 f"name another folder with --output."
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n".encode())
-        file.flush()
+        os.truncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
         for folder in (output, output / "records", output / "feedback"):
             remove_leftovers(folder, age=0)
         yield
 
 
-def _is_whole(record: Record) -> bool:
+def _is_whole(record: GradingRecord) -> bool:
     """Whether everything in it is of its kind: a file may have been edited, or be another's."""
     verdicts = record.verdicts
     texts = [record.student, record.key, record.fault, record.sandbox, record.output]

@@ -33,7 +33,7 @@ def marks(cell: dict[str, Any]) -> dict[str, Any]:
 def student_version(master: NotebookNode) -> NotebookNode:
     """Return the master without its solutions and outputs.
 
-    Cells that raise while a question is unsolved are tagged so that “Run all” goes on behind them.
+    Cells that raise while a question is unsolved are tagged so that “Run all” continues after them.
     """
     notebook = _copy(master)
     for cell in notebook.cells:

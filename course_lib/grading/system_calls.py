@@ -78,7 +78,7 @@ def program(machine: str | None = None) -> bytes | None:
         return struct.pack("=HBBI", code, if_true, if_false, value)
 
     def unless(code: int, value: int, outcome: int) -> list[bytes]:
-        """Return `outcome` where the comparison holds, else go on behind it."""
+        """Return `outcome` where the comparison holds, else continue after it."""
         return [step(code, value, 0, 1), step(RETURN, outcome)]
 
     def when(number: int, then: list[bytes]) -> list[bytes]:

@@ -98,7 +98,7 @@ class Shell(InteractiveShell):
             self.events.trigger("post_execute")
 
     def tolerate(self, error: Exception) -> None:
-        """Print what went wrong, and let the cell go on."""
+        """Print what went wrong, and let the cell continue."""
         self._tolerated.append(error)
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
 

@@ -1,6 +1,6 @@
 """What `check` is while a notebook is graded: the box holds no expected values to compare with.
 
-Copied there in the place of `course_lib.checking.checking`. A cell that checks an answer and goes on
+Copied there in the place of `course_lib.checking.checking`. A cell that checks an answer and continues
 must not end at the check, whether the answer is right or not: the grader asks for it afterwards.
 """
 

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from torch import nn
 
 from course_lib.inputs import (
+    require_function,
     require_integer,
+    require_kind,
     require_positive_integer,
     require_real,
     require_writable,
@@ -32,9 +34,7 @@ class Arguments(SimpleNamespace):
 
     def __init__(self, **given: object) -> None:
         super().__init__(**given)
-        if not isinstance(self.model, nn.Module):
-            given = type(self.model).__name__
-            raise TypeError(f"model is a {given}; a torch.nn.Module is expected.")
+        require_kind(self.model, nn.Module, "model")
         self._check_numbers()
         self._check_functions()
         self._check_checkpoint()
@@ -74,9 +74,8 @@ class Arguments(SimpleNamespace):
             ("transform", "of batch and generator"),
             ("callback", "of step and model"),
         ):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise TypeError(f"{name} is {value!r}; a function {expected} is expected.")
+            if getattr(self, name) is not None:
+                require_function(getattr(self, name), name, f"a function {expected}")
         require_factory(self.optimizer, "optimizer")
 
     def _check_checkpoint(self) -> None:

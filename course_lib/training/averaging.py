@@ -34,7 +34,7 @@ class WeightAverage:
         averaged, current = [], []
         for (name, old), (_, new) in zip(_named(self.module), _named(self.model), strict=True):
             if first or not old.is_floating_point() or _is_direction(name):
-                old.copy_(new)  # a mean of indices or masks is none
+                old.copy_(new)  # indices and masks have no mean
             else:
                 averaged.append(old)
                 current.append(new.to(old.dtype))
@@ -47,7 +47,7 @@ def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _is_direction(name: str) -> bool:
-    """Of spectral normalization; they have length one, and a mean of them is shorter."""
+    """Whether it is one of spectral normalization: they have length one, and a mean of them is shorter."""
     return ".parametrizations." in f".{name}" and name.endswith(("._u", "._v"))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from course_lib.inputs import require_tensor
 
 Batch = Tensor | tuple[Tensor, ...]
-Transform = Callable[[Batch, torch.Generator], Batch]
+BatchTransform = Callable[[Batch, torch.Generator], Batch]
 
 
 def count(data: Batch, name: str) -> int:
@@ -53,7 +53,7 @@ def cast(batch: Batch, dtype: torch.dtype | None) -> Batch:
     return batch.to(dtype) if dtype is not None and batch.is_floating_point() else batch
 
 
-class Order:
+class BatchIndices:
     """Batches of indices: a new permutation each epoch, its incomplete last batch dropped.
 
     A batch is a multiple of the number of processes, so that every process has an equal share.
@@ -77,6 +77,6 @@ class Order:
         return {"generator": self.generator.get_state(), "rest": self.rest}
 
     def load_state_dict(self, kept: dict[str, Tensor]) -> None:
-        """Go on from there."""
+        """Continue from there."""
         self.generator.set_state(kept["generator"])
         self.rest = kept["rest"]

@@ -1,4 +1,4 @@
-"""The whole of a training run in one file, from which it goes on exactly where it was."""
+"""The whole of a training run in one file, from which it resumes exactly where it was."""
 
 import contextlib
 import os
@@ -9,16 +9,11 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from course_lib.files import remove_leftovers, replacing
+from course_lib.files import locked, remove_leftovers, replacing
 from course_lib.training.arguments import Arguments
 from course_lib.training.errors import TrainingError
 from course_lib.training.identity import Identity
 from course_lib.training.state import State
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two runs at once are not noticed
-    fcntl = None
 
 LEFT = "It was left as it is; pass another path, or move it away to start afresh."
 # How many differences an error lists, and how much of each.
@@ -33,7 +28,7 @@ class Checkpoint:
         fabric: the engine; of several processes the first one writes.
 
     Attributes:
-        kept: what the file holds, until the run goes on from there.
+        kept: what the file holds, until the run resumes from there.
         saved_step: its step; None if there is nothing yet.
 
     Raises:
@@ -63,7 +58,7 @@ class Checkpoint:
             self._require_same_run(state)
             state.load_state_dict(self.kept)
         except Exception as error:  # a model may refuse the state in words of its own
-            state.model.to(state.home)
+            state.model.to(state.original_device)
             if isinstance(error, TrainingError):
                 raise
             raise TrainingError(
@@ -84,7 +79,7 @@ class Checkpoint:
         if len(kept["noises"]) != self.fabric.world_size:
             raise TrainingError(
                 f"{path} was written by {len(kept['noises'])} processes and these are "
-                f"{self.fabric.world_size}; each has noise of its own, so the run would not go on "
+                f"{self.fabric.world_size}; each has noise of its own, so the run would not continue "
                 f"as it was. Start as many processes, or pass another path."
             )
         missing = [name for name in self.identity.names if name not in kept["identity"]]
@@ -112,13 +107,13 @@ class Checkpoint:
             extend = list(other) == ["steps"] and longer
             advice = "; to train this run longer, pass extend=True." if extend else "."
             raise TrainingError(
-                f"{path} was written by a run with {its}, and this one has {here}; it would not go "
-                f"on as it was. Pass the same, or another path{advice}"
+                f"{path} was written by a run with {its}, and this one has {here}; it would not "
+                f"continue as it was. Pass the same, or another path{advice}"
             )
         if kept["torch"] != str(torch.__version__):
             self._say(
                 f"{path} was written with PyTorch {kept['torch']}, and this is {torch.__version__}: "
-                f"the run goes on, but perhaps not to the last bit as it would have."
+                f"the run continues, but perhaps not to the last bit as it would have."
             )
 
     def save(self, state: State) -> None:
@@ -153,10 +148,7 @@ class Checkpoint:
 
 @contextlib.contextmanager
 def sole_use(path: Path | None, fabric: Fabric) -> Iterator[None]:
-    """Keep other runs from `path` for a while.
-
-    The system takes the lock back when the process ends, however it ends; a file that a killed run
-    leaves behind blocks nobody. Where the file system knows no locks, nothing happens.
+    """Keep other runs from `path` for a while. Where the file system has no locks, nothing happens.
 
     Raises:
         TrainingError: another run has it, in this process or another one.
@@ -165,47 +157,27 @@ def sole_use(path: Path | None, fabric: Fabric) -> Iterator[None]:
         yield
         return
     real = Path(os.path.realpath(path))  # a link to it is the same file
-    lock, held = real.with_name(f".{real.name}.lock"), None
-    busy = False
-    if fabric.global_rank == 0:
-        try:
-            held = _locked(lock)
-        except BlockingIOError:
-            busy = True
-        except OSError:
-            held = None
-    if fabric.broadcast(busy):
-        raise TrainingError(
-            f"{path} is in use: another run writes its checkpoints there. Give each run a path of its "
-            f"own, or wait until the other has ended."
-        )
-    try:
-        if held is not None:
-            # Nobody else writes: what is half written was left by a run that was killed.
-            remove_leftovers(real.parent, real.name, age=0)
+    lock, busy = real.with_name(f".{real.name}.lock"), False
+    with contextlib.ExitStack() as held:
+        if fabric.global_rank == 0:
+            try:
+                if held.enter_context(locked(lock, remove=True)) is not None:
+                    # Nobody else writes: what is half written was left by a run that was killed.
+                    remove_leftovers(real.parent, real.name, age=0)
+            except BlockingIOError:
+                busy = True
+            except OSError:
+                pass
+        if fabric.broadcast(busy):
+            raise TrainingError(
+                f"{path} is in use: another run writes its checkpoints there. Give each run a path of "
+                f"its own, or wait until the other has ended."
+            )
         yield
-    finally:
-        if held is not None:
-            with contextlib.suppress(OSError):
-                lock.unlink()
-            os.close(held)
-
-
-def _locked(path: Path) -> int | None:
-    """Open and lock a file; whoever had it before may have removed it in between."""
-    while fcntl is not None:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
-            stack.callback(os.close, file)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), os.stat(path)):
-                stack.pop_all()
-                return file
-    return None
 
 
 def _read(path: Path) -> dict:
-    """Read a checkpoint; what is none is refused, and left as it is."""
+    """Read a checkpoint; any other file is refused, and left as it is."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         known = "identity" in content

@@ -1,5 +1,5 @@
-"""What `course_lib.training.fit` raises when it cannot go on."""
+"""What `course_lib.training.fit` raises when it cannot continue."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which step, why, and what to try."""
+    """Training cannot continue; the message says at which step, why, and what to try."""

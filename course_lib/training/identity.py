@@ -55,7 +55,7 @@ class Identity:
         return dict(pair for name, part in self.parts.items() for pair in describe(name, part))
 
     def to_keep(self) -> dict[str, str]:
-        """All of it but what training itself has changed since: a counter in a loss is no setting."""
+        """All of it but what training itself has changed since: a counter in a loss is not a setting."""
         now = self._describe_parts()
         return self.fixed | {name: t for name, t in self.begun.items() if now.get(name) == t}
 

@@ -41,7 +41,7 @@ def interruptible(fabric: Fabric) -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def failure_explained(state: State, file: Checkpoint) -> Iterator[None]:
-    """While entered: with several processes, an error says where it was and how to go on.
+    """While entered: with several processes, an error says where it was and how to continue.
 
     A process meets the failure of another as a broken connection, or as torchrun's SIGTERM, and
     neither names the training or the checkpoint.
@@ -54,7 +54,7 @@ def failure_explained(state: State, file: Checkpoint) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            kept = "There is no checkpoint; pass checkpoint= to be able to go on"
+            kept = "There is no checkpoint; pass checkpoint= to be able to resume"
             if file.saved_step is not None:
                 kept = (
                     f"{file.path} holds everything up to step {file.saved_step}; the same call goes "

@@ -15,7 +15,7 @@ from course_lib.memory import keep_freed_memory
 from course_lib.progress import progress_bar
 from course_lib.randomness import seeded
 from course_lib.training.arguments import Arguments
-from course_lib.training.batches import Batch, Transform
+from course_lib.training.batches import Batch, BatchTransform
 from course_lib.training.checkpoint import Checkpoint, sole_use
 from course_lib.training.history import History
 from course_lib.training.interruption import failure_explained, interruptible
@@ -35,7 +35,7 @@ def fit(
     learning_rate: float = 1e-3,
     schedule: Callable[[float], float] | None = None,
     optimizer: OptimizerFactory | None = None,
-    transform: Transform | None = None,
+    transform: BatchTransform | None = None,
     gradient_clip: float | None = None,
     ema: float | None = None,
     evaluate_every: int | None = None,
@@ -55,7 +55,7 @@ def fit(
 
     With a validation set, `model` ends with the weights of its best evaluation (averaged ones if
     `ema` is given); without one, with the last. It ends on the device from which it came: what ran
-    without a GPU goes on running with one, and ``model.to("cuda")`` before the call keeps it there.
+    without a GPU keeps running with one, and ``model.to("cuda")`` before the call keeps it there.
     Training leaves the global random state as it found it, and the same call with the same seed
     gives the same weights on the same machine.
 
@@ -84,12 +84,12 @@ def fit(
         ema: decay of an exponential moving average of the weights, for instance 0.999.
         evaluate_every: steps between evaluations; by default 20 in all.
         checkpoint: file to write, atomically, every `checkpoint_every` steps, at the end and on
-            Ctrl-C. If it exists, training goes on from it exactly where it was. It belongs to one run:
+            Ctrl-C. If it exists, training resumes from it exactly where it was. It belongs to one run:
             of other settings, data, functions or of another model it is refused, and what differs is
             named. Of functions, the code and the values that they refer to count; of a finished run
             nothing is trained, and a line says so.
         checkpoint_every: steps between checkpoints.
-        extend: let a run whose `checkpoint` is of fewer steps go on to `steps`. The result is, to the
+        extend: let a run whose `checkpoint` is of fewer steps continue to `steps`. The result is, to the
             last bit on a CPU, that of a run of so many steps from the beginning, if neither `schedule`
             nor the loss depends on progress, and with the same `evaluate_every` (by default the shorter
             run's). Otherwise it is a run of its own: up to where it was, progress was the share of the
@@ -119,7 +119,7 @@ def fit(
             processes are asked for where they cannot be started, as in a notebook.
         TrainingError: a term of the loss became NaN or infinite; `checkpoint` holds another run, is
             in use by another, or could not be written in the end; or, with several processes, one of
-            them failed. The message names the checkpoint from which the same call goes on.
+            them failed. The message names the checkpoint from which the same call resumes.
     """
     given = Arguments(**locals())  # checked
     fabric = _launch(given)

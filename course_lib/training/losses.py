@@ -1,18 +1,19 @@
 """The loss of maximum likelihood, which is the same for every model with an exact likelihood."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from course_lib.protocols import Density
 from course_lib.training.batches import Batch
 
 
-def negative_log_likelihood(model: nn.Module, batch: Batch, progress: Tensor) -> Tensor:
+def negative_log_likelihood(model: Density, batch: Batch, progress: Tensor) -> Tensor:
     """The mean of −log p(x) over a batch, as `fit` calls its losses.
 
     An autoregressive network sees the true dimensions before each one, not its own guesses: teacher
-    forcing. That is what lets all conditionals be trained in one parallel pass.
+    forcing. That is what lets a masked network train all conditionals in one parallel pass.
 
     Args:
-        model: anything with ``log_prob``.
+        model: any model whose likelihood is exact.
         batch: examples, or examples and labels.
         progress: not used.
 

@@ -9,8 +9,8 @@ from course_lib.inputs import require_positive_integer, require_real
 from course_lib.training.batches import Batch
 from course_lib.training.optimizers import OptimizerFactory, require_factory
 
-Terms = dict[str, Tensor]
-Loss = Callable[[nn.Module, Batch, Tensor], Terms | Tensor]
+LossTerms = dict[str, Tensor]
+Loss = Callable[[nn.Module, Batch, Tensor], LossTerms | Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def trainable(player: Player, model: nn.Module) -> list[nn.Parameter]:
     return found
 
 
-class Objective(nn.Module):
+class LossModule(nn.Module):
     """The losses as one module, so that one forward pass of it is what Fabric wraps."""
 
     def __init__(self, model: nn.Module, players: Sequence[Player]) -> None:
@@ -105,7 +105,7 @@ class Objective(nn.Module):
         self.model = model
         self.losses = [player.loss for player in players]
 
-    def forward(self, batch: Batch, progress: Tensor, turn: int = 0) -> Terms:
+    def forward(self, batch: Batch, progress: Tensor, turn: int = 0) -> LossTerms:
         """Return the terms of the loss of the player whose turn it is, ``"loss"`` among them."""
         terms = self.losses[turn](self.model, batch, progress)
         terms = terms if isinstance(terms, dict) else {"loss": terms}

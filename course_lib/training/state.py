@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from course_lib.randomness import seeded
 from course_lib.training.arguments import Arguments
 from course_lib.training.averaging import WeightAverage, evaluated_weights
-from course_lib.training.batches import Batch, Order, cast, count, select, to_device
+from course_lib.training.batches import Batch, BatchIndices, cast, count, select, to_device
 from course_lib.training.errors import TrainingError
 from course_lib.training.history import History
 from course_lib.training.optimizers import make_optimizer
-from course_lib.training.players import Objective, Terms, trainable
+from course_lib.training.players import LossModule, LossTerms, trainable
 
 
 class State:
@@ -46,8 +46,8 @@ class State:
         ]
         # Of each group of parameters: what a schedule multiplies.
         self.rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
-        self.home = next(self.model.parameters()).device
-        objective = Objective(self.model, self.players)
+        self.original_device = next(self.model.parameters()).device
+        objective = LossModule(self.model, self.players)
         if given.compile:
             objective = torch.compile(objective)
         self.objective, *self.optimizers = fabric.setup(objective, *optimizers)
@@ -60,7 +60,7 @@ class State:
         self.validation = given.validation
         if self.validation is not None:
             self.validation = to_device(self.validation, fabric.device)
-        self.order = Order(given.n_train, given.batch_size, given.seed, fabric.world_size)
+        self.order = BatchIndices(given.n_train, given.batch_size, given.seed, fabric.world_size)
         seed = given.seed + 1 + fabric.global_rank
         self.noise = torch.Generator(fabric.device).manual_seed(seed)
         self.step = 0
@@ -193,7 +193,7 @@ class State:
                 self.history.best_step = self.step
         return row
 
-    def _evaluated_terms(self, batch: Batch, done: Tensor) -> Terms:
+    def _evaluated_terms(self, batch: Batch, done: Tensor) -> LossTerms:
         """Not through the wrapper: every process sees the whole validation set."""
         objective = self.objective.module
         objective = getattr(objective, "_orig_mod", objective)  # what the compiler has wrapped
@@ -226,7 +226,7 @@ class State:
                 self.given.callback(self.step, self.model)
 
     def state_dict(self) -> dict[str, object]:
-        """All that a run needs to go on exactly from here.
+        """All that a run needs to continue exactly from here.
 
         Every process has noise of its own: with several, all must call it.
         """
@@ -275,7 +275,7 @@ class State:
         torch.set_rng_state(global_noise)
         if on_device is not None:
             torch.cuda.set_rng_state(on_device, self.fabric.device)
-        # A run that goes on beyond its end forgets what it recorded only because it ended.
+        # A run that is continued beyond its end forgets what it recorded only because it ended.
         longer = kept["steps"] < self.given.steps
         records = (longer and kept["before_end"]) or kept["records"]
         self.history = History(*records["history"])
@@ -303,10 +303,10 @@ class State:
             self.model.load_state_dict(self.best)
         elif self.average is not None and self.step:
             self.model.load_state_dict(self.average.module.state_dict())
-        self.model.eval().to(self.home)
+        self.model.eval().to(self.original_device)
 
 
-def _numbers(terms: Terms) -> dict[str, float]:
+def _numbers(terms: LossTerms) -> dict[str, float]:
     """The terms of a loss as plain numbers, fetched all at once: a GPU is waited for once."""
     return dict(
         zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True)

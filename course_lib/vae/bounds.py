@@ -9,10 +9,11 @@ import math
 import torch
 from torch import Tensor
 
-from course_lib.distributions import normal_log_prob
+from course_lib.distributions import OutputDistribution, normal_log_prob
 from course_lib.divergences import kl_standard_normal
 from course_lib.inputs import (
     require_batch,
+    require_count,
     require_integer,
     require_positive_integer,
     require_real,
@@ -23,7 +24,7 @@ from course_lib.progress import progress_bar
 from course_lib.protocols import Latent
 from course_lib.vae.posterior import DiagonalGaussian
 
-# Latent points decoded at once: bounds the memory of every estimate below.
+# Latent points that are decoded at once. It bounds the memory of every estimate below.
 CHUNK = 4_000
 
 
@@ -33,6 +34,14 @@ def _require_latent(model: object) -> None:
             f"the first argument, model, is a {type(model).__name__}; a model that encodes and decodes is "
             f"expected, such as a VAE, and the examples behind it."
         )
+
+
+def _require_reportable(model: Latent, x: Tensor) -> None:
+    """Require examples that a value of log p(x) can be stated for: no grey ones of a Bernoulli decoder."""
+    require_batch(x, model.event_shape)
+    likelihood = getattr(model, "likelihood", None)
+    if isinstance(likelihood, OutputDistribution):
+        likelihood.check_reported(x)
 
 
 def sample_posterior(
@@ -73,6 +82,8 @@ def elbo_terms(model: Latent, x: Tensor, n_samples: int = 1) -> tuple[Tensor, Te
 
 def elbo(model: Latent, x: Tensor, n_samples: int = 1) -> Tensor:
     """Unbiased estimate of the evidence lower bound, equation ``eq-elbo-two-terms``.
+
+    With a Bernoulli decoder grey values are accepted, as a loss; it is then a bound of no log-likelihood.
 
     Args:
         model: encoder and decoder.
@@ -150,6 +161,9 @@ def log_likelihood(model: Latent, x: Tensor, k: int = 500, *, progress: bool = F
 
     Returns:
         Estimates in nats, shape ``(N,)``, without gradients.
+
+    Raises:
+        ValueError: `x` cannot come from the decoder's distribution: grey values, and a Bernoulli decoder.
     """
     return log_likelihood_with_error(model, x, k, progress=progress)[0]
 
@@ -172,12 +186,15 @@ def log_likelihood_with_error(
     Returns:
         Estimates and their standard errors in nats, each of shape ``(N,)``. With k = 1 the
         standard error is infinite: one sample does not tell its spread.
+
+    Raises:
+        ValueError: as `log_likelihood`.
     """
     k = require_positive_integer(k, "k")
     _require_latent(model)
-    require_batch(x, model.event_shape)
+    _require_reportable(model, x)
     values, errors = [], []
-    # A few examples at a time with all their samples, or one example with its samples in pieces.
+    # A few examples are taken at a time with all their samples, or one with its samples in pieces.
     examples = max(1, CHUNK // k)
     parts = x.split(examples)
     for part in progress_bar(show=progress, iterable=parts, desc="importance sampling"):
@@ -211,10 +228,13 @@ def prior_log_likelihood(model: Latent, x: Tensor, k: int) -> Tensor:
 
     Returns:
         Estimates in nats, shape ``(N,)``.
+
+    Raises:
+        ValueError: as `log_likelihood`.
     """
     k = require_positive_integer(k, "k")
     _require_latent(model)
-    require_batch(x, model.event_shape)
+    _require_reportable(model, x)
     z = torch.randn(k, model.latent_dim, dtype=_wide(x), device=x.device)
     return log_mean_exp(_log_prob_given(model, x, z))
 
@@ -238,16 +258,12 @@ def quadrature_log_likelihood(
         log p(x) in nats, shape ``(N,)``.
 
     Raises:
-        ValueError: the model has more than two latent dimensions.
+        ValueError: the model has more than two latent dimensions, or as `log_likelihood`.
     """
-    n_points = require_positive_integer(n_points, "n_points")
-    if n_points < 2:
-        raise ValueError(
-            f"n_points is {n_points}; at least 2 are expected, the ends of the grid. Take 100 or more."
-        )
+    n_points = require_count(n_points, "n_points", at_least=2)
     limit = require_real(limit, "limit", "a positive number, such as 6.0,", above=0)
     _require_latent(model)
-    require_batch(x, model.event_shape)
+    _require_reportable(model, x)
     if model.latent_dim > 2:
         raise ValueError(
             f"the model has {model.latent_dim} latent dimensions; quadrature expects 1 or 2 (a "

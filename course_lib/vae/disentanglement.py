@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.distributions import normal_log_prob
-from course_lib.inputs import require_tensor
+from course_lib.inputs import require_shapes
 from course_lib.precision import in_one_type
 
 # Terms log q(z_i,j | x_n) computed at once: those of all pairs of 55,000 images would take 121 GB.
@@ -33,13 +33,7 @@ def kl_decomposition(mu: Tensor, logvar: Tensor, z: Tensor) -> tuple[Tensor, Ten
         Mutual information, total correlation and dimension-wise KL in nats, each a Monte-Carlo mean
         over the samples and a 0-d tensor. Their sum is the mean of log q(z|x) − log p(z).
     """
-    for name, value in (("mu", mu), ("logvar", logvar), ("z", z)):
-        require_tensor(value, name)
-    if mu.dim() != 2 or mu.numel() == 0 or not mu.shape == logvar.shape == z.shape:
-        raise ValueError(
-            f"mu has shape {tuple(mu.shape)}, logvar {tuple(logvar.shape)} and z {tuple(z.shape)}; the "
-            f"same, (N, d), is expected of all."
-        )
+    require_shapes(mu=(mu, "N d"), logvar=(logvar, "N d"), z=(z, "N d"))
     mu, logvar, z = in_one_type(mu=mu, logvar=logvar, z=z)
     log_n = math.log(len(mu))
     given_own = normal_log_prob(z, mu, logvar).sum(-1)  # log q(z_i|x_i), (N,)

@@ -11,6 +11,7 @@ from course_lib.inputs import (
     require_function,
     require_positive_integer,
     require_real,
+    require_shapes,
 )
 
 
@@ -109,9 +110,5 @@ def _noise(f: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor, n_samples:
     require_function(f, "f", "a function of samples")
     require_floating(mu, "mu")
     require_floating(logvar, "logvar")
-    if mu.dim() != 1 or mu.shape != logvar.shape or len(mu) == 0:
-        raise ValueError(
-            f"mu has shape {tuple(mu.shape)} and logvar {tuple(logvar.shape)}; the same, (d,), is "
-            f"expected."
-        )
+    require_shapes(mu=(mu, "d"), logvar=(logvar, "d"))
     return torch.randn(n_samples, len(mu), dtype=mu.dtype, device=mu.device)

@@ -8,9 +8,10 @@ from course_lib.inputs import (
     require_floating,
     require_integer,
     require_positive_integer,
-    require_tensor,
+    require_shapes,
 )
 from course_lib.interpolation import spherical_path, straight_path
+from course_lib.precision import at_least_float32
 
 
 def latent_grid(n: int) -> Tensor:
@@ -45,16 +46,12 @@ def traversal(z: Tensor, dim: int, values: Tensor) -> Tensor:
         Points, shape ``(n, d)``.
 
     Raises:
-        TypeError: `z` is not of a floating-point type, or `dim` is no integer.
+        TypeError: `z` is not of a floating-point type, or `dim` is not an integer.
         ValueError: there is no such coordinate.
     """
     require_floating(z, "z")
-    require_tensor(values, "values")
-    if z.dim() != 1 or len(z) == 0 or values.dim() != 1 or len(values) == 0 or values.is_complex():
-        raise ValueError(
-            f"z has shape {tuple(z.shape)} and values have shape {tuple(values.shape)} and dtype "
-            f"{values.dtype}; (d,) and (n,), real numbers, are expected."
-        )
+    require_shapes(z=(z, "d"), values=(values, "n"))
+    at_least_float32(values, "values")  # real numbers of any type
     dim = require_integer(dim, "dim")
     if not 0 <= dim < len(z):
         raise ValueError(f"dim is {dim}; one of 0 … {len(z) - 1} is expected.")

@@ -7,10 +7,12 @@ from torch.distributions import MultivariateNormal
 from course_lib.distributions import Conditional, Gaussian
 from course_lib.inputs import (
     require_batch,
+    require_finite,
     require_floating,
     require_generator,
     require_positive_integer,
     require_real,
+    require_shapes,
 )
 from course_lib.precision import in_one_type
 from course_lib.saved_settings import SavedSettings
@@ -45,14 +47,8 @@ class LinearGaussian(SavedSettings):
         sigma = require_real(sigma, "sigma", "a positive standard deviation", above=0)
         require_floating(weight, "weight")
         require_floating(bias, "bias")
-        if weight.dim() != 2 or 0 in weight.shape or bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"weight has shape {tuple(weight.shape)} and bias {tuple(bias.shape)}; (D, d) and (D,) "
-                f"are expected."
-            )
-        for name, value in (("weight", weight), ("bias", bias)):
-            if not torch.isfinite(value).all():
-                raise ValueError(f"{name} holds NaN or infinity; finite values are expected.")
+        require_shapes(weight=(weight, "D d"), bias=(bias, "D"))
+        require_finite(weight=weight, bias=bias)
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.event_shape, self.latent_dim = (weight.shape[0],), weight.shape[1]
@@ -83,10 +79,7 @@ class LinearGaussian(SavedSettings):
     def decode(self, z: Tensor) -> Conditional:
         """p(x|z) for latents of shape ``(..., d)``."""
         require_floating(z, "z")
-        if z.dim() == 0 or z.shape[-1] != self.latent_dim:
-            raise ValueError(
-                f"z has shape {tuple(z.shape)}; (..., {self.latent_dim}) is expected, as W has columns."
-            )
+        require_shapes("W has as many columns.", z=(z, f"... {self.latent_dim}"))
         return self.likelihood.given(self._means(z), 1)
 
     def log_prob(self, x: Tensor) -> Tensor:

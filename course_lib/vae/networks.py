@@ -6,9 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.inputs import require_generator, require_positive_integer, require_tensor
+from course_lib.inputs import (
+    require_generator,
+    require_image_shape,
+    require_positive_integer,
+    require_shapes,
+)
 from course_lib.networks import mlp
-from course_lib.precision import in_type_of
+from course_lib.precision import at_least_float32, in_type_of
 
 
 def mlp_encoder(
@@ -82,25 +87,16 @@ def apply_to_latents(decoder: nn.Module, z: Tensor, latent_dim: int) -> Tensor:
         TypeError: `z` is not a tensor of real numbers.
         ValueError: its last dimension is not `latent_dim`.
     """
-    require_tensor(z, "z")
-    if z.is_complex():
-        raise TypeError(f"z has dtype {z.dtype}; a tensor of real numbers is expected.")
-    if z.dim() == 0 or z.shape[-1] != latent_dim:
-        raise ValueError(
-            f"z has shape {tuple(z.shape)}; (..., {latent_dim}) is expected. The model was built "
-            f"with latent_dim={latent_dim}."
-        )
+    advice = f"The model was built with latent_dim={latent_dim}."
+    require_shapes(advice, z=(z, f"... {latent_dim}"))
+    at_least_float32(z, "z")  # real numbers of any type
     out = decoder(in_type_of(decoder, z).reshape(-1, z.shape[-1]))
     return out.reshape(*z.shape[:-1], *out.shape[1:])
 
 
 def _image(event_shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(event_shape) != 3 or event_shape[1] % 4 or event_shape[2] % 4:
-        raise ValueError(
-            f"event_shape is {tuple(event_shape)}; (C, H, W) with H and W multiples of 4 is "
-            f"expected by convolutional networks. Pad the images, or use the perceptron with hidden=(500,)."
-        )
-    return tuple(event_shape)
+    advice = "Pad the images, or use the perceptron with hidden=(500,)."
+    return require_image_shape(event_shape, multiple=4, advice=advice)
 
 
 def sample_prior(
@@ -109,7 +105,7 @@ def sample_prior(
     """Draw n points of the standard normal prior, shape ``(n, latent_dim)``, as `decoder` takes them.
 
     Raises:
-        TypeError: `n` is no integer.
+        TypeError: `n` is not an integer.
         ValueError: `n` is below 1.
     """
     n = require_positive_integer(n, "n")

@@ -48,7 +48,7 @@ KNOWN = torch.ones(1, 4, 4, dtype=torch.bool)
         (lambda: PixelCNN((1, 4, 4), 2, n_classes=3), TypeError, r"a PixelCNN has no classes"),
         (lambda: RowLSTM((1, 4, 4), 2, n_layers=0), ValueError, r"n_layers is 0"),
         (lambda: FVSBN((), 2), ValueError, r"event_shape is empty"),
-        (lambda: FVSBN((3,), 1), ValueError, r"at least 2 grey levels"),
+        (lambda: FVSBN((3,), 1), ValueError, r"levels is 1; an integer of at least 2"),
         (lambda: FVSBN((3,), 4, distribution=Categorical(5)), ValueError, r"levels=4"),
         (lambda: DiscretizedLogisticMixture(1), ValueError, r"levels"),
         (lambda: PixelCNN((1, 3, 3), 2, kernel_size=7), ValueError, r"smaller than its reach"),

@@ -11,7 +11,7 @@ from course_lib.autoregressive import (
     PixelCNN,
     RowLSTM,
     WaveNet,
-    seen_by,
+    receptive_field_map,
 )
 from course_lib.autoregressive.diagonal_bilstm import skew, unskew
 from course_lib.autoregressive.raster import MaskedConv2d
@@ -95,7 +95,7 @@ def test_mask_a_in_every_layer_hides_neighbours_unless_connections_skip_the_laye
     for n_layers in (1, 2):
         model = AllKindA((1, 7, 7), 2, channels=16, n_layers=n_layers, kernel_size=3)
         model.layers = torch.nn.ModuleList(MaskedConv2d("A", 16, 16, 3) for _ in range(n_layers))
-        seen = seen_by(model, (0, 4, 4))[0, 4]
+        seen = receptive_field_map(model, (0, 4, 4))[0, 4]
         reach = n_layers + 1  # convolutions in all, each of which moves at least one pixel
         hidden = 0 if skip else reach - 1
         assert seen.nonzero().squeeze(1).tolist() == list(range(4 - reach, 4 - hidden))
@@ -113,6 +113,26 @@ def test_row_lstm_sees_a_triangle():
 def test_diagonal_bilstm_sees_far_with_one_layer():
     model = DiagonalBiLSTM((1, 6, 6), 2, channels=8, n_layers=1, kernel_size=3)
     all_before_is_seen(model)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_without_whole_pixels_the_bilstm_loses_the_end_of_the_row_above_beyond_its_kernel(
+    kernel_size,
+):
+    """One pixel is missing, (r − 1, W − 1), and only where it is out of reach of the first kernel."""
+    height, width = 4, 6
+    for n_layers in (1, 3):
+        model = DiagonalBiLSTM(
+            (1, height, width), 2, channels=8, n_layers=n_layers, kernel_size=kernel_size
+        )
+        with torch.no_grad():
+            model.own.weight.zero_()
+        seen = jacobian(model) > 0
+        for place in range(height * width):
+            r, c = divmod(place, width)
+            missing = (~seen[place, :place]).nonzero().flatten().tolist()
+            is_lost = r > 0 and width - 1 - c > kernel_size // 2
+            assert missing == ([r * width - 1] if is_lost else [])
 
 
 def test_wavenet_sees_its_receptive_field_and_no_more():
@@ -146,7 +166,7 @@ def test_skew_puts_diagonals_in_columns_and_unskew_undoes_it():
 def test_seen_by_agrees_with_the_jacobian():
     model = RowLSTM((1, 4, 4), 2, channels=6, kernel_size=3)
     expected = jacobian(model)[9].view(1, 4, 4) > 0
-    assert torch.equal(seen_by(model, (0, 2, 1)), expected)
+    assert torch.equal(receptive_field_map(model, (0, 2, 1)), expected)
     assert expected.any()
     assert not expected.all()
     assert torch.equal(model.encode(torch.tensor([0, 1])), torch.tensor([-1.0, 1.0]))

@@ -23,6 +23,17 @@ def test_there_are_notebooks():
     assert FILES
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_a_notebook_is_in_the_contents_and_in_both_tables(file):
+    place = file.relative_to(ROOT / "book")
+    for name, entry in (
+        ("_toc.yml", f"file: book/{place.with_suffix('')}\n"),
+        ("README.md", f"(book/{place})"),
+        ("book/intro.md", f"({place})"),
+    ):
+        assert entry in (ROOT / name).read_text(encoding="utf-8"), f"{name} lacks {entry.strip()}"
+
+
 def test_only_compared_cells_store_outputs_and_all_of_them_do(notebook):
     for cell in code(notebook):
         if tool.is_compared(cell):
@@ -37,19 +48,19 @@ def test_only_compared_cells_store_outputs_and_all_of_them_do(notebook):
 
 
 def test_at_least_one_cell_is_compared(notebook):
-    assert any(tool.is_compared(cell) for cell in code(notebook))
+    assert any(map(tool.is_compared, code(notebook))), f"no cell has the tag {tool.COMPARED}"
 
 
 def test_the_first_code_cell_is_the_common_setup(notebook):
     first = code(notebook)[0]
     setup = tool.setup_cell(tool.repository())
-    assert first.source == setup, "run: python tools/notebooks.py sync"
+    assert first.source == setup, "copy it from another notebook, or: tools/notebooks.py sync"
     assert "hide-cell" in first.metadata.tags
 
 
 def test_a_parameter_cell_does_more_where_there_is_a_gpu(notebook):
     parameters = [c for c in code(notebook) if "parameters" in c.metadata.get("tags", [])]
-    assert len(parameters) == 1
+    assert len(parameters) == 1, "one cell has the tag parameters"
     # Tiny networks are faster without one, and say so.
     trained_on_the_cpu = any('accelerator="cpu"' in c.source for c in code(notebook))
     small = "networks this small are faster on a processor" in parameters[0].source

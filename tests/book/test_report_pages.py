@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.question import load_assignment
 from course_lib.grading.report import write_reports
 from tests.book.conftest import Visit
@@ -21,7 +21,7 @@ WORDS = "the result holds NaN or infinity in " + "x" * 200
 @pytest.mark.parametrize("name", ASSIGNMENTS)
 def test_no_page_is_wider_than_a_phone(browser, tmp_path, name, scheme):
     assignment = load_assignment(name, ROOT)
-    graded = Record(
+    graded = GradingRecord(
         "00101",
         "key",
         [
@@ -34,7 +34,7 @@ def test_no_page_is_wider_than_a_phone(browser, tmp_path, name, scheme):
         memory=2**28,
     )
     graded.verdicts[-1] = replace(graded.verdicts[-1], points=None)
-    nothing = Record("ada" * 20, "", fault=f"several notebooks: {LONG}; keep one")
+    nothing = GradingRecord("ada" * 20, "", fault=f"several notebooks: {LONG}; keep one")
     write_reports([graded, nothing], assignment, tmp_path)
     pages = sorted(tmp_path.rglob("*.html"))
     assert len(pages) == 4

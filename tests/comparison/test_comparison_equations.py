@@ -76,3 +76,15 @@ def test_the_restricted_distribution_is_near_in_reverse_divergence(formula):
     log_ratio = RESTRICTED[A].log() - P[A].log()
     torch.testing.assert_close(formula(P[A].sum()), (RESTRICTED[A] * log_ratio).sum())
     assert (P * (P.log() - RESTRICTED.log())).sum() == torch.inf
+
+
+def test_the_numbers_of_the_exercises():
+    """The fewest samples that show what is left out; bits per dimension of the mixture."""
+
+    def seen(samples):
+        return 1 - 0.99**samples
+
+    assert seen(299) >= 0.95 > seen(298)
+    for n_dims, parts in ((64, 6), (784, 70), (65536, 6000)):
+        assert 10 / n_dims < 1 / parts
+    assert torch.log(torch.tensor(100.0)) < 5

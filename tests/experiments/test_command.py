@@ -28,7 +28,7 @@ from course_lib.experiments.running import measure
         (["MADE", "--recorded"], "leave out the model, --budget and --steps, or --recorded"),
         (["--recorded", "--steps", "5"], "leave out the model, --budget and --steps"),
         (["--recorded", "--results", "{empty}"], "{empty} holds no record"),
-        (["--recorded", "--results", "{broken}"], "digits-MADE-60s-seed0.json is no record"),
+        (["--recorded", "--results", "{broken}"], "digits-MADE-60s-seed0.json is not a record"),
     ],
 )
 def test_what_cannot_be_run_is_said_at_once(tmp_path, monkeypatch, capsys, arguments, message):
@@ -142,7 +142,7 @@ def test_a_repetition_that_was_stopped_goes_on_where_it_was(tmp_path, short, mon
     capsys.readouterr()
     assert main(repeat) == 0
     said = capsys.readouterr().out
-    assert "A repetition was stopped and goes on" in said
+    assert "A repetition was stopped and is resumed" in said
     assert f"{first} holds this run, finished and recorded" in said
     assert str(second) not in said
     assert len(measured) == 3
@@ -150,7 +150,7 @@ def test_a_repetition_that_was_stopped_goes_on_where_it_was(tmp_path, short, mon
     # The next is another repetition.
     assert main(repeat) == 0
     assert len(measured) == 5
-    assert "goes on" not in capsys.readouterr().out
+    assert "is resumed" not in capsys.readouterr().out
 
 
 def test_a_run_of_several_processes_is_repeated_with_as_many(tmp_path, short, monkeypatch):

@@ -57,7 +57,7 @@ def test_a_study_says_how_it_came_about_as_a_run_does(tmp_path):
 
 def test_a_file_that_is_no_record_is_named(tmp_path):
     (tmp_path / "gan_stability.json").write_text('{"study": 1}')
-    with pytest.raises(ValueError, match=r"gan_stability.json is no record"):
+    with pytest.raises(ValueError, match=r"gan_stability.json is not a record"):
         read_study(tmp_path, "gan_stability")
 
 

@@ -20,7 +20,8 @@ from tests.families.enter import ROOT, enter
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_a_family_has_all_its_pieces(family):
-    assert missing_pieces(family, ROOT) == []
+    missing = missing_pieces(family, ROOT)
+    assert not missing, "\n".join(missing)
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)

@@ -49,7 +49,7 @@ def _toy():
     torch.manual_seed(0)
     # Sharp enough within the boxes that the noise matters; a sharper one gives weights whose variance a
     # few thousand draws do not show.
-    flow = build(lambda: RealNVP((2,), layers=4, hidden=(16,), logit=0.05), spread=0.15)
+    flow = build(lambda: RealNVP((2,), layers=4, hidden=(16,), logit_margin=0.05), spread=0.15)
     model = DequantizedFlow(flow, LEVELS, VariationalDequantizer((2,), hidden=(32,)).double())
     for parameter in flow.parameters():
         parameter.requires_grad_(False)  # only the noise is learned: the truth stays what it is
@@ -97,7 +97,7 @@ def test_the_mean_weight_is_the_probability(toy, kind):
     model = DequantizedFlow(model.flow, LEVELS, dequantizer)
     n = 4000
     with torch.no_grad():
-        weight = model.weight(images.repeat_interleave(n, 0)).exp().reshape(len(images), n)
+        weight = model.log_weight(images.repeat_interleave(n, 0)).exp().reshape(len(images), n)
     error = weight.std(1) / math.sqrt(n)
     deviation = (weight.mean(1) - log_mass.exp()) / error
     assert deviation.abs().max() < 4.5
@@ -151,7 +151,7 @@ def test_a_flat_flow_needs_log2_of_the_levels():
 
 
 def test_bits_from_a_density_and_from_a_probability_agree():
-    flow = build(lambda: RealNVP((1, 4, 4), layers=2, hidden=(8,), logit=0.05))
+    flow = build(lambda: RealNVP((1, 4, 4), layers=2, hidden=(8,), logit_margin=0.05))
     model = DequantizedFlow(flow, LEVELS)
     images = torch.randint(0, LEVELS, (3, 1, 4, 4))
     noise = torch.Generator().manual_seed(0)
@@ -175,7 +175,7 @@ def test_levels_take_the_precision_of_the_flow(kind):
     dequantizer = VariationalDequantizer((1, 2, 2)) if kind == "variational" else None
     images = torch.randint(0, LEVELS, (3, 1, 2, 2))
     for dtype in (torch.float32, torch.float64):  # the default is float64 here
-        flow = build(lambda: RealNVP((1, 2, 2), layers=2, logit=0.05))
+        flow = build(lambda: RealNVP((1, 2, 2), layers=2, logit_margin=0.05))
         model = DequantizedFlow(flow, LEVELS, dequantizer).to(dtype)
         value = model.elbo(images)
         assert value.dtype == dtype
@@ -186,7 +186,7 @@ def test_levels_take_the_precision_of_the_flow(kind):
 
 
 def test_samples_are_grey_levels_and_reproducible():
-    model = DequantizedFlow(build(lambda: RealNVP((1, 2, 2), layers=2, logit=0.05)), LEVELS)
+    model = DequantizedFlow(build(lambda: RealNVP((1, 2, 2), layers=2, logit_margin=0.05)), LEVELS)
     first, second = (model.sample(20, generator=torch.Generator().manual_seed(3)) for _ in "ab")
     assert isinstance(model, Bound)
     assert isinstance(model, Sampler)

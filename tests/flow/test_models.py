@@ -118,7 +118,7 @@ def test_temperature_scales_the_latent(float64):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("logit", [1e-6, 0.05, 0.3])
 def test_samples_through_a_logit_have_a_density(logit, dtype):
-    model = flow.RealNVP((4,), layers=2, hidden=(8,), logit=logit).to(dtype)
+    model = flow.RealNVP((4,), layers=2, hidden=(8,), logit_margin=logit).to(dtype)
     for temperature in (1.0, 6.0, 1000.0):
         generator = torch.Generator().manual_seed(0)
         x = model.sample(2000, generator=generator, temperature=temperature)
@@ -248,7 +248,7 @@ BAD = {
     "odd checkerboard": (
         lambda: flow.checkerboard_mask((1, 4, 7)),
         ValueError,
-        "odd height or width",
+        "even H and W",
     ),
     "odd channels": (lambda: flow.channel_mask((3, 4, 4)), ValueError, "Squeeze"),
     "checkerboard of a vector": (
@@ -301,7 +301,7 @@ BAD = {
         "NaN or infinity",
     ),
     "levels to a logit": (
-        lambda: flow.RealNVP((4,), logit=0.05).log_prob(torch.full((2, 4), 7.0)),
+        lambda: flow.RealNVP((4,), logit_margin=0.05).log_prob(torch.full((2, 4), 7.0)),
         ValueError,
         "dequantize",
     ),
@@ -355,29 +355,31 @@ BAD = {
     "one step": (
         lambda: flow.NICE((2,)).interpolate(torch.zeros(1, 2), torch.ones(1, 2), 1),
         ValueError,
-        "at least 2 steps",
+        "steps is 1; an integer of at least 2",
     ),
     "dequantizing intensities": (
-        lambda: flow.DequantizedFlow(flow.RealNVP((4,), logit=0.05), 17).elbo(torch.rand(2, 4)),
+        lambda: flow.DequantizedFlow(flow.RealNVP((4,), logit_margin=0.05), 17).elbo(
+            torch.rand(2, 4)
+        ),
         TypeError,
         "integer grey levels",
     ),
     "255 levels for 256": (
-        lambda: flow.DequantizedFlow(flow.RealNVP((2,), logit=0.05), 255).elbo(
+        lambda: flow.DequantizedFlow(flow.RealNVP((2,), logit_margin=0.05), 255).elbo(
             torch.tensor([[0, 255]])
         ),
         ValueError,
         "0 … 254 are expected",
     ),
     "images of another size": (
-        lambda: flow.DequantizedFlow(flow.RealNVP((4,), logit=0.05), 17).elbo(
+        lambda: flow.DequantizedFlow(flow.RealNVP((4,), logit_margin=0.05), 17).elbo(
             torch.zeros(2, 5, dtype=torch.uint8)
         ),
         ValueError,
         r"\(N, 4\) is expected",
     ),
     "no levels": (
-        lambda: flow.DequantizedFlow(flow.RealNVP((4,), logit=0.05), 0),
+        lambda: flow.DequantizedFlow(flow.RealNVP((4,), logit_margin=0.05), 0),
         ValueError,
         "levels is 0",
     ),

@@ -19,7 +19,7 @@ def test_both_log_determinants_are_of_the_same_point(model, logit, dtype):
     if model == "Logit":
         transform = flow.Logit((6,), logit)
     else:
-        transform = getattr(flow, model)((6,), logit=logit)
+        transform = getattr(flow, model)((6,), logit_margin=logit)
         for parameter in transform.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     transform = transform.to(dtype).eval()

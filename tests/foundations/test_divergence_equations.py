@@ -517,3 +517,109 @@ def test_total_variation_is_in_both_families(formula):
     torch.testing.assert_close(formula(p, q), (events @ (p - q)).abs().max())
     programme = scipy.optimize.linprog(-(p - q).numpy(), bounds=[(0, 1)] * 6)
     assert formula(p, q).item() == pytest.approx(-programme.fun)
+
+
+def pick_price(w):
+    return math.log(2) + 0.5 * (w * w.log() - (1 + w) * (1 + w).log())
+
+
+@pytest.mark.equation(
+    "eq-jsd-mode-price",
+    formula=pick_price,
+    wrong={
+        "half dropped": lambda w: math.log(2) + w * w.log() - (1 + w) * (1 + w).log(),
+        "log 2 dropped": lambda w: pick_price(w) - math.log(2),
+        "the lost weight instead of the kept one": lambda w: pick_price(1 - w),
+        "sign of the second term": lambda w: pick_price(w) + (1 + w) * (1 + w).log(),
+        "price of reverse KL": lambda w: -w.log(),
+    },
+)
+def test_jsd_price_of_a_lost_mode(formula):
+    one, other = torch.zeros(7), torch.zeros(7)
+    one[:3], other[3:] = distribution(3), distribution(4)
+    for w in torch.tensor([0.15, 0.5, 0.8]):
+        value = js_discrete(w * one + (1 - w) * other, one)
+        torch.testing.assert_close(formula(w), value)
+    assert (formula(torch.linspace(0.01, 0.99, 50)).diff() < 0).all()
+
+
+@pytest.mark.equation(
+    "eq-f-local",
+    formula=lambda f2, p, g: 0.5 * f2 * (g**2 / p).sum(),
+    wrong={
+        "half dropped": lambda f2, p, g: f2 * (g**2 / p).sum(),
+        "squares without weights": lambda f2, p, g: 0.5 * f2 * (g**2).sum(),
+        "the same factor for all": lambda f2, p, g: 0.5 * (g**2 / p).sum(),
+        "first order": lambda f2, p, g: 0.5 * f2 * (g / p).sum(),
+    },
+)
+def test_smooth_f_divergences_agree_near_equality(formula):
+    p = 0.9 * distribution(6) + 0.1 / 6
+    g = torch.randn(6)
+    g = 0.1 * (g - g.mean())
+    divergences = {
+        "kl": (kl_discrete, 1.0),
+        "reverse kl": (lambda p, q: kl_discrete(q, p), 1.0),
+        "jsd": (js_discrete, 0.25),
+    }
+    for divergence, curvature in divergences.values():
+        # Half of the second derivative at t = 0, by central differences.
+        t = 1e-3
+        second = (divergence(p, p + t * g) + divergence(p, p - t * g)) / (2 * t**2)
+        torch.testing.assert_close(formula(curvature, p, g), second, rtol=1e-4, atol=0)
+    # The curvatures are those of the generators.
+    for name, (_, curvature) in divergences.items():
+        f, t = GENERATORS[name], torch.tensor([0.999, 1.0, 1.001])
+        assert f(t).diff(n=2).item() / 1e-6 == pytest.approx(curvature, rel=1e-5)
+
+
+BOUNDED = {
+    "jsd": (0.5 * math.log(2), 0.5 * math.log(2)),
+    "tv": (0.5, 0.5),
+    "squared Hellinger": (1.0, 0.0),
+}
+
+
+def f_divergence(name, p, q):
+    """The divergence with the mass outside charged at the rate of the limit; pairs with zeros."""
+    f = GENERATORS.get(name, lambda t: 1 - t.sqrt())
+    inside = q > 0
+    tiny = torch.tensor(1e-300)  # in place of a ratio of 0, where log 0 would be multiplied by 0
+    ratio = torch.maximum(p[inside] / q[inside], tiny)
+    return (q[inside] * f(ratio)).sum() + BOUNDED[name][1] * p[~inside].sum()
+
+
+@pytest.mark.equation(
+    "eq-f-bound",
+    formula=lambda at_zero, rate: at_zero + rate,
+    wrong={
+        "rate dropped": lambda at_zero, rate: at_zero,
+        "value at zero dropped": lambda at_zero, rate: rate,
+        "largest of the two": lambda at_zero, rate: max(at_zero, rate),
+        "twice": lambda at_zero, rate: 2 * (at_zero + rate),
+    },
+)
+def test_a_bounded_f_divergence_saturates_on_disjoint_supports(formula):
+    expected = {"jsd": js_discrete, "tv": lambda p, q: (p - q).clamp(min=0).sum()}
+    for name, ends in BOUNDED.items():
+        bound = formula(*ends)
+        for _ in range(100):
+            p, q = distribution(5), distribution(5)
+            p[0], q[1] = 0, 0  # each has mass where the other has none
+            p, q = p / p.sum(), q / q.sum()
+            value = f_divergence(name, p, q)
+            assert value <= bound + 1e-12
+            if name in expected:
+                torch.testing.assert_close(value, expected[name](p, q))
+        zeros = torch.zeros(5)
+        for _ in range(3):
+            p = torch.cat([distribution(5), zeros])
+            q = torch.cat([zeros, distribution(5)])
+            assert f_divergence(name, p, q).item() == pytest.approx(bound, abs=1e-12)
+
+
+def test_kl_of_shifted_gaussians_does_not_saturate():
+    for shift in (1.0, 2.0, 4.0):
+        value = torch.distributions.kl_divergence(Normal(0.0, 0.5), Normal(shift, 0.5))
+        torch.testing.assert_close(value, kl_integral(Normal(0.0, 0.5), Normal(shift, 0.5)))
+        assert value.item() == pytest.approx(shift**2 / (2 * 0.5**2))

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from course_lib.divergences import js_discrete, wasserstein_1d
 from course_lib.evaluation import (
-    Coverage,
+    PrecisionRecall,
     frechet_gaussian,
     kernel_distance,
     precision_recall,
@@ -583,7 +583,7 @@ def test_kernel_distance(formula):
 
 def swapped(real, fake, k):
     value = precision_recall(real, fake, k=k)
-    return Coverage(value.recall, value.precision, value.density, value.coverage)
+    return PrecisionRecall(value.recall, value.precision, value.density, value.coverage)
 
 
 @pytest.mark.equation(

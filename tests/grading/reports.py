@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:
@@ -13,14 +13,14 @@ def table(path: Path) -> dict[str, dict[str, str]]:
         return {row["student"]: row for row in csv.DictReader(file)}
 
 
-def example(student: str = "ada", **changes) -> Record:
+def example(student: str = "ada", **changes) -> GradingRecord:
     verdicts = [
         Verdict("first", 1, 1, "right"),
         Verdict("target", 0, 1, "<script>alert(1)</script>"),
         Verdict("last", 1, 1, "right"),
         Verdict("words", None, 1, "graded by a person"),
     ]
-    record = Record(
+    record = GradingRecord(
         student, "key", verdicts, errors=[(2, "<b>x</b>")], answers={"words": "<i>because</i>"}
     )
     return replace(record, **changes)

@@ -180,7 +180,7 @@ def target(x, w):
 import gc
 def target(x, w):
     for value in gc.get_objects():
-        if type(value).__name__ in ("Case", "Question", "Assignment", "Record"):
+        if type(value).__name__ in ("Case", "Question", "Assignment", "GradingRecord"):
             print("FOUND", type(value))
     return torch.zeros(4)
 """,

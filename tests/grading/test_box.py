@@ -16,7 +16,7 @@ import pytest
 
 from course_lib.grading import box, control_group, keeper
 from course_lib.grading.box import Box, Limits, Room
-from course_lib.grading.judge import Lost, Record, Session, grade
+from course_lib.grading.judge import GradingRecord, Lost, Session, grade
 from course_lib.grading.keeper import descendants
 from course_lib.grading.question import load_assignment
 
@@ -312,7 +312,7 @@ def fault(number, *arguments):
 
 def answered(shared, cell, limits=LIMITS):
     """What one cell prints in a box."""
-    record = Record("a", "")
+    record = GradingRecord("a", "")
     with Session([PROBE + cell], shared, limits, 0, record) as session:
         session.ready()
     assert record.errors == []
@@ -411,7 +411,7 @@ while True:
 @pytest.mark.isolation
 @pytest.mark.parametrize("hoard", HOARDS)
 def test_memory_that_the_kernel_keeps_counts(shared, hoard):
-    record = Record("a", "")
+    record = GradingRecord("a", "")
     with Session([HOARDS[hoard], "x = 1"], shared, LIMITS, 0, record) as session:
         session.ready()
     assert [(number, "of memory" in text) for number, text in record.errors] == [(0, True)]
@@ -430,7 +430,7 @@ for number in range(3, 10):
 wire.receive = lambda *a: time.sleep(3600)
 """
     limits = Limits(cell_seconds=30, total_seconds=60, memory=LIMITS.memory)
-    record = Record("a", "")
+    record = GradingRecord("a", "")
     with Session([stops], shared, limits, 0, record) as session:
         session.ready()
         with pytest.raises(Lost, match="no answer within the time limit"):

@@ -17,7 +17,8 @@ from course_lib.grading import box, classroom
 from course_lib.grading.box import Limits, Room, SandboxError, descendants
 from course_lib.grading.classroom import grade_all, read_record, write_record
 from course_lib.grading.collecting import collect
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
+from course_lib.grading.notebook import read_notebook
 from course_lib.grading.question import load_assignment
 
 from .course import make
@@ -41,7 +42,7 @@ def hand_in(folder: Path, **submissions: nbformat.NotebookNode) -> Path:
     return folder
 
 
-def graded(folder: Path, output: Path, sandbox: str, **options) -> list[Record]:
+def graded(folder: Path, output: Path, sandbox: str, **options) -> list[GradingRecord]:
     arguments = {"assignment": MINI, "jobs": 2, "sandbox": sandbox, "limits": LIMITS} | options
     return grade_all(collect(folder, "mini"), output=output, **arguments)
 
@@ -186,7 +187,9 @@ def test_a_fault_of_the_grader_costs_one_submission_its_record_only(tmp_path, mo
     def fails_for_bob(submission, student, *arguments, **more):
         if student == "bob":
             raise RuntimeError("broken")
-        return Record(student, "key", [Verdict(q.name, 1, 1, "right") for q in MINI.questions])
+        return GradingRecord(
+            student, "key", [Verdict(q.name, 1, 1, "right") for q in MINI.questions]
+        )
 
     monkeypatch.setattr(classroom, "grade", fails_for_bob)
     folder = hand_in(tmp_path / "in", ada=make.master(), bob=make.master(), eve=make.master())
@@ -201,15 +204,17 @@ def test_a_fault_of_the_grader_costs_one_submission_its_record_only(tmp_path, mo
     assert [r.fault for r in records] == ["", "", ""]
 
 
-def stand_in(monkeypatch):
-    """Grade without boxes; return the list of the students that are graded."""
+def stand_in(monkeypatch, note=lambda student, assignment, limits: None):
+    """Grade everything as right, without boxes; return the list of the students that are graded."""
     students = []
 
     def grade(submission, student, assignment, *, secret, room, limits, slot):
         students.append(student)
+        note(student, assignment, limits)
+        read_notebook(submission)
         key = classroom.record_key(submission, assignment, secret, limits)
         verdicts = [Verdict(q.name, 1, 1, "right") for q in assignment.questions]
-        return Record(student, key, verdicts, sandbox=room.sandbox)
+        return GradingRecord(student, key, verdicts, sandbox=room.sandbox)
 
     monkeypatch.setattr(classroom, "grade", grade)
     monkeypatch.setattr(classroom, "room", lambda sandbox: nullcontext(Room(COURSE, sandbox)))
@@ -283,7 +288,7 @@ def test_records_survive_a_round_trip_and_broken_ones_are_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["grade", "nowhere", "--assignment", "mini"], "no folder"),
+        (["grade", "nowhere", "--assignment", "mini"], "not a folder"),
         (["grade", ".", "--assignment", "minni"], "found: mini"),
         (["release", "minni"], "found: mini"),
     ],

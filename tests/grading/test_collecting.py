@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import unicodedata
-from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -13,16 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from course_lib.command_line import main
-from course_lib.grading import classroom
-from course_lib.grading.box import Room
 from course_lib.grading.collecting import Submission, collect, overlooked
 from course_lib.grading.exports import common_slug, owner, readable
-from course_lib.grading.judge import Record, Verdict
 from course_lib.grading.notebook import FILE_LIMIT, read_notebook
 from course_lib.grading.roster import read_roster
 
 from .course import make
-from .test_classroom import COURSE
+from .test_classroom import COURSE, stand_in
 
 NOTEBOOK = nbformat.writes(make.master())
 HERE = settings(
@@ -79,9 +75,9 @@ def test_submissions_are_found_in_every_usual_layout(tmp_path):
         "kim": "kim/homework/homework.ipynb",
     }
     assert overlooked(tmp_path, collect(tmp_path, "mini")) == ["README.md", "grades.csv"]
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         collect(tmp_path / "nowhere", "mini")
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         collect(tmp_path / "ada.ipynb", "mini")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no submission"):
@@ -486,18 +482,7 @@ def test_a_folder_with_more_than_anybody_hands_in_costs_only_its_owner(tmp_path,
 @pytest.fixture
 def without_boxes(monkeypatch):
     """Grade everything as right, without a box; return the students that are graded."""
-    students = []
-
-    def grade(submission, student, assignment, *, secret, room, limits, slot):
-        students.append(student)
-        read_notebook(submission)
-        key = classroom.record_key(submission, assignment, secret, limits)
-        verdicts = [Verdict(q.name, 1, 1, "right") for q in assignment.questions]
-        return Record(student, key, verdicts, sandbox=room.sandbox)
-
-    monkeypatch.setattr(classroom, "grade", grade)
-    monkeypatch.setattr(classroom, "room", lambda sandbox: nullcontext(Room(COURSE, sandbox)))
-    return students
+    return stand_in(monkeypatch)
 
 
 def command(folder: Path, output: Path, *more: str) -> dict[str, dict[str, str]]:

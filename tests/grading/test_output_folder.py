@@ -10,10 +10,10 @@ import time
 import pytest
 
 from course_lib.command_line import main
-from course_lib.grading import judge, report
+from course_lib.grading import report
 from course_lib.grading.classroom import grade_all
 from course_lib.grading.collecting import collect
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.records import held, read_record, write_record
 from tests.test_files import full_after
 
@@ -85,7 +85,7 @@ def test_records_of_other_questions_and_damaged_ones_are_named_not_lost(tmp_path
     folder = tmp_path / "records"
     folder.mkdir()
     write_record(folder / "ada.json", example(questions="earlier"))
-    write_record(folder / "bob.json", Record("bob", "k", [Verdict("other", 1, 1, "right")]))
+    write_record(folder / "bob.json", GradingRecord("bob", "k", [Verdict("other", 1, 1, "right")]))
     (folder / "cyd.json").write_text("{")
     write_record(folder / "dan.json", example("another"))
     damaged = example("eve")
@@ -126,18 +126,11 @@ def test_one_student_is_graded_again_and_nobody_else(tmp_path, monkeypatch, caps
 def test_more_time_for_one_student_grades_that_student_alone_and_is_kept(tmp_path, monkeypatch):
     given = {}
 
-    def grade(submission, student, assignment, *, secret, room, limits, slot):
-        given[student] = (
-            limits.cell_seconds,
-            limits.total_seconds,
-            assignment.questions[0].seconds,
-        )
-        key = judge.record_key(submission, assignment, secret, limits)
-        verdicts = [Verdict(q.name, 1, 1, "right") for q in assignment.questions]
-        return Record(student, key, verdicts, sandbox=room.sandbox)
+    def note(student, assignment, limits):
+        seconds = assignment.questions[0].seconds
+        given[student] = (limits.cell_seconds, limits.total_seconds, seconds)
 
-    stand_in(monkeypatch)
-    monkeypatch.setattr("course_lib.grading.classroom.grade", grade)
+    stand_in(monkeypatch, note)
     output = tmp_path / "out"
     folder = hand_in(tmp_path / "in", ada=make.master(), bob=make.master())
     usual, double = (180, 900, 4), (360, 1800, 8)

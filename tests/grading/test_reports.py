@@ -7,7 +7,7 @@ import json
 import pytest
 
 from course_lib.grading import judge, report
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
 
 from .reports import example, table
 from .test_classroom import MINI
@@ -302,7 +302,9 @@ def test_a_table_that_could_lose_points_is_refused_and_left_alone(tmp_path, text
 
 def test_thousands_of_errors_and_long_texts_make_no_long_pages(tmp_path):
     long = "<&>" * 100_000
-    record = Record("ada", "key", errors=[(k, long) for k in range(5000)], output=long, fault=long)
+    record = GradingRecord(
+        "ada", "key", errors=[(k, long) for k in range(5000)], output=long, fault=long
+    )
     record.answers = {"words": long}
     record.verdicts = [Verdict(q.name, 0, q.points, long) for q in MINI.questions]
     judge._bound(record)

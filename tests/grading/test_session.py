@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from course_lib.grading import judge
 from course_lib.grading.box import Box, Limits, Room
-from course_lib.grading.judge import Lost, Record, Session, grade
+from course_lib.grading.judge import GradingRecord, Lost, Session, grade
 from course_lib.sandbox import wire
 
 from .course import make
@@ -181,7 +181,7 @@ def test_a_cell_that_took_its_time_and_raised_is_named_one_that_failed_at_once_i
 
 
 def test_thousands_of_late_cells_make_one_short_note():
-    record = Record("a", "key")
+    record = GradingRecord("a", "key")
     with Session([], ROOM, LONG, 0, record) as session:
         for number in range(2000):
             session.late(f"code cell {number + 1}")
@@ -219,7 +219,7 @@ def test_a_flood_of_valid_frames_ends_at_the_first_that_is_out_of_turn(peer, fra
 
 def test_a_peer_that_stops_reading_loses_the_question(peer):
     peer(answers_nothing)
-    record = Record("a", "")
+    record = GradingRecord("a", "")
     with Session(["pass"], ROOM, LONG, 0, record) as session:
         session.ready()
         with pytest.raises(Lost, match="no answer within the time limit"):

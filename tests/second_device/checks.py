@@ -147,7 +147,7 @@ def dequantization(place):
     for variational in (False, True):
         torch.manual_seed(0)
         noise = flow.VariationalDequantizer((1, 4, 4)) if variational else None
-        model = flow.DequantizedFlow(flow.RealNVP((1, 4, 4), logit=0.05), 8, noise)
+        model = flow.DequantizedFlow(flow.RealNVP((1, 4, 4), logit_margin=0.05), 8, noise)
         model, x = place(model), place(torch.randint(8, (3, 1, 4, 4), generator=source()))
         yield model.elbo(x)
         yield model.importance_bound(x, 3)

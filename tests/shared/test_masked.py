@@ -196,7 +196,7 @@ def test_products_in_blocks_follow_autocast():
     ("call", "error", "message"),
     [
         (lambda: made_masks(torch.ones(3), []), TypeError, "integer degrees"),
-        (lambda: made_masks(torch.ones(3, 1).long(), []), ValueError, "one degree per unit"),
+        (lambda: made_masks(torch.ones(3, 1).long(), []), ValueError, "Each unit has one degree"),
         (lambda: MaskedLinear(torch.ones(3)), ValueError, "out_features, in_features"),
         (lambda: spread_degrees(0, 3), ValueError, "features is 0"),
     ],

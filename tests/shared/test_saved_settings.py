@@ -157,7 +157,7 @@ KINDS = {
         lambda s=s: flow.Invertible1x1Convolution((3, *s)) for s in ((2, 2), (4, 4), (2, 8))
     ],
     "MAF, bounds": [
-        lambda b=b, a=a: flow.MAF((4,), hidden=(8,), layers=2, bound=b, logit=a)
+        lambda b=b, a=a: flow.MAF((4,), hidden=(8,), layers=2, bound=b, logit_margin=a)
         for b, a in ((3.0, None), (2.0, None), (3.0, 0.05), (3.0, 0.1))
     ],
     "IAF, bounds": [lambda b=b: flow.IAF((4,), hidden=(8,), layers=2, bound=b) for b in (3.0, 2.0)],
@@ -244,7 +244,7 @@ def outputs(module, like):
         return [z, log_det, *module.inverse(z)]
     if isinstance(module, flow.DequantizedFlow):
         x = grey(like, like.levels)
-        return [module.weight(x, source()), module.sample(3, generator=source())]
+        return [module.log_weight(x, source()), module.sample(3, generator=source())]
     if isinstance(module, flow.UniformDequantizer | flow.VariationalDequantizer):
         shape = getattr(like, "event_shape", (4,))
         return module(torch.randint(4, (3, *shape), generator=source()), 4, source())

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributions import Binomial, MultivariateNormal, Normal
 
 from course_lib.distributions import Bernoulli
-from course_lib.divergences import kl_discrete
+from course_lib.divergences import kl_discrete, kl_standard_normal
 from course_lib.vae import (
     DiagonalGaussian,
     LinearGaussian,
@@ -203,11 +203,46 @@ def test_relative_second_moment_of_prior_weights(formula):
     torch.testing.assert_close(formula(x, s), second / first**2)
 
 
-def test_each_dimension_costs_more_than_a_factor_of_eleven():
-    s = 0.1
-    for d in (1, 5):
-        x = torch.full((d,), math.sqrt(1 + s**2))  # of typical length under the model
-        assert relative_second_moment(x, s) > 11**d
+def counts(ratio, posterior):
+    """Arithmetic and geometric mean of p(z|x)/p(z) under the posterior; finite sums."""
+    return (posterior * ratio).sum(), (posterior * ratio.log()).sum().exp()
+
+
+@pytest.mark.equation(
+    "eq-two-sample-counts",
+    formula=counts,
+    wrong={
+        "exchanged": lambda ratio, posterior: counts(ratio, posterior)[::-1],
+        "ratio inverted": lambda ratio, posterior: counts(1 / ratio, posterior),
+        "under the prior": lambda ratio, posterior: counts(ratio, posterior / ratio),
+        "divergence not exponentiated": lambda ratio, posterior: (
+            counts(ratio, posterior)[0],
+            counts(ratio, posterior)[1].log(),
+        ),
+    },
+)
+def test_two_counts_of_prior_samples(formula):
+    prior, likelihood = torch.tensor([0.5, 0.3, 0.15, 0.05]), torch.tensor([0.1, 0.4, 0.7, 2.5])
+    evidence = (prior * likelihood).sum()
+    posterior = prior * likelihood / evidence
+    by_variance, by_divergence = formula(posterior / prior, posterior)
+    second = (prior * likelihood**2).sum()
+    torch.testing.assert_close(by_variance, second / evidence**2)
+    torch.testing.assert_close(by_divergence, kl_discrete(posterior, prior).exp())
+    assert by_divergence < by_variance
+
+
+def test_the_two_counts_for_one_tenth():
+    """What the page quotes: a factor per dimension by the variance, and one by the divergence."""
+    s, d = 0.1, 5
+    x = torch.full((d,), math.sqrt(1 + s**2))  # of typical length under the model
+    by_variance = relative_second_moment(x, s) ** (1 / d)
+    assert by_variance.item() == pytest.approx(11.7, abs=0.05)
+    model = LinearGaussian(torch.eye(d), torch.zeros(d), s)
+    prior = MultivariateNormal(torch.zeros(d), torch.eye(d))
+    divergence = torch.distributions.kl_divergence(model.posterior(x.unsqueeze(0)), prior)
+    assert divergence.item() == pytest.approx(d / 2 * math.log(1 + 1 / s**2))
+    assert math.exp(divergence.item() / d) == pytest.approx(10.05, abs=0.005)
 
 
 # --- the evidence lower bound -----------------------------------------------------------------
@@ -393,6 +428,80 @@ def test_importance_weighted_bound_rises_to_log_p(formula):
     # The gap closes at the rate of eq-mc-bias.
     relative_variance = (joint**2 / q).sum() / joint.sum() ** 2 - 1
     torch.testing.assert_close(log_p - bounds[-1], relative_variance / 14, rtol=0.15, atol=0)
+
+
+def moment_exponent(r, variance):
+    """Of w^r q, far out along one coordinate: the coefficient of z²/2. Finite if it is negative."""
+    return -(1 - r * (1 - variance)) / variance
+
+
+@pytest.mark.equation(
+    "eq-weight-moments",
+    formula=moment_exponent,
+    wrong={
+        "threshold at 1 for r = 2": lambda r, variance: (r - 1) * (1 / variance - 1),
+        "power of q forgotten": lambda r, variance: r / variance - r,
+        "prior forgotten": lambda r, variance: (r - 1) / variance,
+        "standard deviation for variance": lambda r, variance: moment_exponent(r, variance**0.5),
+    },
+)
+def test_moments_of_the_weights_of_a_relu_decoder(formula):
+    decoder = nn.Sequential(nn.Linear(2, 20), nn.ReLU(), nn.Linear(20, 6))
+    x, mu = torch.bernoulli(torch.full((6,), 0.5)), torch.tensor([0.8, -0.4])
+    for variances in ((0.3, 0.9), (0.6, 0.45), (0.2, 0.05)):
+        q = Normal(mu, torch.tensor(variances).sqrt())
+        for r in (1.5, 2.0, 3.0):
+            for j in (0, 1):
+                # The logarithm of the integrand itself, at a point so far that z² is all that counts.
+                z = torch.zeros(2)
+                z[j] = 1e7
+                with torch.no_grad():
+                    likelihood = Bernoulli().log_prob(decoder(z).unsqueeze(-1), x).sum()
+                log_q, log_prior = q.log_prob(z).sum(), Normal(0.0, 1.0).log_prob(z).sum()
+                log_integrand = r * (likelihood + log_prior - log_q) + log_q
+                measured = (2 * log_integrand / z[j] ** 2).item()
+                assert formula(r, variances[j]) == pytest.approx(measured, rel=1e-4, abs=1e-4)
+
+
+def test_weights_with_and_without_a_second_moment():
+    """∫ w²q over [−R, R] settles for σ² = 0.6 and grows without limit for σ² = 0.4."""
+    for variance, finite in ((0.6, True), (0.4, False)):
+        q = Normal(0.3, math.sqrt(variance))
+        totals = []
+        for limit in (10.0, 20.0):
+            z, step = line(limit)
+            log_w = Normal(0.0, 1.0).log_prob(z) - q.log_prob(z) - 0.5 * z.abs()
+            totals.append((2 * log_w + q.log_prob(z)).logsumexp(0) + step.log())
+        assert (abs(totals[1] - totals[0]) < 1e-3) == finite
+        # A tenth of the prior in the proposal bounds the weights by ten times the likelihood.
+        z, _ = line()
+        mixed = 0.9 * q.log_prob(z).exp() + 0.1 * Normal(0.0, 1.0).log_prob(z).exp()
+        assert (Normal(0.0, 1.0).log_prob(z).exp() / mixed).max() <= 10
+    # What the page says of the threshold: such a coordinate costs less than a tenth of a nat.
+    assert kl_standard_normal(torch.zeros(1, 1), torch.tensor([[0.5]]).log()).item() < 0.1
+
+
+@pytest.mark.equation(
+    "eq-bias-standard-error",
+    formula=lambda error: -0.5 * error**2,
+    wrong={
+        "half dropped": lambda error: -(error**2),
+        "biased high": lambda error: 0.5 * error**2,
+        "not squared": lambda error: -0.5 * error,
+    },
+)
+def test_bias_is_half_of_the_squared_error(formula):
+    # Weights of two values, as above: sums over the number of large ones, without Monte Carlo.
+    low, high, share = 0.5, 3.0, 0.3
+    p = low + share * (high - low)
+    for k in (100, 1000):
+        count = torch.arange(k + 1.0)
+        probability = Binomial(k, torch.tensor(share)).log_prob(count).exp()
+        mean = low + (high - low) * count / k
+        square = low**2 + (high**2 - low**2) * count / k
+        error = ((square / mean**2 - 1) / (k - 1)).sqrt()  # eq-log-likelihood-error
+        bias = probability @ mean.log() - math.log(p)
+        assert abs(bias - probability @ formula(error)) < 1.0 / k**2
 
 
 @pytest.mark.equation(

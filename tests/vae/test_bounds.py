@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from course_lib.distributions import Bernoulli
+from course_lib.distributions import Bernoulli, Gaussian
 from course_lib.vae import (
     VAE,
     DiagonalGaussian,
@@ -209,3 +209,28 @@ def test_densities_under_autocast_have_the_digits_of_float32():
     exact = DiagonalGaussian(posterior.mu.double(), posterior.logvar.double()).log_prob(z.double())
     torch.testing.assert_close(log_q.double(), exact, rtol=0, atol=1e-4)
     assert exact.abs().mean() > 40
+
+
+# --- what may be reported -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        log_likelihood,
+        log_likelihood_with_error,
+        prior_log_likelihood,
+        lambda model, x, k: quadrature_log_likelihood(model, x, n_points=k),
+    ],
+)
+def test_grey_pixels_have_no_bernoulli_likelihood(estimate):
+    model = VAE((1, 2, 2), 2, hidden=(4,))
+    binary = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 2, 2)
+    grey = binary.clone()
+    grey[0, 0, 1, 1] = 0.4
+    estimate(model, binary, 3)
+    with pytest.raises(ValueError, match=r"25%.*cross-entropy.*binarize"):
+        estimate(model, grey, 3)
+    # As a loss the cross-entropy of grey pixels is allowed, and a Gaussian decoder has a density there.
+    assert model.elbo(grey).isfinite().all()
+    estimate(VAE((1, 2, 2), 2, hidden=(4,), likelihood=Gaussian(0.3)), grey, 3)

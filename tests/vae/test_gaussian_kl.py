@@ -177,9 +177,9 @@ def test_covariances_in_single_precision_are_symmetric_up_to_rounding():
 def test_multivariate_refuses_shapes_that_do_not_fit():
     good = torch.eye(2)
     for bad in (torch.eye(3), torch.ones(2)):
-        with pytest.raises(ValueError, match=r"cov_p .*\(\.\.\., 2\) and \(\.\.\., 2, 2\)"):
+        with pytest.raises(ValueError, match=r"cov_p .*\(\.\.\., d\) and \(\.\.\., d, d\)"):
             kl_gaussian(torch.zeros(2), good, torch.zeros(2), bad)
-    with pytest.raises(ValueError, match="mu_p has shape"):
+    with pytest.raises(ValueError, match=r"mu_p \(3,\)"):
         kl_gaussian(torch.zeros(2), good, torch.zeros(3), good)
 
 

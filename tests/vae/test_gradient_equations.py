@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import scipy.integrate
 import scipy.stats
 import torch
 from numpy.polynomial.hermite_e import hermegauss
@@ -106,6 +107,135 @@ def score(mu, logvar, baseline=0.7):
 )
 def test_score_function(formula):
     check_unbiased(formula(torch.tensor(MU), torch.tensor(LOGVAR)))
+
+
+def edges(f, phi):
+    return f(phi + 1) - f(phi)
+
+
+@pytest.mark.equation(
+    "eq-moving-edge",
+    formula=edges,
+    wrong={
+        "zero, as the score says": lambda f, phi: 0.0,
+        "right edge only": lambda f, phi: f(phi + 1),
+        "sum of the edges": lambda f, phi: f(phi + 1) + f(phi),
+    },
+)
+def test_edges_that_jump_contribute_to_the_gradient(formula):
+    for phi in (0.3, -1.1):
+        low, high = (
+            scipy.integrate.quad(math.exp, phi + h, phi + h + 1, epsabs=1e-13)[0]
+            for h in (-1e-4, 1e-4)
+        )
+        assert formula(math.exp, phi) == pytest.approx((high - low) / 2e-4, rel=1e-6)
+
+
+def test_a_support_that_moves_smoothly_suits_the_score_function():
+    """(15/16)(1 − (z − φ)²)² on |z − φ| ≤ 1: the mean of f times the score is the gradient."""
+
+    def density(z, phi):
+        return 15 / 16 * (1 - (z - phi) ** 2) ** 2
+
+    def mean(phi):
+        return scipy.integrate.quad(lambda z: math.exp(z) * density(z, phi), phi - 1, phi + 1)[0]
+
+    def times_score(z, phi):
+        return math.exp(z) * density(z, phi) * 4 * (z - phi) / (1 - (z - phi) ** 2)
+
+    phi = 0.4
+    by_score = scipy.integrate.quad(times_score, phi - 1, phi + 1, args=(phi,))[0]
+    assert by_score == pytest.approx((mean(phi + 1e-4) - mean(phi - 1e-4)) / 2e-4, rel=1e-6)
+
+
+# --- gradients of the importance-weighted bound -----------------------------------------------
+
+# p(z|x) = N(0, 1) and log p(x) = 0; the proposal is N(m, s²), and m is the encoder's parameter.
+
+
+def log_weight(z, m, s):
+    return -0.5 * z**2 + 0.5 * ((z - m) / s) ** 2 + math.log(s)
+
+
+def second_moment(m, s):
+    """E w² = ∫ N(z; 0, 1)² / N(z; m, s²) dz, on a grid."""
+    z = torch.linspace(-14, 14, 28_001)
+    log_q = -0.5 * ((z - m) / s) ** 2 - math.log(s) - 0.5 * math.log(2 * math.pi)
+    return (2 * log_weight(z, m, s) + log_q).exp().sum() * (z[1] - z[0])
+
+
+def signal_and_noise(m, s, k, signal=0.5, power=0.5):
+    """Mean and standard deviation of the encoder's gradient to leading order; p(x) = 1."""
+    slope = (second_moment(m + 1e-4, s) - second_moment(m - 1e-4, s)) / 2e-4
+    nodes, weights = map(torch.from_numpy, hermegauss(100))
+    weights = weights / weights.sum()
+    z = m + s * nodes
+    derivative = -z * log_weight(z, m, s).exp()  # ∂w/∂m at fixed noise, with mean 0
+    spread = (weights @ derivative**2).sqrt()
+    return -signal * slope / k, spread / k**power
+
+
+@pytest.mark.equation(
+    "eq-encoder-signal",
+    formula=signal_and_noise,
+    wrong={
+        "half dropped": lambda m, s, k: signal_and_noise(m, s, k, signal=1.0),
+        "signal rises": lambda m, s, k: signal_and_noise(m, s, k, signal=-0.5),
+        "signal like 1/√k": lambda m, s, k: signal_and_noise(m, s, k, signal=0.5 * math.sqrt(k)),
+        "noise like 1/k": lambda m, s, k: signal_and_noise(m, s, k, power=1.0),
+    },
+)
+def test_signal_and_noise_of_the_encoders_gradient(formula):
+    m, s, k, repeats = 0.5, 1.1, 50, 200_000
+    signal, noise = formula(m, s, k)
+    draws = []
+    for _ in range(4):
+        z = m + s * torch.randn(repeats // 4, k)
+        weights = log_weight(z, m, s).softmax(1)
+        draws.append((weights * -z).sum(1))  # ∂ log w̄ = Σ w̃ ∂ log w at fixed noise
+    draws = torch.cat(draws)
+    error = draws.std() / math.sqrt(repeats)
+    assert error < 0.05 * abs(signal)
+    torch.testing.assert_close(draws.mean(), signal, rtol=0.1, atol=4 * error.item())
+    torch.testing.assert_close(draws.std(), noise, rtol=0.05, atol=0)
+
+
+def doubly_reparameterized(weights, log_slope, path):
+    """Σ w̃² ∂log w/∂z ∂z/∂φ for samples along the last axis."""
+    return (weights**2 * log_slope * path).sum(-1)
+
+
+@pytest.mark.equation(
+    "eq-dreg",
+    formula=doubly_reparameterized,
+    wrong={
+        "weights not squared": lambda w, slope, path: (w * slope * path).sum(-1),
+        "w̃(1 − w̃) for w̃²": lambda w, slope, path: (w * (1 - w) * slope * path).sum(-1),
+        "path dropped": lambda w, slope, path: (w**2 * slope).sum(-1),
+        "sign flipped": lambda w, slope, path: -doubly_reparameterized(w, slope, path),
+    },
+)
+def test_doubly_reparameterized_gradient(formula):
+    nodes, weights = map(torch.from_numpy, hermegauss(80))
+    weights = weights / weights.sum()
+    noise = torch.cartesian_prod(nodes, nodes)  # k = 2
+    probability = torch.outer(weights, weights).flatten()
+
+    def bound(m, log_s):
+        log_w = log_weight(m + math.exp(log_s) * noise, m, math.exp(log_s))
+        return probability @ (log_w.logsumexp(1) - math.log(2))
+
+    m, log_s, h = 0.6, math.log(1.2), 1e-5
+    s = math.exp(log_s)
+    z = m + s * noise
+    slope = -z + (z - m) / s**2  # ∂log w/∂z with the proposal's parameters held fixed
+    normalized = log_weight(z, m, s).softmax(1)
+    by_m = (bound(m + h, log_s) - bound(m - h, log_s)) / (2 * h)
+    by_log_s = (bound(m, log_s + h) - bound(m, log_s - h)) / (2 * h)
+    value = probability @ formula(normalized, slope, torch.ones_like(z))
+    torch.testing.assert_close(value, by_m, rtol=1e-5, atol=1e-8)
+    value = probability @ formula(normalized, slope, s * noise)
+    torch.testing.assert_close(value, by_log_s, rtol=1e-5, atol=1e-8)
 
 
 def variances_of_the_square(mu, sigma):

@@ -40,7 +40,7 @@ def test_interpolation_reaches_both_ends_and_the_spherical_one_keeps_the_radius(
     assert interpolate(start, 3 * start, 3, spherical=True)[1].tolist() == [4.0, 0.0]
     # The origin has no angle.
     assert interpolate(0 * start, start, 3, spherical=True)[1].tolist() == [1.0, 0.0]
-    with pytest.raises(ValueError, match="two ends"):
+    with pytest.raises(ValueError, match="n is 1; an integer of at least 2"):
         interpolate(start, end, 1)
 
 

@@ -1,5 +1,6 @@
 """What the KL term consists of, rotations, transport and kernel discrepancies."""
 
+import itertools
 import math
 
 import numpy as np
@@ -263,6 +264,41 @@ def test_estimate_of_mmd_is_unbiased(formula):
     assert (draws.mean() - exact).abs() < 4 * error
     if formula is not with_diagonal:
         assert (draws < 0).any()
+
+
+def bias_of_the_diagonal(gram, p, q, n, m):
+    """The right side, from expectations over pairs of points of two finite distributions."""
+    within = gram.diagonal()
+    return (p @ within - p @ gram @ p) / n + (q @ within - q @ gram @ q) / m
+
+
+@pytest.mark.equation(
+    "eq-mmd-bias",
+    formula=bias_of_the_diagonal,
+    wrong={
+        "one sample only": lambda gram, p, q, n, m: bias_of_the_diagonal(gram, p, p, n, 10**9),
+        "sizes exchanged": lambda gram, p, q, n, m: bias_of_the_diagonal(gram, p, q, m, n),
+        "sign flipped": lambda gram, p, q, n, m: -bias_of_the_diagonal(gram, p, q, n, m),
+        "similarity to others forgotten": lambda gram, p, q, n, m: (
+            p @ gram.diagonal() / n + q @ gram.diagonal() / m
+        ),
+    },
+)
+def test_bias_of_mmd_with_the_diagonal(formula):
+    points = torch.tensor([[0.0], [0.7], [2.0]])
+    p, q, n, m = torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.6, 0.1, 0.3]), 2, 3
+    # The last kernel is a product, for which a point need not be most similar to itself.
+    for kernel in (narrow_kernel, lambda x, y: x @ y.T):
+        gram = kernel(points, points)
+        exact = p @ gram @ p + q @ gram @ q - 2 * p @ gram @ q
+        mean = 0.0  # of the estimate with i = j, over all samples there are
+        for indices in itertools.product(range(3), repeat=n + m):
+            i, j = torch.tensor(indices[:n]), torch.tensor(indices[n:])
+            within = gram[i][:, i].mean() + gram[j][:, j].mean()
+            mean += p[i].prod() * q[j].prod() * (within - 2 * gram[i][:, j].mean())
+        value = formula(gram, p, q, n, m)
+        torch.testing.assert_close(value, mean - exact)
+        assert value > 0
 
 
 # --- the decoder that overlapping posteriors get --------------------------------------------------

@@ -180,6 +180,25 @@ def test_values_outside_the_unit_interval_suit_a_gaussian():
     assert model.elbo(torch.full((2, 1, 8, 8), 16.0)).isfinite().all()
 
 
+def test_the_floor_of_a_learned_sigma_lets_it_rise_again():
+    likelihood = Gaussian()
+    floor = math.exp(-7)
+    for log_sigma, error, gradient in (
+        (-8.0, 0.0, "none"),  # a perfect fit: σ would like to fall further, and must not
+        (-8.0, 0.5, "rises"),  # bad means: the loss falls as σ rises
+        (-2.0, 0.0, "falls"),
+        (-2.0, 0.5, "rises"),
+    ):
+        with torch.no_grad():
+            likelihood.log_sigma.fill_(log_sigma)
+        assert likelihood.sigma.item() == pytest.approx(max(floor, math.exp(log_sigma)))
+        loss = -likelihood.log_prob(torch.zeros(5, 1), torch.full((5,), error)).sum()
+        assert loss >= 5 * (0.5 * math.log(2 * math.pi) - 7)  # what σ at the floor can give
+        (slope,) = torch.autograd.grad(loss, likelihood.log_sigma)
+        direction = {0: "none", 1: "falls", -1: "rises"}[int(slope.sign())]
+        assert direction == gradient, (log_sigma, error)
+
+
 @pytest.mark.parametrize("latent_dim", [0, -3, 1.5, "2"])
 def test_latent_dim_is_checked(latent_dim):
     with pytest.raises((ValueError, TypeError), match="latent_dim"):

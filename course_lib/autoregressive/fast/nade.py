@@ -7,7 +7,7 @@ from torch.autograd.function import FunctionCtx
 from course_lib.autoregressive.base import Steps
 from course_lib.autoregressive.nade import NADE, products, read, running_sums
 from course_lib.fast import register
-from course_lib.fast.custom_gradient import wants_plain_operations
+from course_lib.fast.custom_gradient import backward_is_transformed
 from course_lib.precision import at_least_float32
 
 
@@ -64,7 +64,7 @@ class _RunningSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, V, c, U = inputs = ctx.saved_tensors
-        if wants_plain_operations(grad):
+        if backward_is_transformed(grad):
             again = torch.is_grad_enabled()
             with torch.enable_grad():
                 y = products(*inputs)

@@ -29,7 +29,7 @@ def decoder_nats(ask: Ask, *, split: str, seed: int) -> Measurement:
     log p(x) = log (1/M) Σ_m p(x | z_m), the exact log-likelihood of the mixture that those answers
     define. The images are never shown to the decoder.
 
-    A table of smoothed training images would be a good mixture, too, and is no decoder. So the answer
+    A table of smoothed training images would be a good mixture, too, and is not a decoder. So the answer
     must be a function of each z alone, and a continuous one: walks in small steps are asked among
     the other points.
 

@@ -67,7 +67,7 @@ def flow_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     x = x[torch.randperm(len(x), generator=generator)[:n]]
     y = (x + 0.001 + 0.998 * uniform(n, d)) / levels  # the differences stay within [0, 1]
 
-    # The Jacobian, column by column.
+    # The Jacobian is found column by column.
     step = 1e-6
     shifts = step * torch.cat([torch.zeros(1, d), torch.eye(d), -torch.eye(d)]).double()
     answered = each("forward", (y[:, None] + shifts).flatten(0, 1), 1e-6).view(n, 1 + 2 * d, d)
@@ -85,7 +85,7 @@ def flow_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     if bend.quantile(0.9) > 1e-3:
         raise Invalid("forward is rounded: it must compute in float64 throughout; call .double()")
 
-    # Differences a hundred times as long.
+    # These differences are a hundred times as long.
     far = 100 * step * torch.nn.functional.normalize(y.roll(1, 0) - y, dim=1)
     ahead, behind = query("forward", torch.cat([y + far, y - far])).split(n)
     secant, tangent = (ahead - behind) / 2, (jacobian @ far[:, :, None])[:, :, 0]

@@ -34,12 +34,12 @@ def generator_distance(ask: Ask, *, split: str, seed: int) -> Measurement:
 
     Asks ``generate(z)`` for images in [0, 1], shape ``(N, 64)``, at 2,048 standard normal z of shape
     ``(N, 16)``, and takes the distance of the Gaussians with the means and covariances of `_features`.
-    Before that it refuses what is no generator: answers that are not a function of each z alone,
+    Before that it refuses what is not a generator: answers that are not a function of each z alone,
     that jump as z moves (a table of stored images), or that lie nearer to stored digits than unseen
     digits do.
 
     Raises:
-        Invalid: the answer has another shape or range, or is no generator in that sense.
+        Invalid: the answer has another shape or range, or is not a generator in that sense.
     """
     draw = np.random.RandomState(seed)
     z = torch.from_numpy(draw.standard_normal((2048, 16))).float()

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from course_lib.files import replace_text
-from course_lib.grading.judge import Record, Verdict
+from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.question import Assignment
 from course_lib.grading.records import other_records
 from course_lib.grading.report.feedback import feedback_page
@@ -33,7 +33,9 @@ __all__ = [
 ]
 
 
-def write_reports(records: list[Record], assignment: Assignment, output: Path) -> dict[str, Path]:
+def write_reports(
+    records: list[GradingRecord], assignment: Assignment, output: Path
+) -> dict[str, Path]:
     """Write ``grades.csv``, ``manual.csv`` and its page, the feedback, and the summary.
 
     They tell of everybody who has a record in `output`, not of `records` alone: a part of the class
@@ -103,7 +105,7 @@ def require_manual(assignment: Assignment, output: Path) -> None:
     points_given(read_manual(assignment, output), assignment)
 
 
-def _fitted(record: Record, assignment: Assignment) -> Record:
+def _fitted(record: GradingRecord, assignment: Assignment) -> GradingRecord:
     """A record with one verdict for each of today's questions, in their order."""
     record.student = label(record.student)
     known = {(verdict.name, verdict.possible): verdict for verdict in record.verdicts}
@@ -118,7 +120,7 @@ def _warn(
     path: Path,
     given: dict[Key, tuple[float, str]],
     changed: list[Key],
-    records: list[Record],
+    records: list[GradingRecord],
 ) -> None:
     strangers = {student for student, _ in given} - {cell(record.student) for record in records}
     if strangers:

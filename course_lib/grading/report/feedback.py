@@ -1,6 +1,6 @@
 """The page that a student gets."""
 
-from course_lib.grading.judge import Record
+from course_lib.grading.judge import GradingRecord
 from course_lib.grading.question import Assignment, Written
 from course_lib.grading.report.page import UNSAFE, page, question_name
 from course_lib.grading.text import escaped, shortened
@@ -9,7 +9,7 @@ ERRORS_SHOWN = 20
 ANSWER_SHOWN = 20_000
 
 
-def feedback_page(record: Record, assignment: Assignment) -> str:
+def feedback_page(record: GradingRecord, assignment: Assignment) -> str:
     """One student's page: points and comment of every question, and the cells that failed."""
     parts = [f"<h1>{escaped(assignment.title)}</h1>"]
     open_points = sum(v.possible for v in record.verdicts if v.points is None)

@@ -3,14 +3,14 @@
 import csv
 import io
 
-from course_lib.grading.judge import Record
+from course_lib.grading.judge import GradingRecord
 from course_lib.grading.question import Assignment
 from course_lib.grading.text import cell, one_line
 
 STATUS_LENGTH = 300
 
 
-def grades_table(records: list[Record], assignment: Assignment) -> str:
+def grades_table(records: list[GradingRecord], assignment: Assignment) -> str:
     """``grades.csv``: a row for each student, with total, points by question, and status."""
     names = [question.name for question in assignment.questions]
     today = assignment.digest()
@@ -31,7 +31,7 @@ def grades_table(records: list[Record], assignment: Assignment) -> str:
     return text.getvalue()
 
 
-def status(record: Record, today: str) -> str:
+def status(record: GradingRecord, today: str) -> str:
     """Whether a student's points are complete, and if not, why; `today` is the questions' digest."""
     said = [one_line(record.fault, STATUS_LENGTH)] if record.fault else []
     if record.questions and record.questions != today:

@@ -5,7 +5,7 @@ import hashlib
 import io
 from pathlib import Path
 
-from course_lib.grading.judge import NOT_FOUND, Record
+from course_lib.grading.judge import NOT_FOUND, GradingRecord
 from course_lib.grading.question import Assignment, Written
 from course_lib.grading.report.page import link_to_feedback, page
 from course_lib.grading.tables import read_table
@@ -31,7 +31,7 @@ def read_manual(assignment: Assignment, output: Path) -> dict[Key, Row]:
     """Read the rows of ``manual.csv``, also of one that was written by an earlier version.
 
     Raises:
-        ValueError: it is no table of the expected columns, or a row is not understood.
+        ValueError: it is not a table of the expected columns, or a row is not understood.
     """
     path = output / "manual.csv"
     if not path.exists():
@@ -60,7 +60,7 @@ def read_manual(assignment: Assignment, output: Path) -> dict[Key, Row]:
 
 
 def recognised(
-    rows: dict[Key, Row], records: list[Record], assignment: Assignment
+    rows: dict[Key, Row], records: list[GradingRecord], assignment: Assignment
 ) -> dict[Key, Row]:
     """The rows, with the names back that a spreadsheet took for a number or a date (``007``, ``1-2``).
 
@@ -106,7 +106,7 @@ def points_given(rows: dict[Key, Row], assignment: Assignment) -> dict[Key, tupl
     return given
 
 
-def changed_answers(rows: dict[Key, Row], records: list[Record]) -> list[Key]:
+def changed_answers(rows: dict[Key, Row], records: list[GradingRecord]) -> list[Key]:
     """Whose points were given to another answer than the present one."""
     known = {cell(record.student): record for record in records}
     return [
@@ -118,7 +118,7 @@ def changed_answers(rows: dict[Key, Row], records: list[Record]) -> list[Key]:
     ]
 
 
-def manual_table(rows: dict[Key, Row], records: list[Record], assignment: Assignment) -> str:
+def manual_table(rows: dict[Key, Row], records: list[GradingRecord], assignment: Assignment) -> str:
     """``manual.csv``: what a person has entered, and a row for every answer that waits."""
     rows = {key: dict(row) for key, row in rows.items()}
     for record in records:
@@ -145,7 +145,7 @@ def manual_table(rows: dict[Key, Row], records: list[Record], assignment: Assign
     return text.getvalue()
 
 
-def reading_page(records: list[Record], assignment: Assignment) -> str:
+def reading_page(records: list[GradingRecord], assignment: Assignment) -> str:
     """``manual.html``: every answer in words, with what its notebook printed when it was graded.
 
     For the instructor alone: what a notebook prints may tell of hidden inputs.
@@ -183,7 +183,7 @@ def _points_differ(one: Row | None, other: Row) -> bool:
     return len(points - {""}) > 1
 
 
-def _version(record: Record, name: str) -> str:
+def _version(record: GradingRecord, name: str) -> str:
     """Digest of an answer; the letter in front keeps a spreadsheet from taking it for a number."""
     answer = record.answers.get(name, "")
     # What a person found in a notebook whose cell was lost belongs to that notebook.
@@ -191,11 +191,11 @@ def _version(record: Record, name: str) -> str:
     return "a" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
 
 
-def _anchor(record: Record, question: Written) -> str:
+def _anchor(record: GradingRecord, question: Written) -> str:
     return "a" + hashlib.sha256(f"{question.name}\0{record.student}".encode()).hexdigest()[:12]
 
 
-def _place(record: Record, question: Written) -> str:
+def _place(record: GradingRecord, question: Written) -> str:
     """Where an answer stands, as it is written into the table."""
     return f"manual.html#{_anchor(record, question)}"
 

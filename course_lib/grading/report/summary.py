@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from course_lib.grading.judge import NOT_FOUND, Record
+from course_lib.grading.judge import NOT_FOUND, GradingRecord
 from course_lib.grading.question import Assignment
 from course_lib.grading.report.page import link_to_feedback, page, question_name
 from course_lib.grading.text import escaped, one_line
@@ -11,7 +11,7 @@ CONCERNS = 10
 CONCERN_LENGTH = 300
 
 
-def summarize(records: list[Record], assignment: Assignment) -> dict:
+def summarize(records: list[GradingRecord], assignment: Assignment) -> dict:
     """Counts per question, the most common mistakes, and what a person should look at."""
     questions = []
     for index, question in enumerate(assignment.questions):
@@ -98,7 +98,7 @@ def _shown(row: dict, field: str) -> str:
     return link_to_feedback(row[field]) if field == "student" else escaped(str(row[field]))
 
 
-def _concerns(record: Record) -> list[str]:
+def _concerns(record: GradingRecord) -> list[str]:
     found = ([record.fault] if record.fault else []) + record.notes
     found += [f"{v.name}: {v.comment}" for v in record.verdicts if v.suspicious]
     found += [f"{name}: {text}" for name, text in record.answers.items() if text == NOT_FOUND]
