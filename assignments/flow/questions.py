@@ -654,7 +654,7 @@ MULTISCALE = Question(
         ),
         Mistake(
             "overwritten layer by layer",
-            "Only the last layer's log-determinant arrives: those before it are overwritten; they add",
+            "Only the last layer's log-determinant is counted: those before it are overwritten; they add",
             lambda e, z, d: multiscale_log_prob(e, z, d[-1:]),
         ),
         Mistake(
@@ -1002,7 +1002,7 @@ QUESTIONS = (
         points=3,
         rubric=(
             "1 point: reports both numbers for both flows, and says that without noise the number at "
-            "the levels' centres falls below that of the flow trained with noise, and goes on falling "
+            "the levels' centres falls below that of the flow trained with noise, and keeps falling "
             "with training, while the one with noise gets worse. "
             "1 point: says why: a density may put spikes of any height on the values that data take, "
             "and held-out images take the same values, so that a validation set does not show it. "

@@ -95,6 +95,55 @@ def integral_2d(
     return total * step**2  # the density at the border is taken to be negligible
 
 
+@torch.no_grad()
+def sampling_error_2d(
+    log_prob: Callable[[Tensor], Tensor],
+    samples: Tensor,
+    *,
+    limit: float = 8.0,
+    cells: int = 12,
+    fine: int = 40,
+) -> float:
+    """Compare how often samples of the plane fall into cells with what their density says.
+
+    The cells divide the rectangle that holds the middle 96 % of each coordinate's samples; what lies
+    outside, or in cells that should hold fewer than five samples, is one cell more. This is the check that
+    ties a density to the map which draws.
+
+    Args:
+        log_prob: maps points, shape ``(P, 2)``, to log densities, shape ``(P,)``.
+        samples: draws, shape ``(N, 2)``; some thousands.
+        limit: samples beyond [−limit, limit]² count as outside.
+        cells: cells per side.
+        fine: points per side of a cell, for the integral of the density.
+
+    Returns:
+        Pearson's statistic divided by the number of cells: near 1 if the density is that of the samples,
+        else it grows with N.
+    """
+    points = samples.double().clamp(-limit, limit)
+    low, high = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
+    width = (high - low) / cells
+    index = ((points - low) / width).floor().long()
+    inside = ((index >= 0) & (index < cells)).all(1)
+    flat = index[inside] @ torch.tensor([cells, 1], device=index.device)
+    counts = torch.bincount(flat, minlength=cells**2).double()
+    # The density at the midpoints of a fine grid, cell by cell.
+    steps = (torch.arange(cells * fine, dtype=torch.float64, device=points.device) + 0.5) / fine
+    grid = low + torch.cartesian_prod(steps, steps) * width
+    mass = torch.cat(
+        [log_prob(part.to(samples.dtype)).double().exp() for part in grid.split(100_000)]
+    )
+    mass = mass.reshape(cells, fine, cells, fine).mean((1, 3)).flatten() * width.prod()
+    # What is not in the square, and the cells that hope for fewer than five samples, are one cell more.
+    expected = len(points) * mass
+    counted = expected >= 5
+    rest = len(points) - expected[counted].sum().clamp(max=len(points))
+    expected = torch.cat([expected[counted], rest[None]])
+    counts = torch.cat([counts[counted], (len(points) - counts[counted].sum())[None]])
+    return ((counts - expected).square() / expected.clamp(min=1)).mean().item()
+
+
 def _vector_coupling(kind: type, mask: Tensor, **options: object) -> Transform:
     n_parameters = 3 * options["bins"] - 1 if "bins" in options else kind.n_parameters
     return kind(mask, VectorConditioner(mask, n_parameters, (16,)), **options)
