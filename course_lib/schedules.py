@@ -255,7 +255,9 @@ class LinearLogSNR(VariancePreserving):
     def ends(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """λ at time 0 and at time 1, each of shape ``()``, in the type of `like`."""
         if self.given is not None:
-            first, last = (torch.full((), e, dtype=like.dtype, device=like.device) for e in self.given)
+            first, last = (
+                torch.full((), e, dtype=like.dtype, device=like.device) for e in self.given
+            )
             return first, last
         last = self.last.to(like.dtype)
         return last + self.log_width.to(like.dtype).exp(), last
@@ -336,7 +338,7 @@ class Tabulated(VariancePreserving):
         require_single(log_snr, "log_snr")
         if log_snr.dim() != 1 or len(log_snr) < 2 or not (log_snr.diff() < 0).all():
             raise ValueError(
-                f"log_snr has shape {tuple(log_snr.shape)} and does not fall strictly everywhere; at least two "
+                f"log_snr has shape {tuple(log_snr.shape)} and does not fall strictly; at least two "
                 f"values that fall from time 0 to time 1 are expected, shape (n + 1,). Sort them with "
                 f"log_snr.unique().flip(0)."
             )

@@ -102,7 +102,9 @@ class TimedNetwork(SavedSettings):
         require_batch(x, self.event_shape)
         require_shape(time, (), "time")
         if len(time) != len(x):
-            raise ValueError(f"time has {len(time)} entries for {len(x)} examples; {len(x)} are expected.")
+            raise ValueError(
+                f"time has {len(time)} entries for {len(x)} examples; {len(x)} are expected."
+            )
         return self.conditioning(time, labels)
 
 
@@ -207,7 +209,8 @@ class TimedConvNet(TimedNetwork):
     """A small convolutional network of images: residual blocks with a map between all places.
 
     Sides above 8 are halved by convolutions of stride 2 until they are at most 8, or odd: 28 becomes 14,
-    then 7. The blocks that mix places stand there; on the way back each side meets again what it was on the way down.
+    then 7. The blocks that mix places stand there; on the way back each side meets again what it was on the
+    way down.
 
     Args:
         event_shape: shape ``(C, H, W)`` of one image.

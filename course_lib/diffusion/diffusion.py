@@ -65,12 +65,14 @@ class Diffusion(SavedSettings):
                 \mathbb{E}\lVert x - \hat x(z_t)\rVert^2\,\mathrm dt
               - \mathbb{E}\log P(x|z_0)
 
-    Equations ``eq-diffusion-elbo`` and ``eq-continuous-bound``; Ho, Jain and Abbeel (2020), Kingma et al. (2021).
+    Equations ``eq-diffusion-elbo`` and ``eq-continuous-bound``; Ho, Jain and Abbeel (2020), Kingma et al.
+    (2021).
 
-    Grey level k sits at 2k/(K−1) − 1. With the prediction ``"levels"`` the network gives K logits for each entry,
-    of what the other entries say of it; the noised entry itself is added by Bayes' rule, in closed form. Their mean is
-    the denoised entry, and at time 0 they are P(x|z_0). With the other predictions the network gives one number
-    for each entry, and P(x|z_0) is the posterior over the levels under a uniform prior.
+    Grey level k sits at 2k/(K−1) − 1. With the prediction ``"levels"`` the network gives K logits for each
+    entry, of what the other entries say of it; the noised entry itself is added by Bayes' rule, in closed
+    form. Their mean is the denoised entry, and at time 0 they are P(x|z_0). With the other predictions the
+    network gives one number for each entry, and P(x|z_0) is the posterior over the levels under a uniform
+    prior.
 
     Args:
         event_shape: shape of one example.
@@ -263,7 +265,10 @@ class Diffusion(SavedSettings):
         noise = torch.empty_like(torch.cat([x, first])).normal_(generator=generator)
         # All that the network has to look at, in one pass: latents at random times, then at time 0.
         if self.prediction == "levels":
-            clean, seen = torch.cat([x, first]), torch.cat([times, torch.zeros_like(times[::share])])
+            clean, seen = (
+                torch.cat([x, first]),
+                torch.cat([times, torch.zeros_like(times[::share])]),
+            )
         else:
             clean, seen, noise = x, times, noise[:n]
         if labels is not None and len(clean) > n:
@@ -407,9 +412,7 @@ class Diffusion(SavedSettings):
             if method == "heun":
                 z = samplers.heun(denoiser, self.schedule, z, times)
             elif method == "ddim":
-                z = samplers.ddim(
-                    denoiser, self.schedule, z, times, eta=eta, generator=generator
-                )
+                z = samplers.ddim(denoiser, self.schedule, z, times, eta=eta, generator=generator)
             else:
                 raise ValueError(f"method is {method!r}; 'ddim' or 'heun' is expected.")
             return self.to_levels(z, labels, generator=generator)

@@ -8,9 +8,9 @@ from course_lib.inputs import require_broadcast, require_real
 def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
     """(1 + w) s_c − w s_u, equation ``eq-guidance``.
 
-    For scores it is the score of p(z) p(c|z)^{1+w} at each noise level; for anything affine in the score (noise,
-    clean example, velocity) it is the same in other terms. w = 0 is the conditional model. Other sources
-    give the scale s = 1 + w. Source: Ho and Salimans (2022), "Classifier-free diffusion guidance".
+    For scores it is the score of p(z) p(c|z)^{1+w} at each noise level; for anything affine in the score
+    (noise, clean example, velocity) it is the same in other terms. w = 0 is the conditional model. Other
+    sources give the scale s = 1 + w. Source: Ho and Salimans (2022), "Classifier-free diffusion guidance".
 
     The densities p_t(z) p_t(c|z)^{1+w} at different times are not the noised versions of one another, so
     what an ODE or a chain of steps samples with a guided score is none of them at time 0.

@@ -48,7 +48,9 @@ class NegativeBound:
             terms = model.bound_terms(x, labels, share=self.share)
         else:
             draws = [model.bound_terms(x, labels) for _ in range(self.evaluations)]
-            terms = type(draws[0])(*(torch.stack(term).mean(0) for term in zip(*draws, strict=True)))
+            terms = type(draws[0])(
+                *(torch.stack(term).mean(0) for term in zip(*draws, strict=True))
+            )
         return {
             "loss": terms.total().mean(),
             **{name: term.mean() for name, term in terms._asdict().items()},

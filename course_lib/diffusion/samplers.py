@@ -1,13 +1,16 @@
 r"""From noise to data: samplers as plain functions of a denoiser.
 
-A denoiser is called as ``denoise(z, t)`` with t of shape ``()`` and returns x̂, the estimate of E[x | z_t = z]. It may be
-a trained network, the exact posterior mean of a mixture, or the memorizer of a data set: a sampler cannot tell.
+A denoiser is called as ``denoise(z, t)`` with t of shape ``()`` and returns x̂, the estimate of
+E[x | z_t = z]. It may be
+a trained network, the exact posterior mean of a mixture, or the memorizer of a data set: a sampler cannot
+tell.
 
-Each sampler starts from `z` at the first of the `times`, which fall, and returns z at the last one. At a level with
-σ > 0 that is a noised example still; a model of grey levels draws P(x|z_0) after it.
+Each sampler starts from `z` at the first of the `times`, which fall, and returns z at the last one. At a
+level with σ > 0 that is a noised example still; a model of grey levels draws P(x|z_0) after it.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -78,7 +81,7 @@ def ancestral(
     if variance not in ("posterior", "step"):
         raise ValueError(f"variance is {variance!r}; 'posterior' or 'step' is expected.")
     times = require_falling(times)
-    for start, end in zip(times[:-1], times[1:], strict=True):
+    for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         small, large = reverse_variances(s, t)
         mean, _ = posterior(z, denoise(z, start), s, t)
@@ -121,7 +124,7 @@ def ddim(
     """
     eta = require_real(eta, "eta", "a number in [0, 1]", at_least=0, at_most=1)
     times = require_falling(times)
-    for start, end in zip(times[:-1], times[1:], strict=True):
+    for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         clean = denoise(z, start)
         noise = from_clean("noise", clean, z, t.alpha, t.sigma)
@@ -158,9 +161,10 @@ def flow_velocity(denoise: Denoiser, schedule: Schedule) -> Callable[[Tensor, Te
 def heun(denoise: Denoiser, schedule: Schedule, z: Tensor, times: Tensor) -> Tensor:
     """Heun's method in the coordinates z/α and σ/α, in which the ODE is d(z/α)/d(σ/α) = ε̂.
 
-    In them a DDIM step is Euler's, and a straight line is a point mass's whole solution. The corrector averages the
-    noise at both ends of a step. A step to a level without noise is Euler's alone, since ε̂ is not defined there.
-    Karras, Aittala, Aila and Laine (2022), "Elucidating the Design Space of Diffusion-Based Generative Models".
+    In them a DDIM step is Euler's, and a straight line is a point mass's whole solution. The corrector
+    averages the noise at both ends of a step. A step to a level without noise is Euler's alone, since ε̂ is
+    not defined there. Karras, Aittala, Aila and Laine (2022), "Elucidating the Design Space of
+    Diffusion-Based Generative Models".
 
     Args:
         denoise: see the module; it is called twice in each step.
@@ -172,7 +176,7 @@ def heun(denoise: Denoiser, schedule: Schedule, z: Tensor, times: Tensor) -> Ten
         Latents at ``times[-1]``.
     """
     times = require_falling(times)
-    for start, end in zip(times[:-1], times[1:], strict=True):
+    for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         slope = from_clean("noise", denoise(z, start), z, t.alpha, t.sigma)
         change = s.sigma / s.alpha - t.sigma / t.alpha
@@ -197,11 +201,12 @@ def inpaint(
 ) -> Tensor:
     """Ancestral sampling in which the known entries are replaced by their own noised versions at every level.
 
-    **What it samples.** Not the conditional distribution of the unknown entries, except in special cases: while noise is
-    high the unknown entries are drawn given *noised* known ones, and what is decided then is not taken back.
-    Going back a step and repeating it mixes the two parts better (Lugmayr et al., 2022, "RePaint"). The error
-    disappears only if the chain mixes at levels with next to no noise. Unbiased methods weigh and resample many
-    chains (Trippe et al., 2023; Wu et al., 2023). Where known and unknown entries are independent it is exact.
+    **What it samples.** Not the conditional distribution of the unknown entries, except in special cases:
+    while noise is high the unknown entries are drawn given *noised* known ones, and what is decided then is
+    not taken back. Going back a step and repeating it mixes the two parts better (Lugmayr et al., 2022,
+    "RePaint"). The error disappears only if the chain mixes at levels with next to no noise. Unbiased
+    methods weigh and resample many chains (Trippe et al., 2023; Wu et al., 2023). Where known and unknown
+    entries are independent it is exact.
 
     Args:
         denoise: see the module.
@@ -224,7 +229,7 @@ def inpaint(
 
     (first,) = _like(level(schedule, times[0]), z=z)
     z = put_in(z, first)
-    for start, end in zip(times[:-1], times[1:], strict=True):
+    for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         variance, beta = reverse_variances(s, t)
         for repeat in range(repeats):
