@@ -550,7 +550,7 @@ def last_divergence_only(velocity, x, times, log_prior, method):
 def test_ode_likelihood(formula):
     mixture, path = plane(), LinearPath()
     x = torch.tensor([[0.3, 0.8], [-1.1, 0.2], [0.9, -0.5]])
-    times = time_grid(80, 0.0, 1.0)
+    times = time_grid(160, 0.0, 1.0)
     found = formula(
         lambda x, t: mixture.velocity(x, t, path), x, times, standard_normal_log_prob, "rk4"
     )
