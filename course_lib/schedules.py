@@ -98,6 +98,10 @@ class Schedule(SavedSettings):
     them, but for `time`, and returns numbers in their shape.
     """
 
+    def settings(self) -> dict[str, object]:
+        """Which schedule it is: two with the same parameters may be different functions."""
+        return {"schedule": type(self).__name__}
+
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """The factor of the signal."""
@@ -250,7 +254,7 @@ class LinearLogSNR(VariancePreserving):
 
     def settings(self) -> dict[str, object]:
         """The ends, if they are given."""
-        return {"ends": self.given}
+        return {**super().settings(), "ends": self.given}
 
     def ends(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """λ at time 0 and at time 1, each of shape ``()``, in the type of `like`."""
@@ -303,7 +307,7 @@ class Cosine(VariancePreserving):
 
     def settings(self) -> dict[str, object]:
         """The ends."""
-        return {"ends": self.given}
+        return {**super().settings(), "ends": self.given}
 
     def _angle(self, t: Tensor) -> Tensor:
         return math.pi / 2 * (self.first + (self.last - self.first) * require_times(t))

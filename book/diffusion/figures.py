@@ -5,14 +5,13 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
-
 from course_lib.data import digits, intensities
 from course_lib.diffusion import LinearGaussianDiffusion, Memorizer, ddim, guided, heun
 from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import Cosine, LinearLogSNR, LinearPath
 from course_lib.solvers import integrate, time_grid
+from matplotlib.figure import Figure
+from torch import Tensor
 
 
 def _line() -> GaussianMixture:
@@ -71,7 +70,7 @@ def noising() -> Figure:
 def _error_of_points(points: Tensor, log_snr: Tensor) -> Tensor:
     """Least squared error for one of some points on the line, at each log SNR."""
     values = []
-    noise = torch.linspace(-7, 7, 281).double()
+    noise = torch.linspace(-6, 6, 61).double()
     chance = (-0.5 * noise**2).exp()
     chance = chance / chance.sum()
     for ratio in (0.5 * log_snr).exp():
@@ -84,7 +83,7 @@ def _error_of_points(points: Tensor, log_snr: Tensor) -> Tensor:
 
 def information() -> Figure:
     """Half the squared error times the SNR, against log SNR: the area is in nats."""
-    log_snr = torch.linspace(-7, 9, 321).double()
+    log_snr = torch.linspace(-7, 9, 97).double()
     figure, axes = plt.subplots(figsize=(7, 3.6))
     gaussian = 0.5 / (1 + log_snr.exp()) * log_snr.exp()
     axes.plot(
@@ -141,7 +140,7 @@ def memorizer() -> Figure:
         for x in (data.train, data.test)
     )
     exact, generator = Memorizer(own), torch.Generator().manual_seed(0)
-    log_snr = torch.linspace(-9, 4, 66).double()
+    log_snr = torch.linspace(-9, 4, 27).double()
     figure, axes = plt.subplots(figsize=(7, 3.6))
     for x, style, label in (
         (own, "-", "its own images"),
@@ -167,7 +166,7 @@ def paths() -> Figure:
     """Trajectories of the probability-flow ODE and of a process with noise, over the same density."""
     schedule, mixture = Cosine(8.0, -8.0), _line()
     times, places, density = _map(schedule)
-    grid = time_grid(160)
+    grid = time_grid(100)
     generator = torch.Generator().manual_seed(3)
     start = torch.linspace(-1.7, 1.7, 9).double()[:, None]
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
@@ -208,16 +207,16 @@ def samplers() -> Figure:
     schedule, mixture = LinearLogSNR(7.0, -7.0), _plane()
     denoise = mixture.denoiser(schedule)
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(256, 2, dtype=torch.float64, generator=generator)
-    truth = heun(denoise, schedule, z, time_grid(600))
+    z = torch.randn(64, 2, dtype=torch.float64, generator=generator)
+    truth = heun(denoise, schedule, z, time_grid(400))
     counts = (8, 16, 32, 64, 128)
     errors = {
         "DDIM": [
-            (ddim(denoise, schedule, z, time_grid(n)) - truth).norm() / 16
+            (ddim(denoise, schedule, z, time_grid(n)) - truth).norm() / 8
             for n in counts
         ],
         "Heun": [
-            (heun(denoise, schedule, z, time_grid(n // 2)) - truth).norm() / 16
+            (heun(denoise, schedule, z, time_grid(n // 2)) - truth).norm() / 8
             for n in counts
         ],
     }
