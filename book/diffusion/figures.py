@@ -140,7 +140,7 @@ def memorizer() -> Figure:
         for x in (data.train, data.test)
     )
     exact, generator = Memorizer(own), torch.Generator().manual_seed(0)
-    log_snr = torch.linspace(-9, 4, 27).double()
+    log_snr = torch.linspace(-9, 4, 53).double()
     figure, axes = plt.subplots(figsize=(7, 3.6))
     for x, style, label in (
         (own, "-", "its own images"),

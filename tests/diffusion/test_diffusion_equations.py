@@ -243,7 +243,7 @@ def test_continuous_bound(formula):
     points = torch.tensor([-1.2, -0.3, 0.5, 1.3, 2.1])
     wide = LinearLogSNR(7.0, -20.0)
     value = formula(lambda snr: mmse_of_points(points, snr), wide)
-    torch.testing.assert_close(value, torch.tensor(math.log(5)), atol=1e-7, rtol=0)
+    torch.testing.assert_close(value, torch.tensor(math.log(5)), atol=1e-8, rtol=0)
 
 
 def level_posterior(z, log_snr, outputs, levels=5):
