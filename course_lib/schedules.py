@@ -67,12 +67,30 @@ def require_single(x: Tensor, name: str) -> Tensor:
     return x
 
 
-def per_example(value: Tensor, x: Tensor) -> Tensor:
+def require_alike(**tensors: Tensor) -> None:
+    """Require non-empty tensors of float32 or float64 in one shape ``(N, *event_shape)``.
+
+    Raises:
+        TypeError: one is not a tensor, or of another type.
+        ValueError: the shapes differ, or there are no entries.
+    """
+    (first, pattern), *_ = tensors.items()
+    for name, x in tensors.items():
+        require_single(x, name)
+        if x.shape != pattern.shape or x.dim() == 0 or x.numel() == 0:
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)} and {first} {tuple(pattern.shape)}; one shape with at "
+                f"least one entry, (N, *event_shape), is expected of both."
+            )
+
+
+def per_example(value: Tensor, x: Tensor, name: str = "value") -> Tensor:
     """Numbers of a schedule with as many axes as the examples that they multiply.
 
     Args:
         value: one number for all examples, shape ``()``, or one for each, shape ``(N,)``.
         x: examples, shape ``(N, *event_shape)``.
+        name: what to call `value` in a message.
 
     Returns:
         The numbers, shape ``()`` or ``(N, 1, …, 1)``.
@@ -80,12 +98,12 @@ def per_example(value: Tensor, x: Tensor) -> Tensor:
     Raises:
         ValueError: there is neither one number nor one for each example.
     """
-    require_tensor(value, "value")
+    require_tensor(value, name)
     if value.dim() == 0:
         return value
     if value.shape != x.shape[:1]:
         raise ValueError(
-            f"there are numbers of shape {tuple(value.shape)} for examples of shape {tuple(x.shape)}; one "
+            f"{name} has shape {tuple(value.shape)} for examples of shape {tuple(x.shape)}; one "
             f"number, or one for each example, shape ({len(x)},), is expected."
         )
     return value.reshape(-1, *[1] * (x.dim() - 1))
@@ -142,10 +160,7 @@ class Schedule(SavedSettings):
             noise: ε, in the shape of `x`.
             t: a time, shape ``()``, or one for each example, shape ``(N,)``.
         """
-        if x.shape != noise.shape:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)} and noise {tuple(noise.shape)}; the same is expected."
-            )
+        require_alike(x=x, noise=noise)
         return per_example(self.alpha(t), x) * x + per_example(self.sigma(t), x) * noise
 
 

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_floating, require_generator, require_positive_integer
+from course_lib.inputs import (
+    require_floating,
+    require_generator,
+    require_positive_integer,
+    require_tensor,
+)
 from course_lib.schedules import require_times
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -102,7 +107,8 @@ def require_grid(times: Tensor) -> Tensor:
         TypeError: `times` is not a tensor of float32 or float64.
         ValueError: they are too few, outside [0, 1], or turn round.
     """
-    require_times(torch.as_tensor(times), "times")
+    require_tensor(times, "times")
+    require_times(times, "times")
     steps = times.diff() if times.dim() == 1 else times.new_empty(0)
     if len(steps) == 0 or not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(

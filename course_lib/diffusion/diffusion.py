@@ -31,6 +31,7 @@ from course_lib.schedules import (
     VariancePreserving,
     low_discrepancy_times,
     per_example,
+    require_single,
     require_times,
 )
 from course_lib.solvers import time_grid
@@ -148,6 +149,8 @@ class Diffusion(SavedSettings):
             Shape ``(N, *event_shape, K)`` with the prediction ``"levels"``, else ``(N, *event_shape)``;
             at least float32.
         """
+        require_tensor(z, "z")
+        require_single(log_snr, "log_snr")
         own = parameter_type(self.network)
         return at_least_float32(self.network(z.to(own), log_snr.to(own), labels))
 
@@ -206,6 +209,7 @@ class Diffusion(SavedSettings):
             ValueError: a time is outside [0, 1], `guidance` is negative, or it is asked for without labels.
         """
         require_batch(z, self.event_shape, "z")
+        per_example(require_times(t), z, "t")
         t = require_times(t).to(device=z.device, dtype=at_least_float32(z).dtype)
         log_snr = self.schedule.log_snr(t).expand(len(z))
         w = require_guidance(guidance)
@@ -446,12 +450,8 @@ class Diffusion(SavedSettings):
         """
         require_tensor(x)
         require_shape(x, self.event_shape)
-        require_tensor(known, "known")
-        if known.dtype != torch.bool:
-            raise TypeError(
-                f"known has dtype {known.dtype}; a mask of type bool is expected. Call .bool() on it."
-            )
         x = require_levels(x, self.levels)
+        samplers.require_known(known, x)
         known = known.expand(x.shape)
         if labels is not None or self.n_classes is None:
             labels = require_labels(labels, len(x), self.n_classes)

@@ -5,7 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_generator, require_positive_integer, require_real
+from course_lib.inputs import (
+    require_function,
+    require_generator,
+    require_positive_integer,
+    require_real,
+)
+from course_lib.schedules import require_alike
 
 
 def langevin(
@@ -35,6 +41,8 @@ def langevin(
         ValueError: `step` is not positive, or `n_steps` below 1.
     """
     step = require_real(step, "step", "a positive number", above=0)
+    require_function(score, "score")
+    require_alike(x=x)
     require_generator(generator, x.device)
     for _ in range(require_positive_integer(n_steps, "n_steps")):
         noise = torch.empty_like(x).normal_(generator=generator)

@@ -10,7 +10,12 @@ from course_lib.diffusion.diffusion import BoundTerms
 from course_lib.diffusion.samplers import level, require_falling
 from course_lib.diffusion.steps import Level, posterior, reverse_variances, step_variance
 from course_lib.distributions import normal_log_prob
-from course_lib.inputs import require_batch, require_positive_integer
+from course_lib.inputs import (
+    require_batch,
+    require_generator,
+    require_kind,
+    require_positive_integer,
+)
 from course_lib.schedules import Schedule, require_single
 
 
@@ -36,16 +41,22 @@ class LinearGaussianDiffusion:
         self, variance: Tensor, schedule: Schedule, times: Tensor, *, reverse: str = "posterior"
     ) -> None:
         require_single(variance, "variance")
-        if variance.dim() != 1 or not (variance > 0).all():
-            raise ValueError("variance is expected to be positive, of shape (D,).")
-        if reverse not in ("posterior", "step"):
+        if variance.dim() != 1 or len(variance) == 0 or not (variance > 0).all():
+            raise ValueError(
+                f"variance has shape {tuple(variance.shape)} and a least value of "
+                f"{variance.min().item() if variance.numel() else math.nan:.4g}; positive numbers of shape "
+                f"(D,) are expected."
+            )
+        require_kind(schedule, Schedule, "schedule")
+        if not isinstance(reverse, str) or reverse not in ("posterior", "step"):
             raise ValueError(f"reverse is {reverse!r}; 'posterior' or 'step' is expected.")
         self.variance, self.reverse = variance, reverse
         self.event_shape = tuple(variance.shape)
         self.levels = [level(schedule, t) for t in require_falling(times)]
         if not self.levels[-1].sigma > 0:
             raise ValueError(
-                "there is no noise at the last time; z_0 would be x, which has no density."
+                "there is no noise at the last of the times; z_0 would be x itself, so a level with noise "
+                "is expected there."
             )
 
     def gain(self, at: Level) -> Tensor:
@@ -106,6 +117,7 @@ class LinearGaussianDiffusion:
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw `n` examples through all kernels, shape ``(n, D)``."""
         n = require_positive_integer(n, "n")
+        require_generator(generator, self.variance.device)
 
         def noise() -> Tensor:
             return torch.empty(n, *self.event_shape).to(self.variance).normal_(generator=generator)

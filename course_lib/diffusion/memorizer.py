@@ -29,6 +29,8 @@ class Memorizer:
     def __init__(self, data: Tensor) -> None:
         require_floating(data, "data")
         require_single(data, "data")
+        if data.dim() == 0:
+            raise ValueError("data has shape (); examples, (N, *event_shape), are expected.")
         self.event_shape = tuple(data.shape[1:])
         require_batch(data, self.event_shape, "data")
         self.data = data

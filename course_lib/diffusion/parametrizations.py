@@ -6,10 +6,9 @@ prediction at given z, α and σ (``eq-parametrizations``): a network may predic
 others are arithmetic. What differs is the size of the error that its own error makes in the others.
 """
 
-import torch
 from torch import Tensor
 
-from course_lib.schedules import per_example
+from course_lib.schedules import per_example, require_alike, require_single
 
 PREDICTIONS = ("clean", "noise", "velocity", "score")
 
@@ -31,7 +30,8 @@ def to_clean(kind: str, prediction: Tensor, z: Tensor, alpha: Tensor, sigma: Ten
         ValueError: there is no such kind of prediction.
     """
     require_prediction(kind)
-    alpha, sigma = per_example(alpha, z), per_example(sigma, z)
+    require_alike(z=z, prediction=prediction)
+    alpha, sigma = _factors(alpha, sigma, z)
     if kind == "clean":
         return prediction
     if kind == "noise":
@@ -58,7 +58,8 @@ def from_clean(kind: str, clean: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor
         ValueError: there is no such kind of prediction.
     """
     require_prediction(kind)
-    alpha, sigma = per_example(alpha, z), per_example(sigma, z)
+    require_alike(z=z, clean=clean)
+    alpha, sigma = _factors(alpha, sigma, z)
     if kind == "clean":
         return clean
     noise = (z - alpha * clean) / sigma
@@ -76,19 +77,22 @@ def clip_clean(clean: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[
     Returns:
         x̂ and ε̂, each in the shape of `z`.
     """
+    require_alike(z=z, clean=clean)
     clean = clean.clamp(-1, 1)
     return clean, from_clean("noise", clean, z, alpha, sigma)
 
 
 def require_prediction(kind: str, known: tuple[str, ...] = PREDICTIONS) -> str:
     """Require a known kind of prediction; raise `ValueError` otherwise."""
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise ValueError(
-            f"the prediction is {kind!r}; one of {', '.join(map(repr, known))} is expected."
+            f"kind, or prediction, is {kind!r}; one of {', '.join(map(repr, known))} is expected."
         )
     return kind
 
 
-def score_from_noise(noise: Tensor, sigma: Tensor) -> Tensor:
-    """s = −ε̂/σ, shape of `noise`; `sigma` has the shape ``()`` or ``(N,)``."""
-    return -noise / per_example(torch.as_tensor(sigma), noise)
+def _factors(alpha: Tensor, sigma: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """α and σ with the axes of the examples."""
+    require_single(alpha, "alpha")
+    require_single(sigma, "sigma")
+    return per_example(alpha, z, "alpha"), per_example(sigma, z, "sigma")

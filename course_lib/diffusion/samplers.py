@@ -17,8 +17,16 @@ from torch import Tensor
 
 from course_lib.diffusion.parametrizations import from_clean
 from course_lib.diffusion.steps import Level, posterior, reverse_variances
-from course_lib.inputs import require_generator, require_positive_integer, require_real
-from course_lib.schedules import Schedule, per_example
+from course_lib.inputs import (
+    require_broadcast,
+    require_function,
+    require_generator,
+    require_kind,
+    require_positive_integer,
+    require_real,
+    require_tensor,
+)
+from course_lib.schedules import Schedule, per_example, require_alike
 from course_lib.solvers import require_grid
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -27,6 +35,25 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 def level(schedule: Schedule, t: Tensor) -> Level:
     """The noise level at a time."""
     return Level(schedule.alpha(t), schedule.sigma(t))
+
+
+def require_known(known: Tensor, x: Tensor) -> None:
+    """Require a mask of type bool that broadcasts to the shape of `x`.
+
+    Raises:
+        TypeError: `known` is not a tensor of type bool.
+        ValueError: it does not broadcast to `x`.
+    """
+    require_tensor(known, "known")
+    if known.dtype != torch.bool:
+        raise TypeError(
+            f"known has dtype {known.dtype}; a mask of type bool is expected. Call .bool() on it."
+        )
+    require_broadcast(x=x, known=known)
+    if torch.broadcast_shapes(x.shape, known.shape) != x.shape:
+        raise ValueError(
+            f"known has shape {tuple(known.shape)}; one that broadcasts to {tuple(x.shape)} is expected."
+        )
 
 
 def require_falling(times: Tensor) -> Tensor:
@@ -45,8 +72,22 @@ def _like(*levels: Level, z: Tensor) -> tuple[Level, ...]:
     return tuple(Level(a.alpha.to(z), a.sigma.to(z)) for a in levels)
 
 
-def _noise(z: Tensor, generator: torch.Generator | None) -> Tensor:
+def _checked(
+    denoise: Denoiser,
+    schedule: Schedule,
+    z: Tensor,
+    times: Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The times, after a look at what every sampler takes."""
+    require_function(denoise, "denoise", "a function of latents and a time")
+    require_kind(schedule, Schedule, "schedule")
+    require_alike(z=z)
     require_generator(generator, z.device)
+    return require_falling(times)
+
+
+def _noise(z: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.empty_like(z).normal_(generator=generator)
 
 
@@ -78,9 +119,9 @@ def ancestral(
     Raises:
         ValueError: there is no such variance, or the times do not fall.
     """
-    if variance not in ("posterior", "step"):
+    if not isinstance(variance, str) or variance not in ("posterior", "step"):
         raise ValueError(f"variance is {variance!r}; 'posterior' or 'step' is expected.")
-    times = require_falling(times)
+    times = _checked(denoise, schedule, z, times, generator)
     for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         small, large = reverse_variances(s, t)
@@ -123,7 +164,7 @@ def ddim(
         ValueError: `eta` is not in [0, 1], or the times do not fall.
     """
     eta = require_real(eta, "eta", "a number in [0, 1]", at_least=0, at_most=1)
-    times = require_falling(times)
+    times = _checked(denoise, schedule, z, times, generator)
     for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         clean = denoise(z, start)
@@ -145,6 +186,8 @@ def flow_velocity(denoise: Denoiser, schedule: Schedule) -> Callable[[Tensor, Te
     Returns:
         A function of latents and a time, as `course_lib.solvers` takes it.
     """
+    require_function(denoise, "denoise", "a function of latents and a time")
+    require_kind(schedule, Schedule, "schedule")
 
     def velocity(z: Tensor, t: Tensor) -> Tensor:
         (now,) = _like(level(schedule, t), z=z)
@@ -175,7 +218,7 @@ def heun(denoise: Denoiser, schedule: Schedule, z: Tensor, times: Tensor) -> Ten
     Returns:
         Latents at ``times[-1]``.
     """
-    times = require_falling(times)
+    times = _checked(denoise, schedule, z, times)
     for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         slope = from_clean("noise", denoise(z, start), z, t.alpha, t.sigma)
@@ -221,7 +264,10 @@ def inpaint(
     Returns:
         Latents at ``times[-1]``; the known entries are noised to its level.
     """
-    times, repeats = require_falling(times), require_positive_integer(repeats, "repeats")
+    times = _checked(denoise, schedule, z, times, generator)
+    repeats = require_positive_integer(repeats, "repeats")
+    require_alike(z=z, clean=clean)
+    require_known(known, z)
 
     def put_in(z: Tensor, at: Level) -> Tensor:
         given = at.alpha * clean + at.sigma * _noise(z, generator)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from course_lib.schedules import per_example
+from course_lib.inputs import require_kind
+from course_lib.schedules import per_example, require_alike
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Level:
 
 def step_variance(s: Level, t: Level) -> Tensor:
     """σ²_{t|s}: the variance of the noise that one step adds; DDPM's β of a unit step."""
+    require_kind(s, Level, "s")
+    require_kind(t, Level, "t")
     return t.sigma.square() - (t.alpha / s.alpha * s.sigma).square()
 
 
@@ -62,6 +65,7 @@ def posterior(z: Tensor, x: Tensor, s: Level, t: Level) -> tuple[Tensor, Tensor]
     Returns:
         The mean, in the shape of `z`, and the variance, in the shape of the levels.
     """
+    require_alike(z=z, x=x)
     variance, beta = reverse_variances(s, t)
     of_z = t.alpha / s.alpha * (s.sigma / t.sigma).square()
     of_x = s.alpha * beta / t.sigma.square()
@@ -80,4 +84,7 @@ def step_kl(x: Tensor, predicted: Tensor, s: Level, t: Level) -> Tensor:
     Returns:
         ½ (SNR_s − SNR_t) ‖x − x̂‖² in nats, shape ``(N,)``.
     """
+    require_alike(x=x, predicted=predicted)
+    require_kind(s, Level, "s")
+    require_kind(t, Level, "t")
     return 0.5 * (s.snr - t.snr) * (x - predicted).square().flatten(1).sum(1)
