@@ -23,7 +23,7 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.networks import evaluation_mode
-from course_lib.precision import at_least_float32, parameter_type
+from course_lib.precision import at_least_float32, parameter_type, without_autocast
 from course_lib.saved_settings import SavedSettings
 from course_lib.schedules import (
     LinearLogSNR,
@@ -149,8 +149,13 @@ class Diffusion(SavedSettings):
             Shape ``(N, *event_shape, K)`` with the prediction ``"levels"``, else ``(N, *event_shape)``;
             at least float32.
         """
-        require_tensor(z, "z")
+        require_batch(z, self.event_shape, "z")
         require_single(log_snr, "log_snr")
+        if log_snr.shape != z.shape[:1]:
+            raise ValueError(
+                f"log_snr has shape {tuple(log_snr.shape)}; one number for each example, shape "
+                f"({len(z)},), is expected."
+            )
         own = parameter_type(self.network)
         return at_least_float32(self.network(z.to(own), log_snr.to(own), labels))
 
@@ -174,6 +179,13 @@ class Diffusion(SavedSettings):
         logits = (snr / alpha * z).unsqueeze(-1) * places - snr.unsqueeze(-1) / 2 * places.square()
         return logits if outputs is None else logits + outputs
 
+    def mean_level(self, logits: Tensor) -> Tensor:
+        """The mean place under logits of levels, shape ``(N, *event_shape)``: the denoised example."""
+        with without_autocast(
+            logits
+        ):  # a network may round; the error that the bound weighs must not
+            return F.softmax(logits, -1) @ self.places(logits)
+
     def places(self, like: Tensor) -> Tensor:
         """Where the levels sit: 2k/(K−1) − 1, shape ``(K,)``."""
         every = torch.arange(self.levels, device=like.device)
@@ -187,7 +199,7 @@ class Diffusion(SavedSettings):
     def _clean(self, z: Tensor, log_snr: Tensor, labels: Tensor | None) -> Tensor:
         outputs = self(z, log_snr, labels)
         if self.prediction == "levels":
-            return F.softmax(self.level_logits(z, log_snr, outputs), -1) @ self.places(z)
+            return self.mean_level(self.level_logits(z, log_snr, outputs))
         alpha, sigma = ((0.5 * F.logsigmoid(sign * log_snr)).exp() for sign in (1, -1))
         return to_clean(self.prediction, outputs, z, alpha, sigma)
 
@@ -210,7 +222,8 @@ class Diffusion(SavedSettings):
         """
         require_batch(z, self.event_shape, "z")
         per_example(require_times(t), z, "t")
-        t = require_times(t).to(device=z.device, dtype=at_least_float32(z).dtype)
+        z = at_least_float32(z)
+        t = require_times(t).to(z)
         log_snr = self.schedule.log_snr(t).expand(len(z))
         w = require_guidance(guidance)
         clean = self._clean(z, log_snr, labels)
@@ -260,6 +273,7 @@ class Diffusion(SavedSettings):
         x = self.scaled(require_levels(x, self.levels))
         steps = None if steps is None else require_positive_integer(steps, "steps")
         require_generator(generator, x.device)
+        share = require_positive_integer(share, "share")
         n, first = len(x), x[::share]
         times = low_discrepancy_times(n, generator=generator, dtype=x.dtype, device=x.device)
         if generator is None or n > 1:  # examples in any order see times in any order
@@ -283,7 +297,7 @@ class Diffusion(SavedSettings):
         outputs = self(z, log_snr, labels)
         if self.prediction == "levels":
             logits = self.level_logits(z, log_snr, outputs)
-            predicted = F.softmax(logits[:n], -1) @ self.places(z)
+            predicted = self.mean_level(logits[:n])
             index = ((first + 1) * (self.levels - 1) / 2).round().long()
             cost = F.cross_entropy(logits[n:].flatten(0, -2), index.flatten(), reduction="none")
             reconstruction = cost.view(len(first), -1).sum(1)

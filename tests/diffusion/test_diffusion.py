@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course_lib import diffusion
+from course_lib.data import digits
 from course_lib.diffusion import (
     DDPMSchedule,
     Diffusion,
@@ -21,6 +22,7 @@ from course_lib.diffusion import (
     linear_betas,
     noising_marginal,
 )
+from course_lib.diffusion.family import DiffusionRecipe
 from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import LinearLogSNR, LinearPath
 from course_lib.solvers import integrate, time_grid
@@ -390,6 +392,28 @@ def test_samples_of_a_perfect_model_have_its_probabilities(float64):
         drawn = model.sample(10_000, steps=50, eta=eta)
         share = torch.bincount(drawn.flatten(), minlength=4) / 10_000
         assert (share - p).abs().max() < 0.02
+
+
+def test_a_network_may_round_and_the_bound_does_not():
+    """Under autocast the mean of the levels is that of their logits in float32."""
+    model, logits = small(), torch.randn(3, *SHAPE, 5)
+    expected = model.mean_level(logits)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.mean_level(logits), expected)
+        assert model.elbo(torch.randint(5, (3, *SHAPE))).dtype == torch.float32
+
+
+def test_the_recipe_measures_the_bound_and_its_terms():
+    recipe = DiffusionRecipe(1, 2, 1e-3, {"hidden": (8,)}, bound_samples=3)
+    data = digits()
+    model = recipe.build(Diffusion, data).eval()
+    with torch.no_grad():
+        measured = recipe.measure(model, data.test[:7])
+    assert list(measured) == ["negative_elbo", "prior", "diffusion", "reconstruction"]
+    total = sum(list(measured.values())[1:])
+    torch.testing.assert_close(measured["negative_elbo"], total)
+    assert isinstance(recipe.loss(), NegativeBound)
+    assert recipe.log_likelihood(model, data.test[:2]).shape == (2,)
 
 
 def test_completion_keeps_what_is_known():
