@@ -469,7 +469,7 @@ def test_a_convolutional_network_takes_the_sides_of_mnist():
         (lambda m: m.elbo(torch.zeros(2, *SHAPE).long(), steps=0), "steps is 0"),
         (lambda m: m.denoise(torch.randn(2, *SHAPE), 0.5, guidance=-1.0), "guidance is -1"),
         (lambda m: m.denoise(torch.randn(2, *SHAPE), 0.5, guidance=1.0), "no labels were given"),
-        (lambda m: small(prediction="x"), "prediction is 'x'"),
+        (lambda m: small(prediction="x"), "prediction, is 'x'"),
         (lambda m: Diffusion(SHAPE, 1), "levels is 1"),
         (lambda m: linear_betas(0), "steps is 0"),
         (lambda m: noising_marginal(torch.tensor([0.1, 1.0])), r"variances in \(0, 1\)"),
