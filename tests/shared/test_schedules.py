@@ -123,12 +123,12 @@ def test_low_discrepancy_times_are_even_and_each_is_uniform():
         (
             lambda: per_example(torch.ones(2), torch.ones(3, 2)),
             ValueError,
-            r"numbers of shape \(2,\) for examples of shape \(3, 2\)",
+            r"value has shape \(2,\) for examples of shape \(3, 2\)",
         ),
         (
             lambda: LinearPath().noised(torch.ones(2, 2), torch.ones(2, 1), torch.ones(2)),
             ValueError,
-            "the same is expected",
+            "one shape with at least one entry",
         ),
     ],
 )
