@@ -12,6 +12,7 @@ from course_lib import (
     autoregressive,
     classifier,
     data,
+    diffusion,
     distributions,
     divergences,
     evaluation,
@@ -21,6 +22,8 @@ from course_lib import (
     mmd,
     networks,
     plotting,
+    schedules,
+    solvers,
     training,
     vae,
 )
@@ -60,6 +63,7 @@ def _cases() -> Iterator[tuple[str, Case]]:
     yield from _autoregressive()
     yield from _flow()
     yield from _gan()
+    yield from _diffusion()
     yield from _distributions()
     yield from _shared()
 
@@ -486,6 +490,102 @@ def _gan() -> Iterator[tuple[str, Case]]:
         "gan.dirac.trajectory",
         Case(dirac.trajectory, method | {"start": (1.0, 0.5), "steps": 3, "step_size": 0.1}),
     )
+
+
+def _diffusion() -> Iterator[tuple[str, Case]]:
+    path = schedules.LinearLogSNR(4.0, -4.0)
+    dense = {"event_shape": SHAPE, "levels": 5, "hidden": (4,), "dropout": 0.1, "n_classes": 3}
+    yield "diffusion.Diffusion", Case(diffusion.Diffusion, dense | {"prediction": "levels"})
+    image = {"event_shape": SHAPE, "levels": 5, "channels": 2, "n_blocks": 1}
+    yield "diffusion.Diffusion (convolutional)", Case(diffusion.Diffusion, image)
+    for prediction in ("levels", "noise"):
+        model = diffusion.Diffusion(SHAPE, 5, hidden=(4,), prediction=prediction)
+        name = f"diffusion.Diffusion ({prediction})"
+        drawn = {"generator": GENERATOR, "steps": 2}
+        yield f"{name}.elbo", Case(model.elbo, {"x": LEVELS, "n_samples": 2} | drawn)
+        yield f"{name}.bound_terms", Case(model.bound_terms, {"x": LEVELS, "share": 2} | drawn)
+        yield f"{name}.sample", Case(model.sample, {"n": 3, "eta": 0.5, "method": "ddim"} | drawn)
+        yield (
+            f"{name}.complete",
+            Case(model.complete, {"x": LEVELS, "known": KNOWN, "repeats": 1} | drawn),
+        )
+        z, t = torch.randn(3, *SHAPE), torch.tensor([0.1, 0.5, 0.9])
+        yield f"{name}.denoise", Case(model.denoise, {"z": z, "t": t}, overflows=True)
+        yield f"{name}.forward", Case(model, {"z": z, "log_snr": 4 * t}, inner="x", overflows=True)
+    three = torch.ones(3)
+    terms = {"prior": three, "diffusion": three, "reconstruction": three}
+    yield "diffusion.BoundTerms", Case(diffusion.BoundTerms, terms, tuple(terms))
+    factors = {"alpha": torch.tensor(0.6), "sigma": torch.tensor(0.8)}
+    yield "diffusion.Level", Case(diffusion.Level, factors, tuple(factors))
+    levels = {
+        "s": diffusion.Level(three * 0.8, three * 0.6),
+        "t": diffusion.Level(three * 0.6, three),
+    }
+    z, x = torch.randn(3, 2), torch.randn(3, 2)
+    for name, more in {
+        "step_variance": {},
+        "reverse_variances": {},
+        "posterior": {"z": z, "x": x},
+        "step_kl": {"x": x, "predicted": z},
+    }.items():
+        yield f"diffusion.{name}", Case(getattr(diffusion, name), more | levels)
+    kind = {"kind": "noise"}
+    yield (
+        "diffusion.to_clean",
+        Case(diffusion.to_clean, kind | {"prediction": x, "z": z} | factors, overflows=True),
+    )
+    for name, more in {"from_clean": kind, "clip_clean": {}}.items():
+        arguments = more | {"clean": x, "z": z} | factors
+        yield f"diffusion.{name}", Case(getattr(diffusion, name), arguments, overflows=True)
+    yield (
+        "diffusion.guided",
+        Case(diffusion.guided, {"conditional": x, "unconditional": z, "w": 1.0}, inner="guidance"),
+    )
+    given = {
+        "denoise": lambda z, t: 0.5 * z,
+        "schedule": path,
+        "z": z,
+        "times": torch.tensor([1.0, 0.5, 0]),
+    }
+    for name, more in {
+        "ancestral": {"variance": "posterior", "generator": GENERATOR},
+        "ddim": {"eta": 0.5, "generator": GENERATOR},
+        "heun": {},
+        "inpaint": {
+            "clean": x,
+            "known": torch.tensor([True, False]),
+            "repeats": 2,
+            "generator": GENERATOR,
+        },
+    }.items():
+        yield f"diffusion.{name}", Case(getattr(diffusion, name), given | more, overflows=True)
+    velocity = {"denoise": given["denoise"], "schedule": path}
+    yield "diffusion.flow_velocity", Case(diffusion.flow_velocity, velocity)
+    yield (
+        "diffusion.langevin",
+        Case(
+            diffusion.langevin,
+            {"score": lambda x: -x, "x": x, "step": 0.1, "n_steps": 2, "generator": GENERATOR},
+            overflows=True,
+        ),
+    )
+    yield "diffusion.langevin_variance", Case(diffusion.langevin_variance, {"step": 0.1})
+    betas = {"betas": torch.tensor([0.1, 0.2])}
+    yield "diffusion.noising_marginal", Case(diffusion.noising_marginal, betas)
+    yield "diffusion.DDPMSchedule", Case(diffusion.DDPMSchedule, betas)
+    yield "diffusion.DDPMSchedule.grid", Case(diffusion.DDPMSchedule(**betas).grid, {"steps": 2})
+    yield (
+        "diffusion.linear_betas",
+        Case(diffusion.linear_betas, {"steps": 3, "first": 0.1, "last": 0.2}),
+    )
+    exact = {"variance": torch.tensor([0.5, 2.0]), "schedule": path, "times": solvers.time_grid(2)}
+    yield (
+        "diffusion.LinearGaussianDiffusion",
+        Case(diffusion.LinearGaussianDiffusion, exact | {"reverse": "posterior"}),
+    )
+    yield "diffusion.Memorizer", Case(diffusion.Memorizer, {"data": X})
+    loss = {"share": 2, "evaluations": 2, "unlabelled": 0.1}
+    yield "diffusion.NegativeBound", Case(diffusion.NegativeBound, loss)
 
 
 def _distributions() -> Iterator[tuple[str, Case]]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from course_lib import autoregressive as ar
-from course_lib import experiments, flow, gan, vae
+from course_lib import diffusion, experiments, flow, gan, vae
 from course_lib.autoregressive import raster, wavenet
 from course_lib.classifier import Classifier
 from course_lib.distributions import (
@@ -29,6 +29,7 @@ from course_lib.families import FAMILIES
 from course_lib.flow import checks
 from course_lib.masked import MaskedLinear, made_mask
 from course_lib.saved_settings import SavedSettings
+from course_lib.schedules import Cosine, LinearLogSNR, Schedule
 from tests.autoregressive import properties
 
 WEIGHT, BIAS = torch.tensor([[1.0, 0.5], [0.2, -1.0], [0.0, 0.3]]), torch.zeros(3)
@@ -177,6 +178,27 @@ KINDS = {
         for d in (None, lambda: flow.VariationalDequantizer((1, 2, 2), hidden=(5,)))
     ],
     "UniformDequantizer": [flow.UniformDequantizer],
+    "Diffusion": [
+        lambda s=s, k=k, o=o: diffusion.Diffusion(s, k, hidden=(5,), **o)
+        for s, k, o in (
+            ((1, 2, 4), 4, {}),
+            ((1, 4, 2), 4, {}),
+            ((1, 2, 4), 4, {"prediction": "noise"}),
+            ((1, 2, 4), 4, {"prediction": "velocity"}),
+            ((1, 2, 4), 5, {"prediction": "velocity"}),
+            ((1, 2, 4), 4, {"schedule": LinearLogSNR(6.0, -6.0)}),
+            ((1, 2, 4), 4, {"schedule": LinearLogSNR(5.0, -6.0)}),
+            ((1, 2, 4), 4, {"schedule": Cosine(6.0, -6.0)}),
+        )
+    ],
+    "Diffusion with convolutions": [
+        lambda s=s: diffusion.Diffusion(s, 4, channels=3, n_blocks=1, n_classes=3)
+        for s in ((1, 4, 4), (1, 2, 8), (1, 16, 16))
+    ],
+    "DDPMSchedule": [
+        lambda n=n, last=last: diffusion.DDPMSchedule(diffusion.linear_betas(n, 0.01, last))
+        for n, last in ((5, 0.2), (5, 0.3), (6, 0.2))
+    ],
     "VariationalDequantizer": [
         lambda s=s: flow.VariationalDequantizer(s, hidden=(5,))
         for s in ((1, 2, 4), (1, 4, 2), (8,))
@@ -245,6 +267,15 @@ def outputs(module, like):
     if isinstance(module, flow.DequantizedFlow):
         x = grey(like, like.levels)
         return [module.log_weight(x, source()), module.sample(3, generator=source())]
+    if isinstance(module, diffusion.Diffusion):
+        x = grey(like, like.levels)
+        return [
+            module.elbo(x, **labels, generator=source()),
+            module.sample(3, steps=2, **labels, generator=source()),
+        ]
+    if isinstance(module, Schedule):
+        times = module.grid(3)
+        return [module.alpha(times), module.sigma(times)]
     if isinstance(module, flow.UniformDequantizer | flow.VariationalDequantizer):
         shape = getattr(like, "event_shape", (4,))
         return module(torch.randint(4, (3, *shape), generator=source()), 4, source())

@@ -1,0 +1,79 @@
+"""Networks of an example and a time: what they depend on, and what they refuse."""
+
+import pytest
+import torch
+
+from course_lib.timed_networks import TimedConvNet, TimedMLP
+
+NETWORKS = {
+    "TimedMLP": lambda **o: TimedMLP((1, 8, 8), (16, 16), **o),
+    "TimedConvNet": lambda **o: TimedConvNet((1, 8, 8), 4, 1, **o),
+    "TimedConvNet, 28": lambda **o: TimedConvNet((1, 28, 28), 4, 1, **o),
+}
+
+
+def moved(network):
+    """With random parameters: a new one returns zeros."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_the_output_has_the_shape_of_the_example(name, n_outputs):
+    network = NETWORKS[name](n_outputs=n_outputs)
+    x = torch.randn(2, *network.event_shape)
+    expected = network.event_shape if n_outputs == 1 else (*network.event_shape, n_outputs)
+    out = network(x, torch.tensor([0.1, 3.0]))
+    assert out.shape == (2, *expected)
+    assert (out == 0).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_output_sees_every_entry_the_time_and_the_class(name):
+    network = moved(NETWORKS[name](n_classes=3))
+    x = torch.randn(1, *network.event_shape, requires_grad=True)
+    time = torch.tensor([0.4], requires_grad=True)
+    out = network(x, time, torch.tensor([1]))
+    of_x, of_time = torch.autograd.grad(out[0, 0, 0, 0], (x, time))
+    assert (of_x != 0).all()
+    assert of_time != 0
+    other = network(x, time, torch.tensor([2]))
+    assert (out - other).abs().max() > 1e-4
+    # No label is a label of its own.
+    assert torch.equal(network(x, time), network(x, time, torch.tensor([3])))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_examples_do_not_mix(name):
+    network = moved(NETWORKS[name]())
+    x, time = torch.randn(3, *network.event_shape), torch.tensor([0.1, -2.0, 4.0])
+    together = network(x, time)
+    alone = torch.cat([network(x[i : i + 1], time[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: TimedMLP((2,), (4, 5)), "all alike"),
+        (lambda: TimedMLP((2,), ()), "at least one width"),
+        (lambda: TimedConvNet((64,)), r"\(C, H, W\) is expected"),
+        (lambda: TimedMLP((2,), (4,))(torch.ones(2, 2), torch.ones(3)), "time has 3 entries"),
+        (
+            lambda: TimedMLP((2,), (4,))(torch.ones(2, 2), torch.ones(2), torch.ones(2).long()),
+            "classes",
+        ),
+        (
+            lambda: TimedMLP((2,), (4,), n_classes=2)(
+                torch.ones(1, 2), torch.ones(1), torch.tensor([3])
+            ),
+            "labels has levels 3",
+        ),
+    ],
+)
+def test_bad_values_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
