@@ -112,7 +112,7 @@ def _repeat(options: argparse.Namespace) -> None:
     for name in studies:
         since = begun.stat().st_mtime
         if not is_recorded(options.results, name, trial=False, since=since):
-            one_study(name, argparse.Namespace(results=options.results, quiet=options.quiet))
+            one_study(name, options)
     begun.unlink()
 
 

@@ -120,12 +120,14 @@ class StudyRecord(Run):
 
     Attributes:
         study: its name, and that of its file.
-        noise_floor: for each distribution what the measure is between two samples of it.
+        noise_floor: for each distribution what each measure is between two samples of it.
+        saturation: for each distribution what each measure is of samples that miss it altogether.
         rows: what was found, for each method and distribution; a list has one number per seed.
     """
 
     study: str
-    noise_floor: dict[str, float]
+    noise_floor: dict[str, dict[str, float]]
+    saturation: dict[str, dict[str, float]]
     rows: list[dict]
 
     @property
