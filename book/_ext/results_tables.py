@@ -39,7 +39,7 @@ class ResultsTable(Directive):
                 read_study(folder, "gan_stability"),
                 stability_rows,
                 1,
-                (3, 5, 4, 2, 4, 5),
+                (3, 5, 4, 4, 2, 4, 2, 7),
             ),
         }
         if self.arguments[0] not in tables:

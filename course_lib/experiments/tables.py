@@ -155,27 +155,53 @@ def stability_rows(record: StudyRecord | None) -> list[list[str]]:
         record: of the study ``gan_stability``; None where there is none.
 
     Returns:
-        Cells as text, with means over seeds and their standard errors, in nats.
+        Cells as text, in Markdown, with means over seeds and their standard errors, in nats.
     """
-    rows = [["target", "method", "KL by histogram, nats", "worst seed", "run", "settings"]]
+    rows = [
+        [
+            "target",
+            "method",
+            "settings of",
+            "KL by histogram, nats",
+            "worst seed",
+            "KL by kernel, nats",
+            "training, both targets",
+            "settings",
+        ]
+    ]
     if record is None:
         return rows
     found = [(r, torch.tensor(r["kl_histogram"], dtype=torch.float64)) for r in record.rows]
     order = list(record.noise_floor)
     for r, kl in sorted(found, key=lambda pair: (order.index(pair[0]["target"]), pair[1].mean())):
+        by_kernel = estimate(torch.tensor(r["kl_kernel"], dtype=torch.float64))
         result = estimate(kl)
-        rate = f"rate {r['learning_rate']:g}{' falling to 0' if r['decay'] else ''}"
+        floor, most = (scores[r["target"]] for scores in (record.noise_floor, record.saturation))
         rows.append(
             [
-                f"{r['target']}, noise floor {record.noise_floor[r['target']]:.4f}",
+                f"{r['target']}: floor {floor['histogram']:.4f} by histogram, "
+                f"{floor['kernel']:.4f} by kernel; "
+                f"saturation {most['histogram']:.2f}, {most['kernel']:.2f}",
                 r["method"],
+                r["by"] if r["by"] == "ours" else f"{{cite:t}}`{r['by']}`",
                 f"{result.mean:.4f} ± {result.standard_error:.4f}",
                 f"{kl.max():.4f}",
-                f"{len(kl)} seeds, {r['seconds_all_targets']:.0f} s for all targets",
-                f"{rate}, {r['steps']} steps",
+                f"{by_kernel.mean:.4f} ± {by_kernel.standard_error:.4f}",
+                f"{r['cpu_seconds_all_targets']:.0f} CPU s",
+                f"{study_settings(r)}, {len(kl)} seeds",
             ]
         )
     return rows
+
+
+def study_settings(row: dict) -> str:
+    """How a method of the study of stability was trained, in one line; k is the discriminator's updates."""
+    betas = ", ".join(f"{beta:g}" for beta in row["betas"])
+    average = "last weights" if row["average"] is None else f"average {row['average']:g}"
+    return (
+        f"k = {row['updates']}, rate {row['learning_rate']:g}{' falling to 0' if row['decay'] else ''}, "
+        f"β = ({betas}), {average}, {row['steps']} steps"
+    )
 
 
 @dataclass(frozen=True)
