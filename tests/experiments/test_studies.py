@@ -1,6 +1,7 @@
 """Studies: recorded like runs, repeated like runs, and in a table like runs."""
 
 import json
+import math
 import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from course_lib.command_line import main
+from course_lib.evaluation import estimate
 from course_lib.experiments import (
     STUDIES,
     Record,
@@ -212,6 +214,61 @@ def test_a_study_that_was_stopped_resumes_after_the_last_method_that_was_done(
     # What was kept goes when the study is done: the next one begins anew. That of the other commit stays.
     (left,) = tmp_path.iterdir()
     assert [path.name for path in left.iterdir()] == ["0.json"]
+
+
+def test_what_the_book_says_of_the_study_is_what_the_record_holds():
+    found = read_study(ROOT / "results", "gan_stability")
+    ours = {"by": "ours", "updates": 1, "learning_rate": 1e-3, "decay": True, "betas": [0.0, 0.99]}
+    gp, lp = "WGAN-GP, λ = {}, two-sided", "WGAN-GP, λ = {}, one-sided"
+
+    def scores(method, target, **given):
+        wanted = {**({} if "by" in given else ours), **given, "method": method}
+        (row,) = [
+            row
+            for row in found.rows
+            if row["target"].startswith(target) and all(row[k] == v for k, v in wanted.items())
+        ]
+        return torch.tensor(row["kl_histogram"], dtype=torch.float64)
+
+    def apart(a, b):
+        """Difference of means in its standard errors."""
+        a, b = estimate(a), estimate(b)
+        return (a.mean - b.mean) / math.hypot(a.standard_error, b.standard_error)
+
+    original, dp = "non-saturating GAN", "GAN-DP, γ = 1"
+    # GAN-DP and the original GAN.
+    assert 1.5 < apart(scores(original, "Gaussian"), scores(dp, "Gaussian")) < 2.5
+    assert abs(apart(scores(original, "Beta"), scores(dp, "Beta"))) < 1
+    five = {"updates": 5}
+    assert abs(apart(scores(original, "Gaussian", **five), scores(dp, "Gaussian", **five))) < 1
+    assert apart(scores(original, "Beta", **five), scores(dp, "Beta", **five)) < -3
+    # The decay matters on Beta only.
+    assert apart(scores(original, "Beta", decay=False), scores(original, "Beta")) > 3
+    assert apart(scores(original, "Gaussian", decay=False), scores(original, "Gaussian")) < 0
+    slow = {"learning_rate": 1e-5, "decay": False}
+    authors = {"by": "gulrajani2017improved"}
+    momentum = {"betas": [0.5, 0.9]}
+    for target in ("Gaussian", "Beta"):
+        # λ = 10, two-sided, fails at every setting; λ = 1 for single seeds.
+        for settings in ({}, five, slow, authors):
+            assert scores(gp.format(10), target, **settings).mean() > 3
+        assert scores(gp.format(1), target, **five).max() > 2
+        # λ = 0.1: the number of updates decides, and 0.024 is reached.
+        assert scores(gp.format(0.1), target).mean() > 0.2
+        assert scores(gp.format(0.1), target, **five).mean() < 0.024
+        assert 0.05 < scores(gp.format(0.1), target, **five, **slow).mean() < 0.2
+        # One-sided: with five updates the weight hardly matters.
+        for weight in (0.1, 1):
+            other = scores(lp.format(weight), target, **five)
+            assert abs(apart(other, scores(lp.format(10), target, **five))) < 1.5
+        for method, k in ((original, 1), (dp, 1), (gp.format(0.1), 5)):
+            without = scores(method, target, updates=k)
+            assert abs(apart(scores(method, target, updates=k, **momentum), without)) < 1.5
+    toy = estimate(scores(gp.format(0.1), "Gaussian", **authors))
+    assert abs(toy.mean - 0.024) < toy.standard_error
+    one = [scores(lp.format(weight), "Gaussian") for weight in (0.1, 1, 10)]
+    assert torch.equal(one[0], one[1])
+    assert torch.equal(one[0], one[2])
 
 
 @pytest.fixture
