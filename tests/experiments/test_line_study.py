@@ -128,6 +128,7 @@ def test_the_settings_are_those_of_the_book(calls):
     assert widths == [(16, 16), (16, 1)]
     assert options["schedule"] is linear_decay
     wanted = {"steps": 4000, "batch_size": 128, "learning_rate": 1e-3, "ema": 0.998, "seed": 0}
+    wanted["accelerator"] = "cpu"
     assert {name: options[name] for name in wanted} == wanted
 
 
