@@ -13,11 +13,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "study",
         help="run a recorded study and write its record",
         description="Run a study of many small models with its recorded settings, and write one JSON "
-        "file over the one that is there.",
+        "file over the one that is there. A study that was stopped resumes after the last method that "
+        "was done when the same command is called again.",
     )
     parser.add_argument("study", nargs="?", help="such as gan_stability; --list shows all")
     parser.add_argument("--list", action="store_true", help="list the studies")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=Path("checkpoints"),
+        help="folder of what is done so far",
+    )
     parser.add_argument(
         "--seeds", type=positive(int), help="instead of the recorded number, for a trial"
     )
@@ -49,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         # Now, and not when all has been trained.
         require_writable(options.results, "the record")
+        require_writable(options.checkpoints, "what is done so far")
         one_study(options.study, options)
     except (TrainingError, OSError, ValueError) as error:
         print(f"course-lib study: {error}", file=sys.stderr)
@@ -70,7 +78,9 @@ def one_study(name: str, options: argparse.Namespace) -> None:
         for parameter, option in (("n_seeds", "seeds"), ("steps", "steps"))
         if (value := getattr(options, option, None)) is not None
     }
-    record = find_study(name).run(progress=not options.quiet, **changes)
+    record = find_study(name).run(
+        checkpoints=options.checkpoints, progress=not options.quiet, **changes
+    )
     path = write_study(record, options.results, trial=bool(changes))
     print(f"{name}: {record.seconds:.0f} s of training; written: {path}")
     if changes:

@@ -17,7 +17,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "write one JSON file. A run that was stopped, or killed, resumes where its last checkpoint "
         "is when the same command is called again; on a CPU the result is the same to the last bit. "
         "A run that is finished is not trained or measured again. "
-        "A better record is never overwritten without --replace.",
+        "The record is written over that of an earlier run of the same settings and seed, better or "
+        "worse: the last run counts.",
     )
     parser.add_argument("model", nargs="?", help="such as MADE or GatedPixelCNN; --list shows all")
     parser.add_argument("--list", action="store_true", help="list the recorded settings")
@@ -34,7 +35,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--checkpoints", type=Path, default=Path("checkpoints"), help="folder of checkpoints"
     )
-    parser.add_argument("--replace", action="store_true", help="overwrite a better record, too")
     parser.add_argument(
         "--steps",
         type=positive(int),
@@ -112,7 +112,7 @@ def _repeat(options: argparse.Namespace) -> None:
     for name in studies:
         since = begun.stat().st_mtime
         if not is_recorded(options.results, name, trial=False, since=since):
-            one_study(name, argparse.Namespace(results=options.results, quiet=options.quiet))
+            one_study(name, options)
     begun.unlink()
 
 
@@ -146,7 +146,7 @@ def _train(
     )
     if record is None:  # the first of several processes writes for all
         return
-    path = write_record(record, options.results, replace=options.replace, trial=trial)
+    path = write_record(record, options.results, trial=trial)
     print(record.name)
     for name, metric in record.metrics.items():
         print(
@@ -156,11 +156,6 @@ def _train(
     print(f"  {record.seconds:.0f} s of training; written: {path}")
     if trial:
         print("  It is the record of a trial: no table and no --recorded reads it.")
-    elif path.name != f"{record.name}.json":
-        print(
-            f"  {options.results / record.name}.json holds a better record and was kept; "
-            f"--replace overwrites it."
-        )
 
 
 def _train_apart(
@@ -173,7 +168,7 @@ def _train_apart(
         "--results", str(options.results), "--checkpoints", str(options.checkpoints),
     ]  # fmt: skip
     command += ["--threads", str(options.threads)] if options.threads else []
-    command += [f"--{flag}" for flag in ("quiet", "replace") if getattr(options, flag)]
+    command += ["--quiet"] if options.quiet else []
     if subprocess.run(command).returncode:
         raise ValueError(f"{model} on {data} with {devices} processes failed; see above.")
 

@@ -1,58 +1,131 @@
-"""The recorded study of stability: more seeds than the notebook has, and the slow runs it has no time for.
+"""The recorded study of stability: every method with its authors' settings and with ours.
 
 For every method and target: the divergences by histogram and by kernel density, and the errors of mean
-and standard deviation, one number per seed; and the noise floor. About ten minutes on one core.
+and standard deviation, one number per seed; and the noise floor and the saturation value of both measures.
+About half an hour of one core. Each method that is done is kept, so that a study that was stopped resumes.
 """
 
+import hashlib
+import json
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 
 from course_lib.experiments import line_study as study
-from course_lib.experiments.records import StudyRecord
+from course_lib.experiments.records import StudyRecord, commit, versions
+from course_lib.files import replace_text
+from course_lib.progress import progress_bar
 
 NAME = "gan_stability"
-SEEDS, REPETITIONS = 16, 100
+SEEDS, REPETITIONS = 6, 100
 TARGETS = (study.gaussian(), study.beta())
-METHODS = (
-    study.original(decay=False),
-    study.original(),
-    study.gan_dp(0.1),
-    study.gan_dp(1.0),
-    study.wgan_gp(10.0),
-    study.wgan_gp(0.1),
-    study.wgan_gp(10.0, one_sided=True),
-    study.wgan_gp(10.0, learning_rate=1e-5, decay=False, steps=20_000),
-    study.wgan_gp(10.0, one_sided=True, learning_rate=1e-5, decay=False, steps=20_000),
-)
+SIDES, WEIGHTS, UPDATES = (False, True), (0.1, 1.0, 10.0), (1, 5)
 
 
-def run(*, n_seeds: int = SEEDS, steps: int | None = None, progress: bool = True) -> StudyRecord:
+def _ours() -> Iterator[study.Method]:
+    """The same rate, decay, number of steps and average for every game; every one with 1 and 5 updates."""
+    yield study.original(decay=False)
+    for updates in UPDATES:
+        yield study.original(updates=updates)
+    yield study.gan_dp(0.1)
+    for updates in UPDATES:
+        yield study.gan_dp(1.0, updates=updates)
+    for one_sided in SIDES:
+        for weight in WEIGHTS:
+            for updates in UPDATES:
+                yield study.wgan_gp(weight, one_sided=one_sided, updates=updates)
+
+
+def _with_momentum() -> Iterator[study.Method]:
+    """The first of the two coefficients that WGAN-GP's published code gives Adam, for every game."""
+    betas = (0.5, 0.9)
+    yield study.original(betas=betas)
+    yield study.gan_dp(1.0, betas=betas)
+    yield study.wgan_gp(0.1, updates=5, betas=betas)
+
+
+def _of_the_authors() -> Iterator[study.Method]:
+    """Rate, momentum, updates, weight and average of the papers, none of which lets the rate fall."""
+    yield study.original(
+        by="radford2016unsupervised",
+        learning_rate=2e-4, betas=(0.5, 0.999), decay=False, average=None, steps=8_000,
+    )  # fmt: skip
+    yield study.gan_dp(
+        10.0, by="mescheder2018which",
+        learning_rate=1e-4, betas=(0.0, 0.99), decay=False, average=0.999, steps=8_000,
+    )  # fmt: skip
+    # Algorithm 1 of the paper, and the published code for data in the plane.
+    for weight, betas, steps in ((10.0, (0.0, 0.9), 4_000), (0.1, (0.5, 0.9), 20_000)):
+        yield study.wgan_gp(
+            weight, by="gulrajani2017improved",
+            learning_rate=1e-4, betas=betas, decay=False, average=None, steps=steps, updates=5,
+        )  # fmt: skip
+
+
+def _slow() -> Iterator[study.Method]:
+    """A hundredth of the rate and five times as many steps."""
+    slow = {"learning_rate": 1e-5, "decay": False, "steps": 20_000}
+    yield study.wgan_gp(10.0, **slow)
+    yield study.wgan_gp(0.1, updates=5, **slow)
+
+
+METHODS = (*_ours(), *_with_momentum(), *_of_the_authors(), *_slow())
+
+
+def run(
+    *,
+    n_seeds: int = SEEDS,
+    steps: int | None = None,
+    checkpoints: Path | None = None,
+    progress: bool = True,
+) -> StudyRecord:
     """Train and measure all methods on both targets.
 
     Args:
         n_seeds: seeds per method and target.
         steps: instead of each method's own, for a trial.
+        checkpoints: folder where each method that is done is kept until the study is; a study that
+            was stopped resumes there, if it is of the same settings, commit and versions.
         progress: show progress bars, and a line for each method and target.
 
     Returns:
         The record, not yet written.
     """
+    begun = commit()  # what is edited while the study runs is not in it
     methods = [m if steps is None else replace(m, steps=steps) for m in METHODS]
-    found = [_measure(method, n_seeds, progress=progress) for method in methods]
+    folder = (
+        None if checkpoints is None else checkpoints / f"{NAME}-{_digest(methods, n_seeds, begun)}"
+    )
+    found = []
+    for i, method in enumerate(progress_bar(show=progress, iterable=methods, desc=NAME)):
+        part = None if folder is None else folder / f"{i}.json"
+        if part is not None and part.exists():
+            found.append(json.loads(part.read_text(encoding="utf-8")))
+            continue
+        found.append(_measure(method, n_seeds, progress=progress))
+        if part is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_text(part, json.dumps(found[-1]))
+    if folder is not None:
+        shutil.rmtree(folder)
     command = f"course-lib study {NAME}"
     command += f" --seeds {n_seeds}" if n_seeds != SEEDS else ""
     command += f" --steps {steps}" if steps is not None else ""
     return StudyRecord(
         study=NAME,
-        noise_floor={t.name: study.noise_floor(t, repetitions=REPETITIONS) for t in TARGETS},
+        noise_floor=_references(study.noise_floor),
+        saturation=_references(study.saturation),
         rows=[row for rows in found for row in rows],
         seed=0,
         seconds=round(sum(rows[0]["seconds_all_targets"] for rows in found), 1),
+        cpu_seconds=round(sum(rows[0]["cpu_seconds_all_targets"] for rows in found), 1),
         settings=settings(methods, n_seeds),
         command=command,
+        commit=begun,
     )
 
 
@@ -70,17 +143,31 @@ def _described(method: study.Method) -> dict:
     """A method without its functions, which its name stands for."""
     return {
         "method": method.name,
+        "by": method.by,
+        "updates": method.updates,
         "learning_rate": method.learning_rate,
         "decay": method.decay,
+        "betas": list(method.betas),
+        "average": method.average,
         "steps": method.steps,
     }
 
 
+def _digest(methods: Sequence[study.Method], n_seeds: int, begun: str | None) -> str:
+    """What must agree for parts of a study to belong together."""
+    same = json.dumps([settings(methods, n_seeds), begun, versions()], sort_keys=True)
+    return hashlib.sha256(same.encode()).hexdigest()[:8]
+
+
+def _references(of: Callable[..., study.Score]) -> dict[str, dict[str, float]]:
+    return {t.name: asdict(of(t, repetitions=REPETITIONS)) for t in TARGETS}
+
+
 def _measure(method: study.Method, n_seeds: int, *, progress: bool) -> list[dict]:
     """Train one method and return one row per target."""
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     trained = study.train(method, TARGETS, n_seeds=n_seeds, progress=progress)
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     histogram, kernel = study.divergences(trained, repetitions=REPETITIONS)
     sample = trained.sample(100_000, generator=torch.Generator().manual_seed(2))
     rows = []
@@ -94,14 +181,15 @@ def _measure(method: study.Method, n_seeds: int, *, progress: bool) -> list[dict
                 "mean_error": (sample[i].mean(1) - target.mean).tolist(),
                 "sd_error": (sample[i].std(1) - target.std).tolist(),
                 "seconds_all_targets": round(seconds, 1),
+                "cpu_seconds_all_targets": round(cpu_seconds, 1),
             }
         )
         if progress:
             print(
-                f"{method.name}, rate {method.learning_rate:g}"
+                f"{method.name}, {method.updates} updates, rate {method.learning_rate:g}"
                 f"{' decaying' if method.decay else ''}, {method.steps} steps, {target.name}: "
                 f"KL {histogram[i].mean():.4f} (worst {histogram[i].max():.4f}), "
-                f"by kernel {kernel[i].mean():.4f}, {seconds:.0f} s",
+                f"by kernel {kernel[i].mean():.4f}, {cpu_seconds:.0f} CPU s",
                 flush=True,
             )
     return rows

@@ -8,13 +8,17 @@ so each copy's gradient is 1/G of what it would be alone, which Adam does not no
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.inputs import require_positive_integer
+
+Activation = Callable[[], nn.Module]
+LEAKY_RELU: Activation = partial(nn.LeakyReLU, 0.2)
 
 
 class GroupedLinear(nn.Module):
@@ -40,15 +44,15 @@ class GroupedLinear(nn.Module):
 
 
 class _GroupedMLP(nn.Module):
-    """G perceptrons with LeakyReLUs, on batches of G·N examples that are sorted by group."""
+    """G perceptrons on batches of G·N examples that are sorted by group."""
 
-    def __init__(self, groups: int, widths: Sequence[int]) -> None:
+    def __init__(self, groups: int, widths: Sequence[int], activation: Activation) -> None:
         super().__init__()
         groups = self.groups = require_positive_integer(groups, "groups")
         self.n_classes = None
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
-            layers += [GroupedLinear(groups, width_in, width_out), nn.LeakyReLU(0.2)]
+            layers += [GroupedLinear(groups, width_in, width_out), activation()]
         self.network = nn.Sequential(*layers[:-1])
 
     def _run(self, x: Tensor) -> Tensor:
@@ -69,14 +73,20 @@ class GroupedGenerator(_GroupedMLP):
         latent_dim: number of dimensions of z.
         hidden: width of each hidden layer.
         dim: number of dimensions of an example.
+        activation: called for each hidden layer's nonlinearity.
     """
 
     bounded = False
 
     def __init__(
-        self, groups: int, latent_dim: int = 1, hidden: Sequence[int] = (32, 32), dim: int = 1
+        self,
+        groups: int,
+        latent_dim: int = 1,
+        hidden: Sequence[int] = (32, 32),
+        dim: int = 1,
+        activation: Activation = LEAKY_RELU,
     ) -> None:
-        super().__init__(groups, [latent_dim, *hidden, dim])
+        super().__init__(groups, [latent_dim, *hidden, dim], activation)
         self.latent_dim, self.event_shape = latent_dim, (dim,)
 
     def forward(self, z: Tensor, labels: None = None) -> Tensor:
@@ -107,10 +117,17 @@ class GroupedDiscriminator(_GroupedMLP):
         groups: number G of discriminators.
         hidden: width of each hidden layer.
         dim: number of dimensions of an example.
+        activation: called for each hidden layer's nonlinearity.
     """
 
-    def __init__(self, groups: int, hidden: Sequence[int] = (32, 32), dim: int = 1) -> None:
-        super().__init__(groups, [dim, *hidden, 1])
+    def __init__(
+        self,
+        groups: int,
+        hidden: Sequence[int] = (32, 32),
+        dim: int = 1,
+        activation: Activation = LEAKY_RELU,
+    ) -> None:
+        super().__init__(groups, [dim, *hidden, 1], activation)
         self.event_shape = (dim,)
 
     def forward(self, x: Tensor, labels: None = None) -> Tensor:

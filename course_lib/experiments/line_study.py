@@ -4,11 +4,16 @@ Every method trains the same small networks on draws of distributions that are k
 be measured without doubt. The value of a divergence between histograms depends on its definition, so
 it is fixed here: KL(true ‖ generated) of histograms with 50 bins and two overflow bins,
 each count raised by ½, over 10,000 draws of each distribution, averaged over 100 repetitions. Two samples of
-the *same* distribution do not score 0 but the sampling-noise floor, which belongs beside every result.
+the *same* distribution do not score 0 but the sampling-noise floor, and samples that miss all of the target's
+bins score the saturation value, however far away they are. Both belong beside every result.
+
+What one method is given, every method can be given: the number of discriminator updates, the momentum,
+the rate and the average of the weights are settings of a `Method`, not of the study.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -75,7 +80,12 @@ class Method:
         penalty: the discriminator's penalty, or None.
         learning_rate: of both players' Adam.
         decay: whether the rate falls linearly to 0.
-        steps: number of steps, each with one update of either player.
+        steps: number of steps, each with one update of the generator.
+        updates: updates of the discriminator in each step, each on fresh data and fresh noise.
+        betas: of both players' Adam: how slowly its averages of the gradient (momentum) and of the
+            squared gradient forget.
+        average: decay of the average of the weights that is measured; None for the last weights.
+        by: whose settings these are: ``"ours"``, or a citation's key.
     """
 
     name: str
@@ -84,6 +94,10 @@ class Method:
     learning_rate: float = 1e-3
     decay: bool = True
     steps: int = 4000
+    updates: int = 1
+    betas: tuple[float, float] = (0.0, 0.99)
+    average: float | None = 0.998
+    by: str = "ours"
 
 
 def original(**settings: object) -> Method:
@@ -152,7 +166,6 @@ def train(
     batch_size: int = 128,
     latent_dim: int = 8,
     hidden: Sequence[int] = (16, 16),
-    ema: float = 0.998,
     seed: int = 0,
     progress: bool = False,
 ) -> Trained:
@@ -166,7 +179,6 @@ def train(
         batch_size: examples per update, for each generator.
         latent_dim: number of dimensions of the noise.
         hidden: width of the hidden layers of both networks.
-        ema: decay of the average of the weights, which every method is given.
         seed: seeds all of it.
         progress: show a progress bar.
 
@@ -196,13 +208,18 @@ def train(
 
     fit(
         model,
-        players(method.objective, penalty=method.penalty),
+        players(
+            method.objective,
+            discriminator_updates=method.updates,
+            penalty=method.penalty,
+            optimizer=partial(torch.optim.Adam, betas=method.betas, fused=True),
+        ),
         data,
         steps=method.steps,
         batch_size=batch_size,
         learning_rate=method.learning_rate,
         schedule=linear_decay if method.decay else None,
-        ema=ema,
+        ema=method.average,
         # One draw per group becomes one example, sorted by group.
         transform=lambda batch, noise: batch.T.reshape(-1, 1),
         callback=measure,
@@ -240,13 +257,49 @@ def divergences(
     return by_histogram / repetitions, by_kernel / repetitions
 
 
+@dataclass(frozen=True)
+class Score:
+    """One number by each of the two measures, in nats.
+
+    Attributes:
+        histogram: the divergence of histograms.
+        kernel: the divergence of kernel densities.
+    """
+
+    histogram: float
+    kernel: float
+
+
 def noise_floor(
     target: Target, *, repetitions: int = 100, n_draws: int = 10_000, seed: int = 0
-) -> float:
-    """What the histogram divergence is between two samples of the same target, in nats."""
+) -> Score:
+    """What two samples of the same target score: the least that a generator can expect."""
+    return _score_of(target, target.draw, repetitions, n_draws, seed)
+
+
+def saturation(
+    target: Target, *, repetitions: int = 100, n_draws: int = 10_000, seed: int = 0
+) -> Score:
+    """What a generator scores that misses all bins of the target: no score says how far it is away.
+
+    The histogram's value depends on the number of draws and on what is added to each count, the
+    kernel's on the density that is added.
+    """
+
+    def miss(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.full(shape, target.high + 100 * target.std)
+
+    return _score_of(target, miss, repetitions, n_draws, seed)
+
+
+def _score_of(target: Target, fake: Draw, repetitions: int, n_draws: int, seed: int) -> Score:
     generator = torch.Generator().manual_seed(seed)
-    pairs = (target.draw((2, n_draws), generator) for _ in range(repetitions))
-    return sum(_histogram_kl(target, *pair).item() for pair in pairs) / repetitions
+    histogram = kernel = 0.0
+    for _ in range(repetitions):
+        x, y = target.draw((n_draws,), generator), fake((n_draws,), generator)
+        histogram += _histogram_kl(target, x, y).item()
+        kernel += _kernel_kl(target, x, y[None]).item()
+    return Score(histogram / repetitions, kernel / repetitions)
 
 
 def _cells(samples: Tensor, low: float, high: float, n: int) -> Tensor:

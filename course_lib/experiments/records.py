@@ -5,6 +5,7 @@ small models does. Both are a `Run`: they say in the same words how they came ab
 """
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -18,7 +19,6 @@ import torch
 from course_lib.files import replace_text
 
 RESULTS = "results"
-SET_ASIDE = ".not-better.json"
 TRIAL = ".trial.json"
 
 
@@ -83,7 +83,8 @@ class Record(Run):
         data: name of the data set.
         budget: name of the recipe's budget.
         protocol: what was done to the data, in words.
-        metrics: by name; the first is the one by which two records are compared.
+        metrics: by name. All of them bound the same negative log-likelihood from above, or are equal to
+            it, so that the smallest is the one to give.
         parameters: number of trainable parameters.
         steps: optimizer steps.
         best_step: the step whose weights were measured; chosen on the validation split.
@@ -104,9 +105,13 @@ class Record(Run):
         return record_name(self.data, self.model, self.budget, self.seed)
 
     @property
-    def score(self) -> float:
-        """The value by which records are compared; lower is better."""
-        return next(iter(self.metrics.values())).value
+    def tightest(self) -> tuple[str, Metric]:
+        """Name and value of the tightest bound, or of the negative log-likelihood where that is exact.
+
+        All bounds of a record are of one model on the same images, so no model is selected here. A value
+        that is NaN comes first: it must not be passed over.
+        """
+        return min(self.metrics.items(), key=lambda i: (not math.isnan(i[1].value), i[1].value))
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,14 @@ class StudyRecord(Run):
 
     Attributes:
         study: its name, and that of its file.
-        noise_floor: for each distribution what the measure is between two samples of it.
+        noise_floor: for each distribution what each measure is between two samples of it.
+        saturation: for each distribution what each measure is of samples that miss it altogether.
         rows: what was found, for each method and distribution; a list has one number per seed.
     """
 
     study: str
-    noise_floor: dict[str, float]
+    noise_floor: dict[str, dict[str, float]]
+    saturation: dict[str, dict[str, float]]
     rows: list[dict]
 
     @property
@@ -140,39 +147,31 @@ def record_path(folder: Path, name: str, *, trial: bool) -> Path:
 
 
 def is_recorded(folder: Path, name: str, *, trial: bool, since: float) -> bool:
-    """Whether a record of that name, better or set aside, was written after `since`, as in `stat`."""
-    paths = (record_path(folder, name, trial=trial), folder / f"{name}{SET_ASIDE}")
-    return any(path.exists() and path.stat().st_mtime >= since for path in paths)
+    """Whether a record of that name was written after `since`, as in `stat`."""
+    path = record_path(folder, name, trial=trial)
+    return path.exists() and path.stat().st_mtime >= since
 
 
-def write_record(
-    record: Record, folder: Path, *, replace: bool = False, trial: bool = False
-) -> Path:
-    """Write a record, atomically, and never over a better one unless told to.
+def write_record(record: Record, folder: Path, *, trial: bool = False) -> Path:
+    """Write a record, atomically, over that of an earlier run of the same settings and seed.
+
+    The last run counts, whether it is better or worse: to keep the better one of several would be to
+    choose it on the test images, and to report the luck of the choice as quality.
 
     Args:
         record: what to write.
         folder: where to; it is made if need be.
-        replace: write over a better record, too.
         trial: whether the run was one of other settings than its recipe's, to be repeated by no
-            recipe; its record ends in ``.trial.json``, and a later trial overwrites it.
+            recipe; its record ends in ``.trial.json``, and is read by nothing.
 
     Returns:
-        The file that was written. If a better record of that name was there, it is left alone, and
-        the new one lies beside it with the ending ``.not-better.json``. Neither ending is read by
-        `read_records`, hence by any table.
+        The file that was written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = record_path(folder, record.name, trial=trial)
-    # `not <=` also keeps a record from a new value that is NaN.
-    if path.exists() and not trial and not replace and not record.score <= _read(path).score:
-        path = folder / f"{record.name}{SET_ASIDE}"
-    replace_text(path, record.as_json() + "\n")
-    return path
+    return _write(record, folder, trial=trial)
 
 
 def write_study(record: StudyRecord, folder: Path, *, trial: bool = False) -> Path:
-    """Write the record of a study, atomically, over the one that is there: none is better than another.
+    """Write the record of a study, atomically, over that of an earlier run: the last one counts.
 
     Args:
         record: what to write.
@@ -183,14 +182,11 @@ def write_study(record: StudyRecord, folder: Path, *, trial: bool = False) -> Pa
     Returns:
         The file that was written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = record_path(folder, record.name, trial=trial)
-    replace_text(path, record.as_json() + "\n")
-    return path
+    return _write(record, folder, trial=trial)
 
 
 def read_records(folder: Path, **where: object) -> list[Record]:
-    """Read all records of a folder, but no trials and none that was set aside.
+    """Read all records of a folder, but no trials.
 
     Args:
         folder: where they lie.
@@ -203,9 +199,7 @@ def read_records(folder: Path, **where: object) -> list[Record]:
         ValueError: a file is not a record.
     """
     records = [
-        _read(path)
-        for path in sorted(folder.glob("*-seed*.json"))
-        if not path.name.endswith((SET_ASIDE, TRIAL))
+        _read(path) for path in sorted(folder.glob("*-seed*.json")) if not path.name.endswith(TRIAL)
     ]
     return [r for r in records if all(getattr(r, k) == value for k, value in where.items())]
 
@@ -218,6 +212,13 @@ def read_study(folder: Path, name: str) -> StudyRecord | None:
     """
     path = record_path(folder, name, trial=False)
     return _read(path, StudyRecord) if path.exists() else None
+
+
+def _write(record: Record | StudyRecord, folder: Path, *, trial: bool) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = record_path(folder, record.name, trial=trial)
+    replace_text(path, record.as_json() + "\n")
+    return path
 
 
 def _read(path: Path, kind: type[Run] = Record) -> Run:

@@ -13,7 +13,8 @@ class Study:
 
     Attributes:
         family: name of the family whose methods it compares.
-        run: does all of it and returns its record; takes ``n_seeds``, ``steps`` and ``progress``.
+        run: does all of it and returns its record; takes ``n_seeds``, ``steps``,
+            ``checkpoints`` and ``progress``.
         settings: returns what is recorded as its settings.
     """
 

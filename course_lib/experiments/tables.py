@@ -1,5 +1,6 @@
 """The tables of the book: published numbers, and beside them those of the records."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,8 +8,6 @@ import torch
 
 from course_lib.evaluation import estimate
 from course_lib.experiments.records import Record, StudyRecord
-
-NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ UVA = "[UvA notebooks](https://uvadlc-notebooks.readthedocs.io), tutorial"
 MNIST = (
     Published("NADE", FIXED, "88.3", "nats", "{cite:p}`uria2016neural`", "NADE", ("gpu", "cpu")),
     Published(
-        "MADE, two hidden layers, 32 orderings",
+        "MADE, two hidden layers, 32 masks",
         FIXED, "86.6", "nats", "{cite:p}`germain2015made`", "MADE", ("gpu", "cpu"),
     ),
     Published("PixelCNN", FIXED, "81.3", "nats", PIXEL_RNN, "PixelCNN", ("gpu", "cpu")),
@@ -62,7 +61,7 @@ MNIST = (
         DYNAMIC, "86.8", "nats", IWAE, "VAE", ("gpu", "cpu"),
     ),
     Published(
-        "IWAE trained with k = 50",
+        "IWAE trained with k = 50, one stochastic layer",
         DYNAMIC, "84.8", "nats", IWAE, "VAE", ("gpu-iwae50", "cpu-iwae50"),
     ),
     Published(
@@ -73,7 +72,7 @@ MNIST = (
         "RealNVP", GREY, "1.06", "bits/dim", FFJORD, "MultiScaleRealNVP", ("gpu", "cpu"),
     ),
     Published(
-        "multi-scale flow, variational dequantization",
+        "multi-scale flow, variational dequantization, 8 draws",
         GREY, "1.02", "bits/dim", f"{UVA} 11", "MultiScaleRealNVP",
         ("gpu-variational", "cpu-variational"),
     ),
@@ -82,79 +81,71 @@ MNIST = (
 
 
 def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
-    """Rows of the MNIST table, the header first: every published row, run or not.
+    """Rows of the MNIST table, the header first: every published row whose recipe has been run.
 
     Args:
         records: of any data set; those of MNIST are used.
 
     Returns:
-        Cells as text, in Markdown. A recipe without a record says that it has not been run.
+        Cells as text, in Markdown: the tightest bound first. Several seeds of a recipe are averaged,
+        whatever they scored. A recipe without a record has no row.
     """
     rows = [["model", "published", "here", "run", "settings"]]
+    groups = _by_recipe(records, "mnist")
     for published in MNIST:
         for budget in published.budgets:
-            matching = [
-                r
-                for r in records
-                if (r.data, r.model, r.budget) == ("mnist", published.model, budget)
-            ]
-            best = min(matching, key=lambda r: r.score, default=None)
+            runs = groups.get((published.model, budget))
+            if runs is None:
+                continue
             rows.append(
                 [
                     published.name,
                     f"{published.value} {published.unit}, {published.protocol}; {published.source}",
-                    f"{_metrics(best)}, {best.protocol}" if best else NOT_RUN,
-                    _circumstances(best) if best else f"meant for {_means(budget)}",
-                    f"{published.model} --budget {budget}{_devices(best)}",
+                    f"{_metrics(runs)}, {runs[0].protocol}",
+                    _circumstances(runs),
+                    f"{published.model} --budget {budget}{_devices(runs)}",
                 ]
             )
     return rows
 
 
 def digits_rows(records: Sequence[Record]) -> list[list[str]]:
-    """Rows of the digits' leaderboard, the header first, best model first.
+    """Rows of the digits' leaderboard, the header first, ranked by the tightest bound.
 
     Args:
         records: of any data set; those of the digits are used.
 
     Returns:
-        Cells as text, with the mean over seeds of the test score and its range.
+        Cells as text: the mean over seeds of the tightest bound with its standard error over seeds, and
+        that over the test images.
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for r in records:
-        if r.data == "digits":
-            groups.setdefault((r.model, r.budget), []).append(r)
     rows = []
-    for (model, budget), runs in groups.items():
-        scores = [r.score for r in runs]
-        mean = sum(scores) / len(scores)
-        spread = f" ({min(scores):.3f} to {max(scores):.3f})" if len(scores) > 1 else ""
-        first = runs[0]
-        seconds = sum(r.seconds for r in runs) / len(runs)
-        rows.append(
-            (
-                mean,
-                [
-                    model,
-                    f"{mean:.3f}{spread}",
-                    next(iter(first.metrics)).replace("_", " "),
-                    str(len(runs)),
-                    f"{first.parameters:,}",
-                    f"{seconds:.0f} s",
-                    f"{model} --budget {budget}",
-                ],
-            )
-        )
+    for (model, budget), runs in _by_recipe(records, "digits").items():
+        name, _ = runs[0].tightest
+        value = _average(runs, name)
+        row = [
+            model,
+            _with_error(value.mean, value.over_seeds, 4),
+            f"{value.over_images:.3f}",
+            name.replace("_", " "),
+            str(len(runs)),
+            f"{runs[0].parameters:,}",
+            _time(runs),
+            f"{model} --budget {budget}",
+        ]
+        rows.append((value.mean, row))
     header = [
         "model",
-        "test bits/dim (range over seeds)",
+        "test bits/dim ± over seeds",
+        "± over images",
         "which number",
         "seeds",
         "parameters",
         "time",
         "settings",
     ]
-    return [header, *(row for _, row in sorted(rows, key=lambda pair: pair[0]))]
+    # A mean that is no number is neither better nor worse than another: it stands last.
+    return [header, *(row for _, row in sorted(rows, key=lambda r: (math.isnan(r[0]), r[0])))]
 
 
 def stability_rows(record: StudyRecord | None) -> list[list[str]]:
@@ -164,53 +155,134 @@ def stability_rows(record: StudyRecord | None) -> list[list[str]]:
         record: of the study ``gan_stability``; None where there is none.
 
     Returns:
-        Cells as text, with means over seeds and their standard errors, in nats.
+        Cells as text, in Markdown, with means over seeds and their standard errors, in nats.
     """
-    rows = [["target", "method", "KL by histogram, nats", "worst seed", "run", "settings"]]
+    rows = [
+        [
+            "target",
+            "method",
+            "settings of",
+            "KL by histogram, nats",
+            "worst seed",
+            "KL by kernel, nats",
+            "training, both targets",
+            "settings",
+        ]
+    ]
     if record is None:
         return rows
     found = [(r, torch.tensor(r["kl_histogram"], dtype=torch.float64)) for r in record.rows]
     order = list(record.noise_floor)
     for r, kl in sorted(found, key=lambda pair: (order.index(pair[0]["target"]), pair[1].mean())):
+        by_kernel = estimate(torch.tensor(r["kl_kernel"], dtype=torch.float64))
         result = estimate(kl)
-        rate = f"rate {r['learning_rate']:g}{' falling to 0' if r['decay'] else ''}"
+        floor, most = (scores[r["target"]] for scores in (record.noise_floor, record.saturation))
         rows.append(
             [
-                f"{r['target']}, noise floor {record.noise_floor[r['target']]:.4f}",
+                f"{r['target']}: floor {floor['histogram']:.4f} by histogram, "
+                f"{floor['kernel']:.4f} by kernel; "
+                f"saturation {most['histogram']:.2f}, {most['kernel']:.2f}",
                 r["method"],
+                r["by"] if r["by"] == "ours" else f"{{cite:t}}`{r['by']}`",
                 f"{result.mean:.4f} ± {result.standard_error:.4f}",
                 f"{kl.max():.4f}",
-                f"{len(kl)} seeds, {r['seconds_all_targets']:.0f} s for all targets",
-                f"{rate}, {r['steps']} steps",
+                f"{by_kernel.mean:.4f} ± {by_kernel.standard_error:.4f}",
+                f"{r['cpu_seconds_all_targets']:.0f} CPU s",
+                f"{study_settings(r)}, {len(kl)} seeds",
             ]
         )
     return rows
 
 
-def _metrics(r: Record) -> str:
+def study_settings(row: dict) -> str:
+    """How a method of the study of stability was trained, in one line; k is the discriminator's updates."""
+    betas = ", ".join(f"{beta:g}" for beta in row["betas"])
+    average = "last weights" if row["average"] is None else f"average {row['average']:g}"
+    return (
+        f"k = {row['updates']}, rate {row['learning_rate']:g}{' falling to 0' if row['decay'] else ''}, "
+        f"β = ({betas}), {average}, {row['steps']} steps"
+    )
+
+
+@dataclass(frozen=True)
+class _Average:
+    """A metric of several seeds: the mean, and how sure it is with respect to either source of chance.
+
+    The standard error over images is that of one run: all seeds are measured on the same images, so
+    that averaging over them does not make it smaller.
+    """
+
+    mean: float
+    over_seeds: float | None
+    over_images: float
+    unit: str
+
+
+def _average(runs: Sequence[Record], name: str) -> _Average:
+    metrics = [r.metrics[name] for r in runs]
+    values = torch.tensor([m.value for m in metrics], dtype=torch.float64)
+    return _Average(
+        mean=values.mean().item(),
+        over_seeds=estimate(values).standard_error if len(runs) > 1 else None,
+        over_images=sum(m.standard_error for m in metrics) / len(metrics),
+        unit=metrics[0].unit,
+    )
+
+
+def _by_recipe(records: Sequence[Record], data: str) -> dict[tuple[str, str], list[Record]]:
+    """All records of a data set by model and budget: the seeds of one recipe together."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for r in records:
+        if r.data == data:
+            groups.setdefault((r.model, r.budget), []).append(r)
+    return groups
+
+
+def _metrics(runs: Sequence[Record]) -> str:
+    """All numbers of a recipe, the tightest bound first."""
     texts = []
-    for name, m in r.metrics.items():
-        digits = 2 if m.unit == "nats" else 3  # a bit/dim of MNIST is 543 nats
-        value, error = f"{m.value:.{digits}f}", f"{m.standard_error:.{digits}f}"
-        texts.append(f"{value} ± {error} {m.unit} ({name.replace('_', ' ')})")
+    first, _ = runs[0].tightest
+    for name in sorted(runs[0].metrics, key=lambda name: name != first):
+        value = _average(runs, name)
+        digits = 2 if value.unit == "nats" else 3  # a bit/dim of MNIST is 543 nats
+        text = f"{_with_error(value.mean, value.over_images, digits)} {value.unit}"
+        if value.over_seeds is not None:
+            text += f", over seeds ± {value.over_seeds:.{digits}f}"
+        texts.append(f"{text} ({name.replace('_', ' ')})")
     return "; ".join(texts)
 
 
-def _devices(r: Record | None) -> str:
+def _with_error(value: float, error: float | None, digits: int) -> str:
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _devices(runs: Sequence[Record]) -> str:
     """Another number of processes is another run."""
-    processes = r.hardware["processes"] if r else 1
+    processes = runs[0].hardware["processes"]
     return f" --devices {processes}" if processes > 1 else ""
 
 
-def _circumstances(r: Record) -> str:
+def _circumstances(runs: Sequence[Record]) -> str:
+    r = runs[0]
     cores = r.hardware["threads"] * r.hardware["processes"]
     processor = r.hardware["processor"].replace("(R)", "").removesuffix(" Processor")
     where = r.hardware["accelerator"] or f"{cores} core{'s' if cores > 1 else ''}, {processor}"
-    # Other programs may have used the processor too: they cost minutes, but no processor time.
-    shared = r.cpu_seconds is not None and r.hardware["accelerator"] is None
-    time = f"{r.cpu_seconds / 60:.0f} CPU min" if shared else f"{r.seconds / 60:.0f} min"
-    return f"{time}, {where}, seed {r.seed}"
+    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(r.seed) for r in runs)}"
+    return f"{_time(runs)}, {where}, {seeds}"
 
 
-def _means(budget: str) -> str:
-    return "one CPU core" if budget.startswith("cpu") else "a GPU"
+def _time(runs: Sequence[Record]) -> str:
+    """Time of training, on average over seeds: of the processor, or else what stands in its place.
+
+    Other programs may have used the processor too: they cost minutes, but no processor time. On an
+    accelerator the processor's time says nothing.
+    """
+    on_cpu = all(r.hardware["accelerator"] is None for r in runs)
+    if on_cpu and all(r.cpu_seconds is not None for r in runs):
+        return _duration(sum(r.cpu_seconds for r in runs) / len(runs), "CPU ")
+    clock = _duration(sum(r.seconds for r in runs) / len(runs), "")
+    return f"{clock} by the clock" + (", CPU time not recorded" if on_cpu else "")
+
+
+def _duration(seconds: float, kind: str) -> str:
+    return f"{seconds / 60:.0f} {kind}min" if seconds >= 300 else f"{seconds:.0f} {kind}s"

@@ -12,6 +12,11 @@ from scipy.stats import entropy, gaussian_kde
 from torch import nn
 
 from course_lib.experiments import line_study as study
+from course_lib.experiments.groups import (
+    GroupedDiscriminator,
+    GroupedGenerator,
+    GroupedLinear,
+)
 from course_lib.gan import NON_SATURATING, WASSERSTEIN
 from course_lib.training import linear_decay
 
@@ -123,15 +128,34 @@ def test_the_settings_are_those_of_the_book(calls):
     assert widths == [(16, 16), (16, 1)]
     assert options["schedule"] is linear_decay
     wanted = {"steps": 4000, "batch_size": 128, "learning_rate": 1e-3, "ema": 0.998, "seed": 0}
+    wanted["accelerator"] = "cpu"
     assert {name: options[name] for name in wanted} == wanted
 
 
 def test_a_method_is_trained_by_its_own_settings(calls):
-    method = study.wgan_gp(10.0, learning_rate=1e-5, decay=False, steps=7)
+    method = study.wgan_gp(
+        10.0, learning_rate=1e-5, decay=False, steps=7, updates=5, betas=(0.5, 0.9), average=None
+    )
     study.train(method, [study.beta()], n_seeds=1, n_data=8)
-    options = calls[0][3]
+    _, (discriminator, generator), _, options = calls[0]
     assert options["schedule"] is None
+    assert options["ema"] is None
     assert (options["learning_rate"], options["steps"]) == (1e-5, 7)
+    assert (discriminator.name, discriminator.updates) == ("discriminator", 5)
+    assert (generator.name, generator.updates) == ("generator", 1)
+    for player in (discriminator, generator):
+        optimizer = player.optimizer([nn.Parameter(torch.zeros(1))], lr=1e-5)
+        assert isinstance(optimizer, torch.optim.Adam)
+        assert optimizer.defaults["betas"] == (0.5, 0.9)
+
+
+def test_our_settings_are_the_same_for_every_game():
+    """Nothing is given to one game only: the defaults are those of the method, not of its maker."""
+    made = [study.original(), study.gan_dp(1.0), study.wgan_gp(1.0)]
+    for method in made:
+        assert (method.learning_rate, method.decay, method.steps) == (1e-3, True, 4000)
+        assert (method.updates, method.betas, method.average) == (1, (0.0, 0.99), 0.998)
+        assert method.by == "ours"
 
 
 def slope(a, x):
@@ -166,7 +190,9 @@ def test_the_penalty_of_a_method_is_that_of_its_game(calls, monkeypatch):
     monkeypatch.setattr(study, "players", lambda *game, **options: made.append((game, options)))
     method = study.gan_dp(1.0)
     study.train(method, [study.beta()], n_seeds=1, n_data=8)
-    assert made == [((NON_SATURATING,), {"penalty": method.penalty})]
+    ((game, options),) = made
+    assert game == (NON_SATURATING,)
+    assert options["penalty"] is method.penalty
 
 
 def test_moments_along_the_way_are_those_of_each_generator(calls):
@@ -237,7 +263,7 @@ def test_the_kernel_measure_is_that_of_two_kernel_densities():
 
 
 def test_measures_are_averaged_over_as_many_draws_as_the_book_says():
-    for measure in (study.divergences, study.noise_floor):
+    for measure in (study.divergences, study.noise_floor, study.saturation):
         defaults = {p.name: p.default for p in inspect.signature(measure).parameters.values()}
         assert (defaults["repetitions"], defaults["n_draws"]) == (100, 10_000)
     # Each repetition draws anew, and the result is the mean.
@@ -247,16 +273,43 @@ def test_measures_are_averaged_over_as_many_draws_as_the_book_says():
     scores = [study._histogram_kl(target, *pair).item() for pair in pairs]
     assert scores[0] != scores[1]
     found = study.noise_floor(target, repetitions=2, n_draws=500)
-    assert found == pytest.approx(sum(scores) / 2)
+    assert found.histogram == pytest.approx(sum(scores) / 2)
+    scores = [study._kernel_kl(target, x, y[None]).item() for x, y in pairs]
+    assert found.kernel == pytest.approx(sum(scores) / 2)
 
 
 def test_a_perfect_generator_scores_the_noise_floor():
     target = study.gaussian()
     histogram, kernel = study.divergences(trained_to([target], 0.0), repetitions=20)
     floor = study.noise_floor(target, repetitions=20)
-    assert 0.003 < floor < 0.006
-    assert histogram.tolist()[0] == pytest.approx([floor] * 2, rel=0.25)
-    assert kernel.max() < 0.004
+    assert 0.003 < floor.histogram < 0.006
+    assert histogram.tolist()[0] == pytest.approx([floor.histogram] * 2, rel=0.25)
+    assert 0.001 < floor.kernel < 0.003
+    assert kernel.tolist()[0] == pytest.approx([floor.kernel] * 2, rel=0.25)
+
+
+def test_a_generator_that_misses_all_bins_scores_the_saturation_value_however_far_it_is():
+    """All 10,000 draws in one overflow bin: ½ in each other one, so KL = log(10,026 / ½) − H(p), nearly."""
+    target = study.gaussian()
+    found = study.saturation(target, repetitions=20)
+    # The entropy of the counts is that of the density less the logarithm of the bins' width.
+    entropy_of_bins = 0.5 * math.log(2 * math.pi * math.e) - math.log(8 / 50)
+    assert found.histogram == pytest.approx(math.log(10_026 / 0.5) - entropy_of_bins, abs=0.02)
+    assert found.histogram == pytest.approx(6.65, abs=0.01)
+    for shift in (6.0, 60.0, -60.0):
+        histogram, kernel = study.divergences(trained_to([target], shift, 0.1), repetitions=20)
+        assert histogram.tolist()[0] == pytest.approx([found.histogram] * 2, abs=0.01)
+        assert kernel.tolist()[0] == pytest.approx([found.kernel] * 2, rel=0.02)
+
+
+def test_critics_may_have_another_nonlinearity():
+    for kind in (nn.ReLU, nn.Tanh):
+        critic = GroupedDiscriminator(2, (4, 4), activation=kind)
+        assert [type(layer) for layer in critic.network] == [
+            GroupedLinear, kind, GroupedLinear, kind, GroupedLinear,
+        ]  # fmt: skip
+    slopes = {m.negative_slope for m in GroupedGenerator(2).network if isinstance(m, nn.LeakyReLU)}
+    assert slopes == {0.2}
 
 
 def test_a_shifted_generator_scores_the_closed_form():

@@ -1,4 +1,4 @@
-"""Records: what a file holds, what is never lost, and that a killed run ends as if it had not been."""
+"""Records: what a file holds, that the last run counts, and that a killed run ends as if it had not been."""
 
 import inspect
 import json
@@ -41,16 +41,18 @@ def test_a_record_says_how_to_judge_and_repeat_it(tmp_path):
     assert read_records(tmp_path, model="NADE") == []
 
 
-def test_a_better_record_is_not_overwritten_silently(tmp_path):
+@pytest.mark.parametrize("last", [2.1, 1.9, float("nan")], ids=["worse", "better", "no number"])
+def test_of_two_runs_of_a_setting_the_last_counts(tmp_path, last):
+    """Never the better one: that would be to choose a run on the test images."""
     path = write_record(record(2.0), tmp_path)
-    for worse in (2.1, float("nan")):
-        beside = write_record(record(worse), tmp_path)
-        assert beside != path
-        assert [r.score for r in read_records(tmp_path)] == [2.0]
-    assert write_record(record(1.9), tmp_path) == path
-    assert [r.score for r in read_records(tmp_path)] == [1.9]
-    assert write_record(record(2.5), tmp_path, replace=True) == path
-    assert [r.score for r in read_records(tmp_path)] == [2.5]
+    assert write_record(record(last), tmp_path) == path
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]  # nothing is set aside
+    (kept,) = read_records(tmp_path)
+    assert kept.tightest[1].value == pytest.approx(last, nan_ok=True)
+    # Another seed is another run, which leaves this one alone.
+    write_record(record(1.0, seed=1), tmp_path)
+    found = [r.tightest[1].value for r in read_records(tmp_path)]
+    assert found == pytest.approx([last, 1.0], nan_ok=True)
 
 
 @pytest.mark.parametrize("key", RECIPES, ids="-".join)

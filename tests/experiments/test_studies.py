@@ -1,14 +1,16 @@
 """Studies: recorded like runs, repeated like runs, and in a table like runs."""
 
 import json
+import math
 import os
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from course_lib.command_line import main
+from course_lib.evaluation import estimate
 from course_lib.experiments import (
     STUDIES,
     Record,
@@ -20,21 +22,26 @@ from course_lib.experiments import (
     studies,
     write_study,
 )
-from course_lib.experiments.records import Run
+from course_lib.experiments import line_study as study
+from course_lib.experiments.records import Run, commit
 from course_lib.experiments.tables import stability_rows
 from course_lib.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 ROW = {
-    "method": "GAN-DP, γ = 1", "learning_rate": 0.001, "decay": True, "steps": 4000,
-    "target": "Gaussian", "kl_histogram": [0.1, 0.3], "kl_kernel": [0.1, 0.3],
-    "mean_error": [0.0, 0.0], "sd_error": [0.0, 0.0], "seconds_all_targets": 12.0,
+    "method": "GAN-DP, γ = 1", "by": "ours", "updates": 1, "learning_rate": 0.001, "decay": True,
+    "betas": [0.0, 0.99], "average": 0.998, "steps": 4000, "target": "Gaussian",
+    "kl_histogram": [0.1, 0.3], "kl_kernel": [0.2, 0.6], "mean_error": [0.0, 0.0],
+    "sd_error": [0.0, 0.0], "seconds_all_targets": 12.0, "cpu_seconds_all_targets": 11.0,
 }  # fmt: skip
+FLOOR = {"histogram": 0.004, "kernel": 0.001}
+SATURATION = {"histogram": 6.65, "kernel": 12.4}
 
 
 def record(**changes):
     made = StudyRecord(
-        study="gan_stability", noise_floor={"Gaussian": 0.004, "Beta(2, 5)": 0.005}, rows=[ROW],
+        study="gan_stability", noise_floor={"Gaussian": FLOOR, "Beta(2, 5)": FLOOR}, rows=[ROW],
+        saturation={"Gaussian": SATURATION, "Beta(2, 5)": SATURATION},
         seed=0, seconds=12.0, settings={}, command="course-lib study gan_stability",
     )  # fmt: skip
     return replace(made, **changes)
@@ -72,9 +79,12 @@ def test_every_study_is_recorded_as_it_stands(name):
     assert [{k: row[k] for k in m} for row, m in zip(found.rows, methods, strict=True)] == methods
     for row in found.rows:
         assert len(row["kl_histogram"]) == len(row["mean_error"]) == found.settings["seeds"]
-    assert found.seconds == pytest.approx(
-        sum(row["seconds_all_targets"] for row in found.rows) / len(found.settings["targets"])
-    )
+    for time in ("seconds", "cpu_seconds"):
+        total = sum(row[f"{time}_all_targets"] for row in found.rows)
+        assert getattr(found, time) == pytest.approx(total / len(found.settings["targets"]))
+    assert found.commit is not None
+    assert not found.commit.endswith("dirty")
+    assert found.hardware["threads"] == 1
 
 
 def test_every_row_of_a_study_is_in_its_table():
@@ -83,9 +93,12 @@ def test_every_row_of_a_study_is_in_its_table():
     assert len(rows) == len(found.rows)
     assert all(len(row) == len(header) for row in rows)
     # By target, and then the best method first.
-    floor, *_ = rows[0]
-    assert floor == f"Gaussian, noise floor {found.noise_floor['Gaussian']:.4f}"
-    means = [float(row[2].split()[0]) for row in rows]
+    floor, saturation = (
+        scores["Gaussian"]["histogram"] for scores in (found.noise_floor, found.saturation)
+    )
+    assert rows[0][0].startswith(f"Gaussian: floor {floor:.4f} by histogram, ")
+    assert f"saturation {saturation:.2f}" in rows[0][0]
+    means = [float(row[3].split()[0]) for row in rows]
     half = len(rows) // 2
     assert means[:half] == sorted(means[:half])
     assert means[half:] == sorted(means[half:])
@@ -93,18 +106,51 @@ def test_every_row_of_a_study_is_in_its_table():
 
 def test_a_row_shows_the_mean_its_error_and_the_worst_seed():
     _, row = stability_rows(record())
-    assert row[1:] == [
+    assert row == [
+        "Gaussian: floor 0.0040 by histogram, 0.0010 by kernel; saturation 6.65, 12.40",
         "GAN-DP, γ = 1",
+        "ours",
         "0.2000 ± 0.1000",
         "0.3000",
-        "2 seeds, 12 s for all targets",
-        "rate 0.001 falling to 0, 4000 steps",
+        "0.4000 ± 0.2000",
+        "11 CPU s",
+        "k = 1, rate 0.001 falling to 0, β = (0, 0.99), average 0.998, 4000 steps, 2 seeds",
     ]
+    authors = {**ROW, "by": "mescheder2018which", "average": None, "decay": False, "updates": 5}
+    _, row = stability_rows(record(rows=[authors]))
+    assert row[2] == "{cite:t}`mescheder2018which`"
+    assert row[7] == "k = 5, rate 0.001, β = (0, 0.99), last weights, 4000 steps, 2 seeds"
     assert len(stability_rows(None)) == 1  # nothing is shown that was not run
 
 
+def test_the_study_is_fair_to_every_game():
+    """Each with our settings and with its authors', with 1 and with 5 updates, with and without momentum."""
+    ours = [m for m in gan_stability.METHODS if m.by == "ours" and m.learning_rate == 1e-3]
+    games = ("non-saturating GAN", "GAN-DP, γ = 1", "WGAN-GP, λ = 0.1, two-sided")
+    for game in games:
+        settings = {(m.updates, m.betas) for m in ours if m.name == game}
+        assert {(1, (0.0, 0.99)), (5, (0.0, 0.99))} <= settings
+        assert any(betas == (0.5, 0.9) for _, betas in settings)
+    assert all((m.steps, m.average) == (4000, 0.998) for m in ours)
+    weighted = {(m.name, m.updates) for m in ours if m.name.startswith("WGAN-GP")}
+    assert weighted == {
+        (f"WGAN-GP, λ = {weight}, {sides}-sided", updates)
+        for weight in ("0.1", "1", "10")
+        for sides in ("one", "two")
+        for updates in (1, 5)
+    }
+    authors = {m.name.split()[0].rstrip(","): m for m in gan_stability.METHODS if m.by != "ours"}
+    assert set(authors) == {"non-saturating", "GAN-DP", "WGAN-GP"}
+    toy = authors["WGAN-GP"]  # the last one: the published code for data in the plane
+    assert toy.name == games[2]
+    assert (toy.updates, toy.learning_rate, toy.betas) == (5, 1e-4, (0.5, 0.9))
+    assert (toy.decay, toy.average) == (False, None)
+
+
 def test_the_study_measures_each_method_on_each_target(monkeypatch):
-    monkeypatch.setattr(gan_stability, "METHODS", gan_stability.METHODS[3:5])
+    by_name = {(m.name, m.updates): m for m in gan_stability.METHODS if m.by == "ours"}
+    chosen = by_name["GAN-DP, γ = 1", 1], by_name["WGAN-GP, λ = 10, two-sided", 5]
+    monkeypatch.setattr(gan_stability, "METHODS", chosen)
     monkeypatch.setattr(gan_stability, "REPETITIONS", 1)
     found = gan_stability.run(n_seeds=2, steps=3, progress=False)
     assert found.command == "course-lib study gan_stability --seeds 2 --steps 3"
@@ -121,7 +167,108 @@ def test_the_study_measures_each_method_on_each_target(monkeypatch):
         assert all(kl > 0.1 for kl in row["kl_histogram"])
     assert found.settings["seeds"] == 2
     assert [m["steps"] for m in found.settings["methods"]] == [3, 3]
-    assert set(found.noise_floor) == {"Gaussian", "Beta(2, 5)"}
+    assert [m["updates"] for m in found.settings["methods"]] == [1, 5]
+    for target in study.gaussian(), study.beta():
+        for reference in (study.noise_floor, study.saturation):
+            expected = asdict(reference(target, repetitions=1))
+            assert getattr(found, reference.__name__)[target.name] == expected
+
+
+def test_a_study_that_was_stopped_resumes_after_the_last_method_that_was_done(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(gan_stability, "METHODS", gan_stability.METHODS[:3])
+    monkeypatch.setattr(gan_stability, "REPETITIONS", 1)
+    measure, measured = gan_stability._measure, []
+
+    def stop_at(number):
+        def measure_or_stop(method, *arguments, **options):
+            if len(measured) == number:
+                raise KeyboardInterrupt
+            measured.append(method)
+            return measure(method, *arguments, **options)
+
+        monkeypatch.setattr(gan_stability, "_measure", measure_or_stop)
+
+    def found(**options):
+        return gan_stability.run(n_seeds=2, steps=2, progress=False, **options).rows
+
+    stop_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        found(checkpoints=tmp_path)
+    # At another commit nothing is taken over.
+    stop_at(3)
+    monkeypatch.setattr(gan_stability, "commit", lambda: "another")
+    with pytest.raises(KeyboardInterrupt):
+        found(checkpoints=tmp_path)
+    monkeypatch.setattr(gan_stability, "commit", commit)
+    stop_at(-1)
+    rows = found(checkpoints=tmp_path)
+    first, second, third = (replace(m, steps=2) for m in gan_stability.METHODS)
+    assert measured == [first, second, first, third]
+    times = ("seconds_all_targets", "cpu_seconds_all_targets")
+    for resumed, whole in zip(rows, found(), strict=True):
+        assert {k: v for k, v in resumed.items() if k not in times} == {
+            k: v for k, v in whole.items() if k not in times
+        }
+    # What was kept goes when the study is done: the next one begins anew. That of the other commit stays.
+    (left,) = tmp_path.iterdir()
+    assert [path.name for path in left.iterdir()] == ["0.json"]
+
+
+def test_what_the_book_says_of_the_study_is_what_the_record_holds():
+    found = read_study(ROOT / "results", "gan_stability")
+    ours = {"by": "ours", "updates": 1, "learning_rate": 1e-3, "decay": True, "betas": [0.0, 0.99]}
+    gp, lp = "WGAN-GP, λ = {}, two-sided", "WGAN-GP, λ = {}, one-sided"
+
+    def scores(method, target, **given):
+        wanted = {**({} if "by" in given else ours), **given, "method": method}
+        (row,) = [
+            row
+            for row in found.rows
+            if row["target"].startswith(target) and all(row[k] == v for k, v in wanted.items())
+        ]
+        return torch.tensor(row["kl_histogram"], dtype=torch.float64)
+
+    def apart(a, b):
+        """Difference of means in its standard errors."""
+        a, b = estimate(a), estimate(b)
+        return (a.mean - b.mean) / math.hypot(a.standard_error, b.standard_error)
+
+    original, dp = "non-saturating GAN", "GAN-DP, γ = 1"
+    # GAN-DP and the original GAN.
+    assert 1.5 < apart(scores(original, "Gaussian"), scores(dp, "Gaussian")) < 2.5
+    assert abs(apart(scores(original, "Beta"), scores(dp, "Beta"))) < 1
+    five = {"updates": 5}
+    assert abs(apart(scores(original, "Gaussian", **five), scores(dp, "Gaussian", **five))) < 1
+    assert apart(scores(original, "Beta", **five), scores(dp, "Beta", **five)) < -3
+    # The decay matters on Beta only.
+    assert apart(scores(original, "Beta", decay=False), scores(original, "Beta")) > 3
+    assert apart(scores(original, "Gaussian", decay=False), scores(original, "Gaussian")) < 0
+    slow = {"learning_rate": 1e-5, "decay": False}
+    authors = {"by": "gulrajani2017improved"}
+    momentum = {"betas": [0.5, 0.9]}
+    for target in ("Gaussian", "Beta"):
+        # λ = 10, two-sided, fails at every setting; λ = 1 for single seeds.
+        for settings in ({}, five, slow, authors):
+            assert scores(gp.format(10), target, **settings).mean() > 3
+        assert scores(gp.format(1), target, **five).max() > 2
+        # λ = 0.1: the number of updates decides, and 0.024 is reached.
+        assert scores(gp.format(0.1), target).mean() > 0.2
+        assert scores(gp.format(0.1), target, **five).mean() < 0.024
+        assert 0.05 < scores(gp.format(0.1), target, **five, **slow).mean() < 0.2
+        # One-sided: with five updates the weight hardly matters.
+        for weight in (0.1, 1):
+            other = scores(lp.format(weight), target, **five)
+            assert abs(apart(other, scores(lp.format(10), target, **five))) < 1.5
+        for method, k in ((original, 1), (dp, 1), (gp.format(0.1), 5)):
+            without = scores(method, target, updates=k)
+            assert abs(apart(scores(method, target, updates=k, **momentum), without)) < 1.5
+    toy = estimate(scores(gp.format(0.1), "Gaussian", **authors))
+    assert abs(toy.mean - 0.024) < toy.standard_error
+    one = [scores(lp.format(weight), "Gaussian") for weight in (0.1, 1, 10)]
+    assert torch.equal(one[0], one[1])
+    assert torch.equal(one[0], one[2])
 
 
 @pytest.fixture
@@ -139,17 +286,20 @@ def quick(monkeypatch):
 
 def test_the_command_writes_the_record(quick, tmp_path, capsys):
     command = ["study", "gan_stability", "--results", str(tmp_path), "--quiet"]
+    command += ["--checkpoints", str(tmp_path / "checkpoints")]
     assert main(command) == 0
-    assert quick == [{"progress": False}]
+    assert quick == [{"progress": False, "checkpoints": tmp_path / "checkpoints"}]
     assert read_study(tmp_path, "gan_stability") == record()
     assert f"written: {tmp_path / 'gan_stability.json'}" in capsys.readouterr().out
 
 
 def test_a_trial_is_read_by_nothing(quick, tmp_path, capsys):
     command = ["study", "gan_stability", "--results", str(tmp_path), "--seeds", "2", "--steps", "5"]
+    command += ["--checkpoints", str(tmp_path / "checkpoints")]
     assert main(command) == 0
-    assert quick == [{"progress": True, "n_seeds": 2, "steps": 5}]
-    assert [path.name for path in tmp_path.iterdir()] == ["gan_stability.trial.json"]
+    (options,) = quick
+    assert (options["progress"], options["n_seeds"], options["steps"]) == (True, 2, 5)
+    assert [path.name for path in tmp_path.glob("*.json")] == ["gan_stability.trial.json"]
     assert read_study(tmp_path, "gan_stability") is None
     assert "It is the record of a trial" in capsys.readouterr().out
 
@@ -160,6 +310,9 @@ def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["study", "gan_stability", "--results", str(tmp_path / "file")]) == 1
     assert "the record cannot be written" in capsys.readouterr().err
+    folders = ["--results", str(tmp_path), "--checkpoints", str(tmp_path / "file")]
+    assert main(["study", "gan_stability", *folders]) == 1
+    assert "what is done so far cannot be written" in capsys.readouterr().err
     assert main(["study"]) == 0
     assert capsys.readouterr().out == "course-lib study gan_stability\n"
     with pytest.raises(ValueError, match="no study"):
@@ -173,7 +326,7 @@ def test_recorded_studies_are_repeated_with_the_recorded_runs(quick, tmp_path):
     path = write_study(record(seconds=1.0), tmp_path)
     os.utime(path, (0, 0))
     assert main(repeat) == 0
-    assert quick == [{"progress": False}]
+    assert quick == [{"progress": False, "checkpoints": tmp_path / "checkpoints"}]
     assert read_study(tmp_path, "gan_stability").seconds == 12.0
     # A repetition that was stopped after the study does not repeat it.
     begun = tmp_path / "checkpoints" / "repetition-begun"
