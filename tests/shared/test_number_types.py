@@ -110,6 +110,9 @@ FUNCTIONS = {
     ),
     "discriminator_loss": (gan.discriminator_loss, SAMPLE, OTHER),
     "critic_loss": (gan.critic_loss, SAMPLE, OTHER),
+    "hinge_loss": (gan.hinge_loss, SAMPLE, OTHER),
+    "relativistic_loss": (gan.relativistic_loss, SAMPLE, SAMPLE.flip(0)),
+    "relativistic_generator_loss": (gan.relativistic_generator_loss, SAMPLE, SAMPLE.flip(0)),
     **{
         name: (getattr(gan, name), 31 * SAMPLE)
         for name in ("minimax_loss", "non_saturating_loss", "wasserstein_loss")
