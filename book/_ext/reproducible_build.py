@@ -52,10 +52,10 @@ def library_digest() -> str:
 def without_words(source: str) -> str:
     """Python without comments, docstrings and layout, on which no output depends."""
     tree = ast.parse(source)
+    described = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body[0] = ast.Pass()
+        if isinstance(node, described) and ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass()
     return ast.unparse(tree)
 
 

@@ -5,6 +5,7 @@ import tomllib
 import nbformat
 import notebooks as tool
 import pytest
+from reproducible_build import without_words
 
 ROOT = tool.ROOT
 FILES = tool.notebooks()
