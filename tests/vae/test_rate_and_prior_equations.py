@@ -81,7 +81,7 @@ def least_error(s, rate):
 )
 def test_least_squared_error_at_a_rate(formula):
     for s, rate in ((1.6, 0.4), (0.7, 1.1)):
-        # Gaussian encoders N(ax, τ²) and a Gaussian prior N(0, 1): minimize with the rate as constraint.
+        # Encoders N(ax, τ²) and the prior N(0, 1): minimize with the rate as constraint.
         def error(parameters, s=s):
             a, log_tau, w = parameters
             return s**2 * (1 - w * a) ** 2 + w**2 * math.exp(2 * log_tau)
