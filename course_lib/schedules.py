@@ -395,10 +395,11 @@ def low_discrepancy_times(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Times (u + i)/n for i = 0 … n−1 with one uniform u: each is uniform, and together they are even.
+    """Times (u + i)/n for i = 0 … n−1 with one uniform u: one in each n-th of [0, 1), uniform there.
 
-    An average over such times has the expectation of one over independent times, and for a smooth
-    integrand a far smaller variance. Source: Kingma et al. (2021), appendix I.1.
+    In random order each is uniform on [0, 1) by itself. An average over such times has the expectation
+    of one over independent times, and for a smooth integrand a far smaller variance.
+    Source: Kingma et al. (2021), appendix I.1.
 
     Args:
         n: how many, at least 1.

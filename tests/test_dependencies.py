@@ -25,6 +25,8 @@ EXTRAS = {
     "course_lib/": (),
     "book/_ext/": ("book",),
     "tools/": ("book",),
+    # What draws a chapter's figures runs when the book is built.
+    **{path.relative_to(ROOT).as_posix(): ("book",) for path in ROOT.glob("book/*/figures.py")},
     "book/": (),  # notebooks: readers have the package alone
     "assignments/": (),
     "benchmarks/": ("grade", "peers"),

@@ -157,7 +157,7 @@ BAD = {
     "one grey level": (
         lambda: data.intensities(torch.zeros(2, dtype=torch.uint8), 1),
         ValueError,
-        "levels is 1; at least 2",
+        "levels is 1; an integer of at least 2",
     ),
     "no grey level": (
         lambda: data.dequantize(torch.zeros(2, dtype=torch.uint8), 0),

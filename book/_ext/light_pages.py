@@ -90,6 +90,15 @@ def load_late(site: Path) -> Callable[[re.Match], str]:
 
     @cache
     def size(name: str) -> str:
+        if name.endswith(".svg"):
+            head = (site / "_images" / name).read_text(encoding="utf-8")[:2000]
+            box = re.search(r'<svg[^>]*\bviewBox="0 0 ([\d.]+) ([\d.]+)"', head)
+            # Only their ratio counts, since a page says how wide a drawing is; whole numbers must do.
+            return (
+                f'width="{10 * float(box[1]):.0f}" height="{10 * float(box[2]):.0f}" '
+                if box
+                else ""
+            )
         if not name.endswith(".png"):
             return ""
         with Image.open(site / "_images" / name) as image:

@@ -1,11 +1,12 @@
 """What a trustworthy, self-contained build needs beyond the book's configuration.
 
-* Notebooks are executed again when the library changes: the execution cache is keyed by a digest
-  of `course_lib`, because the cache's own key holds only the cells.
+* Notebooks are executed again when the library's code changes: the execution cache is keyed by a
+  digest of `course_lib`, because the cache's own key holds only the cells.
 * Pages load nothing from another host: MathJax is served from the site, and scripts of features
   that the book does not use are left out.
 """
 
+import ast
 import hashlib
 import importlib.metadata
 import os
@@ -42,8 +43,20 @@ def library_digest() -> str:
         if path.relative_to(library).parts[0] not in UNUSED
     ]
     for path in sorted([*sources, ROOT / "constraints.txt"]):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+        text = path.read_text(encoding="utf-8")
+        content = without_words(text) if path.suffix == ".py" else text
+        digest.update(f"{path.relative_to(ROOT).as_posix()}\0{content}".encode())
     return digest.hexdigest()[:16]
+
+
+def without_words(source: str) -> str:
+    """Python without comments, docstrings and layout, on which no output depends."""
+    tree = ast.parse(source)
+    described = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, described) and ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)
 
 
 def cache_folder() -> Path:

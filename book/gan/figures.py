@@ -142,7 +142,7 @@ def value_at_the_optimum() -> Figure:
             + 2 * jensen_shannon(p.log_prob, _normal(m, sigma).log_prob, x).item()
             for m in shifts
         ]
-        ax.plot(shifts, values, style, label=rf"$\sigma = {sigma:g}$")
+        ax.plot(shifts, values, style, label=rf"$s = {sigma:g}$")
     for height, text in ((-math.log(4), r"$-\log 4$"), (0, "disjoint: 0")):
         ax.axhline(height, color="0.5", lw=0.8, ls=":")
         ax.text(
@@ -423,7 +423,7 @@ def disjoint_supports() -> Figure:
             values,
             color="C1",
             linestyle=dash,
-            label=rf"JSD, noise $\sigma={sigma:g}$",
+            label=f"JSD, noise of std {sigma:g}",
         )
     ax.set(xlabel=r"generated point $\theta$", ylabel="distance", ylim=(-0.03, 1.3))
     figure.legend(loc="outside upper center", ncols=4, fontsize=10, columnspacing=1)

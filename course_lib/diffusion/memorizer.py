@@ -65,5 +65,5 @@ class Memorizer:
 
     @property
     def bound(self) -> float:
-        """Minus the bound of each example of the data, in the limit of no noise at time 0: log N nats."""
+        """Minus the bound of an example of the data, log N nats in the limit of no noise at time 0."""
         return math.log(len(self.data))

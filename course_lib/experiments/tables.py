@@ -87,7 +87,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
         records: of any data set; those of MNIST are used.
 
     Returns:
-        Cells as text, in Markdown: the tightest bound first. Several seeds of a recipe are averaged,
+        Cells as text, in Markdown, with the tightest bound first. Several seeds of a recipe are averaged,
         whatever they scored. A recipe without a record has no row.
     """
     rows = [["model", "published", "here", "run", "settings"]]
@@ -116,8 +116,8 @@ def digits_rows(records: Sequence[Record]) -> list[list[str]]:
         records: of any data set; those of the digits are used.
 
     Returns:
-        Cells as text: the mean over seeds of the tightest bound with its standard error over seeds, and
-        that over the test images.
+        Cells as text. They hold the mean over seeds of the tightest bound, with its standard error over
+        seeds and that over the test images.
     """
     rows = []
     for (model, budget), runs in _by_recipe(records, "digits").items():

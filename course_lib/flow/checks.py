@@ -118,8 +118,8 @@ def sampling_error_2d(
         fine: points per side of a cell, for the integral of the density.
 
     Returns:
-        Pearson's statistic divided by the number of cells: near 1 if the density is that of the samples,
-        else it grows with N.
+        Pearson's statistic divided by the number of cells. It is near 1 if the density is that of the
+        samples; otherwise it grows with N.
     """
     points = samples.double().clamp(-limit, limit)
     low, high = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)

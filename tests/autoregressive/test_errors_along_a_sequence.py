@@ -149,7 +149,7 @@ def test_free_running_cost(formula):
 
 
 def two_states(t, leave, come_back):
-    """The chance that the model is off the data at step t, and the teacher-forced divergence up to it."""
+    """The chance to be off the data at step t, and the teacher-forced divergence up to it."""
     share = leave / (leave + come_back) * (1 - (1 - leave - come_back) ** t)
     return share, -t * np.log(1 - leave)
 
@@ -174,7 +174,7 @@ def test_exposure_bias(formula):
             off = q.movedim(-1, 0)[1].sum()
             share, divergence = formula(n, leave, come_back)
             assert abs(off - share) < 1e-9
-            # The data put everything on one sequence, so that the divergence is minus its log-probability.
+            # All data are one sequence, so that the divergence is minus its log-probability.
             assert abs(divergence + q[(0,) * n].log()) < 1e-9
 
 

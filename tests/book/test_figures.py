@@ -82,6 +82,7 @@ def test_a_figure_is_said_in_words(page, target, body):
     assert len(options["alt"].split()) > 5, "the alternative text says what is drawn"
     assert len(caption.split()) > 5, "the caption says what to see"
     assert options["alt"].strip() != caption
+    assert "width" in options, "else a browser cannot keep its place before it has come"
 
 
 @pytest.mark.parametrize("page", THEORY, ids=lambda page: f"{page.parent.name}/{page.stem}")

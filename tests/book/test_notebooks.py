@@ -5,6 +5,7 @@ import tomllib
 import nbformat
 import notebooks as tool
 import pytest
+from reproducible_build import without_words
 
 ROOT = tool.ROOT
 FILES = tool.notebooks()
@@ -106,3 +107,13 @@ def test_figure_names_and_glued_names_are_unique():
             name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
             names += [name] if name else []
     assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
+
+
+def test_notebooks_are_executed_again_for_code_and_not_for_words():
+    plain = 'def f(x):\n    """Twice."""\n    # a comment\n    return 2 * x\n'
+    words = "def f(x):\n    '''Two times x.'''\n    return 2*x\n"
+    assert without_words(plain) == without_words(words)
+    for other in ("return 3 * x", "return (2 * x)()", '"a string" and 2 * x'):
+        changed = plain.replace("return 2 * x", other)
+        assert without_words(changed) != without_words(plain)
+    assert without_words('"""A module."""\nX = 1\n') != without_words('X = "A module."\n')

@@ -25,7 +25,7 @@ def mixture_floor(log_p, epsilon):
     },
 )
 def test_the_mixture_loses_at_most_the_log_of_its_share(formula):
-    """Draws from the mixture say what its distribution is; where the noise is absent the floor is reached."""
+    """Draws say what the mixture is; where the noise is absent the floor is reached."""
     noise = torch.tensor([0.0, 0.5, 0.2, 0.3, 0.0], dtype=torch.float64)
     epsilon = torch.tensor(0.3, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)

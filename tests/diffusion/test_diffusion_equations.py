@@ -503,7 +503,7 @@ def test_parametrizations(formula):
 )
 @pytest.mark.parametrize("g", [0.6, 1.7])
 def test_reverse_sde(formula, g):
-    """Run backwards, dx = drift dt + g dw has the densities p_t: the residual of Fokker–Planck is 0."""
+    """Run backwards, dx = drift dt + g dw has the densities p_t: Fokker–Planck holds."""
     schedule, mixture, t = Cosine(6.0, -6.0), plane(), torch.tensor(0.4)
 
     def density(x, t):
@@ -590,7 +590,7 @@ def test_hutchinson(formula):
             torch.cartesian_prod(*[weights] * 3).prod(1),
         ),
     ):
-        # Every pair of probes at once, each pair an example of its own, through a solve of three steps.
+        # Every pair of probes at once, each an example of its own, in a solve of three steps.
         first, second = torch.cartesian_prod(*[torch.arange(len(vectors))] * 2).T
         probes = torch.stack([vectors[first], vectors[second]])
         chance = probability[first] * probability[second]

@@ -117,7 +117,7 @@ def test_a_new_family_is_built_trained_measured_and_recorded(entered):
     assert record["settings"]["weight"] == 1.0
     assert list(record["metrics"]) == ["dummy_measure"]
     assert 2 < record["metrics"]["dummy_measure"]["value"] < 4.1  # log2 of 17 levels is 4.09
-    assert report["row"][2] == "dummy measure"
+    assert report["row"][3] == "dummy measure"
     assert report["scored"] == 5
     assert ["mnist", "Dummy", "gpu"] in report["timed"]
 

@@ -127,8 +127,8 @@ def test_residual_remainder(formula):
             matrix = contraction(d, lipschitz, seed)
             error = abs(series(matrix, n) - torch.linalg.slogdet(torch.eye(d) + matrix).logabsdet)
             assert error <= formula(d, lipschitz, n)
-        # The worst case, −L times the identity: all of its terms have one sign, and the bound's only loss
-        # is that 1/k was replaced by 1/(n + 1).
+        # The worst case, −L times the identity: all of its terms have one sign, and the bound only
+        # loses by 1/(n + 1) for 1/k.
         worst = abs(series(-lipschitz * torch.eye(d), n).item() - d * math.log1p(-lipschitz))
         assert (
             worst <= formula(d, lipschitz, n) < worst * (1 + lipschitz / (n + 2) / (1 - lipschitz))

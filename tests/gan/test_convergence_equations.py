@@ -137,19 +137,19 @@ def test_dirac_wgan_gp(formula):
 
 @pytest.mark.equation(
     "eq-instance-noise",
-    formula=lambda x, theta, sigma: (theta**2 - 2 * theta * x) / (2 * sigma**2),
+    formula=lambda x, theta, s: (theta**2 - 2 * theta * x) / (2 * s),
     wrong={
-        "half dropped": lambda x, theta, sigma: (theta**2 - 2 * theta * x) / sigma**2,
-        "deviation for variance": lambda x, theta, sigma: (theta**2 - 2 * theta * x) / (2 * sigma),
-        "points exchanged": lambda x, theta, sigma: -(theta**2 - 2 * theta * x) / (2 * sigma**2),
+        "half dropped": lambda x, theta, s: (theta**2 - 2 * theta * x) / s,
+        "deviation for variance": lambda x, theta, s: (theta**2 - 2 * theta * x) / (2 * s**0.5),
+        "points exchanged": lambda x, theta, s: -(theta**2 - 2 * theta * x) / (2 * s),
     },
 )
 def test_instance_noise(formula):
-    """The log ratio of the densities of two blurred points."""
+    """The log ratio of the densities of two points, blurred with noise of variance s."""
     x = torch.linspace(-2, 3, 9, **DOUBLE)
-    for theta, sigma in ((1.3, 0.6), (-0.7, 1.7)):
-        ratio = normal(0.0, sigma).log_prob(x) - normal(theta, sigma).log_prob(x)
-        torch.testing.assert_close(formula(x, theta, sigma), ratio)
+    for theta, s in ((1.3, 0.36), (-0.7, 2.89)):
+        ratio = normal(0.0, s**0.5).log_prob(x) - normal(theta, s**0.5).log_prob(x)
+        torch.testing.assert_close(formula(x, theta, s), ratio)
 
 
 def noise_effect(p, q, d, slope, bend, *, half=0.5, second=1.0):

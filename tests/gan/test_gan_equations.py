@@ -115,7 +115,7 @@ def test_value_at_the_optimum(formula):
     },
 )
 def test_envelope(formula):
-    """Finite distributions: the derivative of C along r by central differences, D* found anew each time."""
+    """Finite distributions: C along r by central differences, D* found anew each time."""
     p, q = torch.rand(2, 6, **DOUBLE) + 0.1
     p, q = p / p.sum(), q / q.sum()
     r = torch.randn(6, **DOUBLE)

@@ -98,7 +98,7 @@ def test_a_discrete_schedule_has_its_levels_and_no_others(float64):
     schedule.alpha(grid)
 
 
-def test_low_discrepancy_times_are_even_and_each_is_uniform():
+def test_low_discrepancy_times_lie_one_in_each_part_and_are_uniform_there():
     draws = torch.stack([low_discrepancy_times(8) for _ in range(2000)])
     # One in each eighth …
     assert torch.equal((draws * 8).long(), torch.arange(8).expand(2000, 8))

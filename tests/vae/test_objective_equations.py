@@ -115,7 +115,7 @@ def turned(angle):
 
 @pytest.mark.equation(
     "eq-rotation-invariance",
-    formula=lambda z: z @ turned(0.7),  # row by row Rᵀ z
+    formula=lambda z: z @ turned(0.7),  # row by row Qᵀ z
     wrong={
         "shear": lambda z: z @ torch.tensor([[1.0, 0.6], [0.0, 1.0]]),
         "dilation": lambda z: 1.3 * z,

@@ -81,7 +81,7 @@ def least_error(s, rate):
 )
 def test_least_squared_error_at_a_rate(formula):
     for s, rate in ((1.6, 0.4), (0.7, 1.1)):
-        # Gaussian encoders N(ax, τ²) and a Gaussian prior N(0, 1): minimize with the rate as constraint.
+        # Encoders N(ax, τ²) and the prior N(0, 1): minimize with the rate as constraint.
         def error(parameters, s=s):
             a, log_tau, w = parameters
             return s**2 * (1 - w * a) ** 2 + w**2 * math.exp(2 * log_tau)
@@ -160,12 +160,12 @@ def test_best_prior_is_the_aggregate(formula):
 
 
 def warp(u):
-    """An invertible map g with its derivative: neither affine nor odd."""
+    """An invertible map T with its derivative: neither affine nor odd."""
     return u + 0.6 * u.tanh() + 0.3, 1 + 0.6 * (1 - u.tanh() ** 2)
 
 
 def divergence_in_u(q, u, step, jacobian=1.0, unwarped=False):
-    """KL(f_#q‖N(0, 1)) on a grid of u: f_#q has the density q(g(u)) g′(u)."""
+    """KL(f_#q‖N(0, 1)) on a grid of u: f_#q has the density q(T(u)) T′(u)."""
     z, slope = warp(u)
     density = (q.log_prob(u) if unwarped else q.log_prob(z)) + jacobian * slope.log()
     return (density.exp() * (density - Normal(0.0, 1.0).log_prob(u))).sum() * step
@@ -186,7 +186,7 @@ def test_flow_prior_is_a_richer_posterior(formula):
     u = torch.linspace(-12, 12, 40_001)
     q = Normal(0.9, 0.5)
     z, slope = warp(u)
-    # KL(q‖p_g) by the trapezoidal rule on the uneven grid z = g(u), with p_g(z) = N(u) / g′(u).
+    # KL(q‖p_T) by the trapezoidal rule on the uneven grid z = T(u), with p_T(z) = N(u) / T′(u).
     log_prior = Normal(0.0, 1.0).log_prob(u) - slope.log()
     integrand = q.log_prob(z).exp() * (q.log_prob(z) - log_prior)
     expected = torch.trapezoid(integrand, z)
