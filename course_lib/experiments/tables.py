@@ -204,6 +204,52 @@ def study_settings(row: dict) -> str:
     )
 
 
+def sampler_rows(record: StudyRecord | None) -> list[list[str]]:
+    """Rows of the table of the study of samplers, the header first, by sampler and evaluations.
+
+    Args:
+        record: of the study ``diffusion_samplers``; None where there is none.
+
+    Returns:
+        Cells as text, with means over draws and their spread.
+    """
+    rows = [
+        [
+            "images",
+            "sampler",
+            "evaluations",
+            "Fréchet distance",
+            "precision",
+            "coverage",
+            "to the nearest training image",
+            "settings",
+        ]
+    ]
+    if record is None:
+        return rows
+    for r in record.rows:
+        real, noise = (scores[r["target"]] for scores in (record.noise_floor, record.saturation))
+        cells = []
+        for name in ("frechet", "precision", "coverage", "nearest"):
+            values = torch.tensor(r[name], dtype=torch.float64)
+            cells.append(f"{values.mean():.2f} ± {values.std():.2f}")
+        options = ", ".join(f"{name}={value!r}" for name, value in r["options"].items())
+        rows.append(
+            [
+                f"{r['target']}: training images have the distance "
+                f"{real['frechet']:.2f} ± {real['frechet_spread']:.2f} and the coverage "
+                f"{real['coverage']:.2f} ± {real['coverage_spread']:.2f}, noise "
+                f"{noise['frechet']:.2f} and {noise['coverage']:.2f}; a test image is "
+                f"{real['nearest']:.2f} from the nearest training image",
+                r["method"],
+                str(r["evaluations"]),
+                *cells,
+                f"steps={r['steps']}, {options}",
+            ]
+        )
+    return rows
+
+
 @dataclass(frozen=True)
 class _Average:
     """A metric of several seeds: the mean, and how sure it is with respect to either source of chance.
