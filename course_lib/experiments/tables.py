@@ -17,16 +17,17 @@ class Published:
     Attributes:
         name: of the model there.
         protocol: what was done to the data there.
-        value: the published number; lower is better.
+        value: the published number; lower is better. None where none is known.
         unit: ``"nats"`` or ``"bits/dim"``.
-        source: who published it: a citation or a link, in the Markdown of the book.
+        source: who published it: a citation or a link, in the Markdown of the book. Without a number, what
+            the sources of the model report instead.
         model: the course's model.
         budgets: its recipes that follow this protocol, the longest first.
     """
 
     name: str
     protocol: str
-    value: str
+    value: str | None
     unit: str
     source: str
     model: str
@@ -36,6 +37,7 @@ class Published:
 FIXED, DYNAMIC, GREY = "fixed binarization", "dynamic binarization", "8 bits"
 PIXEL_RNN = "{cite:p}`oord2016pixel`"
 IWAE = "{cite:p}`burda2016importance`"
+VDM = "{cite:t}`kingma2021variational`"
 FFJORD = "{cite:p}`grathwohl2019ffjord`"
 PYTORCH_GENERATIVE = "[pytorch-generative](https://github.com/EugenHotaj/pytorch-generative)"
 UVA = "[UvA notebooks](https://uvadlc-notebooks.readthedocs.io), tutorial"
@@ -77,6 +79,10 @@ MNIST = (
         ("gpu-variational", "cpu-variational"),
     ),
     Published("Glow", GREY, "1.05", "bits/dim", FFJORD, "Glow", ("gpu", "cpu")),
+    Published(
+        "diffusion, bound",
+        GREY, None, "bits/dim", f"{VDM} report colour images", "Diffusion", ("gpu", "cpu"),
+    ),
 )  # fmt: skip
 
 
@@ -100,13 +106,19 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
             rows.append(
                 [
                     published.name,
-                    f"{published.value} {published.unit}, {published.protocol}; {published.source}",
+                    _published(published),
                     f"{_metrics(runs)}, {runs[0].protocol}",
                     _circumstances(runs),
                     f"{published.model} --budget {budget}{_devices(runs)}",
                 ]
             )
     return rows
+
+
+def _published(row: Published) -> str:
+    if row.value is None:
+        return f"none found, {row.protocol}; {row.source}"
+    return f"{row.value} {row.unit}, {row.protocol}; {row.source}"
 
 
 def digits_rows(records: Sequence[Record]) -> list[list[str]]:
