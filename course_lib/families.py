@@ -4,6 +4,7 @@ What a family is, its own module ``family`` says; see `course_lib.family`.
 """
 
 from course_lib.autoregressive.family import FAMILY as AUTOREGRESSIVE
+from course_lib.diffusion.family import FAMILY as DIFFUSION
 from course_lib.family import Family
 from course_lib.flow.family import FAMILY as FLOW
 from course_lib.gan.family import FAMILY as GAN
@@ -11,7 +12,7 @@ from course_lib.vae.family import FAMILY as VAE
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (AUTOREGRESSIVE, VAE, GAN, FLOW)  # as in the book
+    for family in (AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION)  # as in the book
 }
 
 

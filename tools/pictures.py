@@ -179,6 +179,51 @@ def flow() -> str:
     )
 
 
+def diffusion() -> str:
+    """An image under more and more noise, and the way back, which is learned."""
+    digit = (
+        "........",
+        "..####..",
+        ".....#..",
+        "....#...",
+        "...###..",
+        "....#...",
+        "...#....",
+        "........",
+    )
+    state, parts = 1, []
+    for stage, (alpha, sigma) in enumerate(((1.0, 0.0), (0.85, 0.25), (0.55, 0.5), (0.0, 0.75))):
+        left = 40 + 180 * stage
+        for row, line in enumerate(digit):
+            for column, mark in enumerate(line):
+                noise = 0.0
+                for _ in range(3):  # the sum of three uniform draws is nearly normal
+                    state = (1103515245 * state + 12345) % 2**31
+                    noise += 2 * state / 2**31 - 1
+                value = alpha * (2 * (mark == "#") - 1) + sigma * noise
+                grey = round(255 * (1 - min(max(0.5 + value / 2, 0.0), 1.0)))
+                parts.append(
+                    f'<rect x="{left + 12 * column}" y="{62 + 12 * row}" width="12" height="12" '
+                    f'fill="#{grey:02x}{grey:02x}{grey:02x}"/>'
+                )
+        parts.append(f'<rect x="{left}" y="62" width="96" height="96" fill="none" stroke="{INK}"/>')
+        if stage < 3:
+            parts += [
+                arrow(left + 103, 96, left + 173, 96),
+                arrow(left + 173, 126, left + 103, 126, colour=ORANGE),
+            ]
+    parts += [
+        text(88, 186, "data x"),
+        text(628, 186, "noise z"),
+        text(360, 42, "add noise: a fixed Gaussian step"),
+        text(360, 192, "remove noise: a learned step", colour=ORANGE),
+        text(
+            360, 222, "a network guesses x, and the guess tells where each step back goes", size=14
+        ),
+    ]
+    return "".join(parts)
+
+
 def comparison() -> str:
     """Two wrong models of one distribution: a wide one that covers it, a sharp one that misses a mode."""
 
@@ -206,10 +251,11 @@ def comparison() -> str:
 def course() -> str:
     """The chapters, and what each makes possible."""
     leaves = (
-        (105, "2  Autoregressive", "exact, one by one", BLUE),
-        (275, "5  Flows", "exact, invertible", GREEN),
-        (445, "3  VAE", "a lower bound", BLUE),
-        (615, "4  GAN", "samples only", ORANGE),
+        (76, "2  Autoregressive", "exact, one by one", BLUE),
+        (218, "5  Flows", "exact, invertible", GREEN),
+        (360, "3  VAE", "a lower bound", BLUE),
+        (502, "6  Diffusion", "a bound, in steps", GREEN),
+        (644, "4  GAN", "samples only", ORANGE),
     )
     parts = [
         box(235, 12, 250, 44, fill=PALE),
@@ -218,8 +264,8 @@ def course() -> str:
     for x, name, what, colour in leaves:
         parts += [
             arrow(360, 60, x, 108, colour=GREY),
-            box(x - 78, 112, 156, 66),
-            text(x, 138, name, colour=colour),
+            box(x - 66, 112, 132, 66),
+            text(x, 138, name, colour=colour, size=14),
             text(x, 162, what, size=13),
         ]
     parts.append(text(360, 215, "every equation tested · every figure computed", size=14))
@@ -236,7 +282,8 @@ def picture(draw: object) -> str:
 
 
 PICTURES = {
-    f.__name__: f for f in (course, foundations, autoregressive, vae, gan, flow, comparison)
+    f.__name__: f
+    for f in (course, foundations, autoregressive, vae, gan, flow, diffusion, comparison)
 }
 
 

@@ -27,7 +27,12 @@ class ResultsTable(Directive):
     def run(self) -> list[nodes.Node]:
         """Build the table."""
         from course_lib.experiments import read_records, read_study
-        from course_lib.experiments.tables import digits_rows, mnist_rows, stability_rows
+        from course_lib.experiments.tables import (
+            digits_rows,
+            mnist_rows,
+            sampler_rows,
+            stability_rows,
+        )
 
         folder = ROOT / "results"
         # The records, their rows, how many columns at the left rows below one another may share, and on
@@ -40,6 +45,12 @@ class ResultsTable(Directive):
                 stability_rows,
                 1,
                 (3, 5, 4, 4, 2, 4, 2, 7),
+            ),
+            "samplers": (
+                read_study(folder, "diffusion_samplers"),
+                sampler_rows,
+                1,
+                (4, 3, 3, 4, 4, 4, 4, 6),
             ),
         }
         if self.arguments[0] not in tables:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,12 +17,13 @@ RESULTS = Path(__file__).parents[2] / "results"
 SOLID, DASHED, DOTTED = "-", "--", ":"
 
 
-def four_families() -> Figure:
+def families() -> Figure:
     """What is computed from what in each family: the direction of the maps."""
-    figure, axes = plt.subplots(1, 4, figsize=(7.5, 2.9))
-    for ax, name in zip(axes, ("autoregressive", "VAE", "GAN", "flow"), strict=True):
+    figure, axes = plt.subplots(1, 5, figsize=(9.0, 2.9), layout="constrained")
+    names = ("autoregressive", "VAE", "GAN", "flow", "diffusion")
+    for ax, name in zip(axes, names, strict=True):
         ax.set(xlim=(0, 4), ylim=(-0.6, 3.4))
-        ax.set_title(name, fontsize=12)
+        ax.set_title(name, fontsize=13)
         ax.set_axis_off()
 
     for i in range(4):
@@ -29,28 +31,38 @@ def four_families() -> Figure:
         for j in range(i):
             height = 0.32 * (i - j)
             _arrow(axes[0], (0.5 + j, 0.95), (0.5 + i, 0.95), f"arc3,rad=-{height:.2f}")
-    axes[0].text(2, -0.35, "one after another", ha="center", fontsize=10)
+    axes[0].text(2, -0.35, "one after another", ha="center", fontsize=11)
 
-    for ax in axes[1:]:
+    for ax in axes[1:4]:
         _node(ax, (2, 2.7), "$z$")
         _node(ax, (2, 0.6), "$x$")
     _arrow(axes[1], (2.2, 2.35), (2.2, 0.95), "arc3,rad=-0.3")
     _arrow(axes[1], (1.8, 0.95), (1.8, 2.35), "arc3,rad=-0.3", DASHED)
-    axes[1].text(3.0, 1.65, "$p(x|z)$", fontsize=10, va="center", ha="center")
-    axes[1].text(0.9, 1.65, "$q(z|x)$", fontsize=10, va="center", ha="center")
-    axes[1].text(2, -0.35, "noise both ways", ha="center", fontsize=10)
+    axes[1].text(3.1, 1.65, "$p(x|z)$", fontsize=11, va="center", ha="center")
+    axes[1].text(0.8, 1.65, "$q(z|x)$", fontsize=11, va="center", ha="center")
+    axes[1].text(2, -0.35, "noise both ways", ha="center", fontsize=11)
     _arrow(axes[2], (2, 2.35), (2, 0.95))
-    axes[2].text(2.25, 1.65, "$x = G(z)$", fontsize=10, va="center")
-    axes[2].text(2, -0.35, "no way back", ha="center", fontsize=10)
+    axes[2].text(2.25, 1.65, "$x = G(z)$", fontsize=11, va="center")
+    axes[2].text(2, -0.35, "no way back", ha="center", fontsize=11)
     _arrow(axes[3], (1.9, 0.95), (1.9, 2.35))
     _arrow(axes[3], (2.1, 2.35), (2.1, 0.95))
-    axes[3].text(2.35, 1.65, "$z = f(x)$", fontsize=10, va="center")
-    axes[3].text(2, -0.35, "the same map back", ha="center", fontsize=10)
+    axes[3].text(2.35, 1.65, "$z = f(x)$", fontsize=11, va="center")
+    axes[3].text(2, -0.35, "the same map back", ha="center", fontsize=11)
+
+    places, marks = (3.0, 2.2, 1.4, 0.6), ("$z_T$", "$z_t$", "$z_s$", "$x$")
+    for y, mark in zip(places, marks, strict=True):
+        _node(axes[4], (2, y), mark, size=18)
+    for above, below in pairwise(places):
+        _arrow(axes[4], (2.2, above - 0.2), (2.2, below + 0.2), "arc3,rad=-0.4")
+        _arrow(axes[4], (1.8, below + 0.2), (1.8, above - 0.2), "arc3,rad=-0.4", DOTTED)
+    axes[4].text(2.6, 1.8, "$p(z_s|z_t)$", fontsize=11, va="center")
+    axes[4].text(1.4, 1.8, "noise", fontsize=11, va="center", ha="right")
+    axes[4].text(2, -0.35, "step by step", ha="center", fontsize=11)
     return figure
 
 
-def _node(ax: Axes, place: tuple[float, float], text: str) -> None:
-    ax.plot(*place, "o", ms=23, mfc="#d7e6f4", mec="0.3")
+def _node(ax: Axes, place: tuple[float, float], text: str, size: float = 23) -> None:
+    ax.plot(*place, "o", ms=size, mfc="#d7e6f4", mec="0.3")
     ax.text(*place, text, ha="center", va="center", fontsize=12)
 
 

@@ -1,17 +1,21 @@
 """Figures of the chapter on diffusion: every curve is computed, most of them exactly."""
 
 import math
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from course_lib.data import digits, intensities
 from course_lib.diffusion import LinearGaussianDiffusion, Memorizer, ddim, guided, heun
+from course_lib.experiments import read_study
 from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import Cosine, LinearLogSNR, LinearPath
 from course_lib.solvers import integrate, time_grid
 from matplotlib.figure import Figure
 from torch import Tensor
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def _line() -> GaussianMixture:
@@ -240,6 +244,35 @@ def samplers() -> Figure:
     axes.set_xlabel("evaluations of the denoiser")
     axes.set_ylabel("error")
     axes.legend()
+    return figure
+
+
+def recorded_samplers() -> Figure:
+    """Recorded Fréchet distance and coverage of samples against evaluations of the network."""
+    record = read_study(RESULTS, "diffusion_samplers")
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
+    styles = {"ancestral": "o-", "DDIM": "s--", "Heun": "^-."}
+    for ax, measure in zip(axes, ("frechet", "coverage"), strict=True):
+        for name, style in styles.items():
+            rows = [row for row in record.rows if row["method"] == name]
+            values = torch.tensor([row[measure] for row in rows], dtype=torch.float64)
+            counts = [row["evaluations"] for row in rows]
+            bars = {"yerr": values.std(1), "capsize": 2, "markersize": 5}
+            ax.errorbar(counts, values.mean(1), fmt=style, label=name, **bars)
+        real = record.noise_floor["digits"]
+        middle, spread = real[measure], real[f"{measure}_spread"]
+        ax.axhspan(
+            middle - spread, middle + spread, color="0.8", lw=0, label="real images"
+        )
+        ax.set_xscale("log")
+        ax.set_xticks((4, 10, 20, 50, 100), ("4", "10", "20", "50", "100"))
+        ax.minorticks_off()
+        ax.set_xlabel("evaluations of the network")
+    axes[0].set(yscale="log", ylabel="Fréchet distance")
+    axes[0].set_yticks((0.5, 1, 2, 5, 10), ("0.5", "1", "2", "5", "10"))
+    axes[0].minorticks_off()
+    axes[1].set(ylabel="coverage", ylim=(0, 1.03))
+    axes[1].legend(fontsize=10, loc="lower right")
     return figure
 
 

@@ -147,17 +147,18 @@ def tree_of_models() -> Figure:
     """The families of models by what can be computed of their log-density."""
     question = "What can be computed of\n" + r"$\log p_\theta(x)$ ?"
     answers = {
-        "its exact value": (2.0, r"$\log p_\theta(x)$"),
-        "a lower bound": (5.6, r"$\mathrm{ELBO} \leq \log p_\theta(x)$"),
-        "nothing": (8.4, "only samples"),
+        "its exact value": (1.65, r"$\log p_\theta(x)$"),
+        "a lower bound": (5.95, r"$\mathrm{ELBO} \leq \log p_\theta(x)$"),
+        "nothing": (9.2, "only samples"),
     }
     leaves = (
-        (0.75, 2.0, "autoregressive\nmodels", 2, "slow sampling"),
-        (3.25, 2.0, "normalizing\nflows", 5, "equal dimensions"),
-        (5.6, 5.6, "variational\nautoencoders", 3, "a bound with a gap"),
-        (8.4, 8.4, "adversarial\nnetworks", 4, "no likelihood"),
+        (0.6, 1.65, "autoregressive\nmodels", 2, "slow sampling"),
+        (2.7, 1.65, "normalizing\nflows", 5, "equal dimensions"),
+        (4.9, 5.95, "variational\nautoencoders", 3, "a bound with a gap"),
+        (7.0, 5.95, "diffusion\nmodels", 6, "many steps"),
+        (9.2, 9.2, "adversarial\nnetworks", 4, "no likelihood"),
     )
-    root = (4.9, 3.0)
+    root = (5.3, 3.0)
     figure, ax = plt.subplots(figsize=(7.4, 4.3))
     box = {"boxstyle": "round,pad=0.45", "edgecolor": "0.3", "facecolor": "white"}
     middle = {"ha": "center", "va": "center", "fontsize": 10}
@@ -169,7 +170,7 @@ def tree_of_models() -> Figure:
         text = f"{name}\n(chapter {chapter})\n$\\it{{{price.replace(' ', chr(92) + ' ')}}}$"
         ax.text(x, 0.3, text, bbox=box | {"facecolor": "#d7e6f4"}, **middle)
     ax.text(*root, question, bbox=box, **middle)
-    ax.set(xlim=(-0.4, 9.6), ylim=(-0.3, 3.4))
+    ax.set(xlim=(-0.4, 10.1), ylim=(-0.3, 3.4))
     ax.set_axis_off()
     return figure
 

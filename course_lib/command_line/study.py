@@ -82,6 +82,6 @@ def one_study(name: str, options: argparse.Namespace) -> None:
         checkpoints=options.checkpoints, progress=not options.quiet, **changes
     )
     path = write_study(record, options.results, trial=bool(changes))
-    print(f"{name}: {record.seconds:.0f} s of training; written: {path}")
+    print(f"{name}: {record.seconds:.0f} s; written: {path}")
     if changes:
         print("  It is the record of a trial: no table and no --recorded reads it.")

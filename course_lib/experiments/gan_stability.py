@@ -5,9 +5,6 @@ and standard deviation, one number per seed; and the noise floor and the saturat
 About half an hour of one core. Each method that is done is kept, so that a study that was stopped resumes.
 """
 
-import hashlib
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -16,9 +13,8 @@ from pathlib import Path
 import torch
 
 from course_lib.experiments import line_study as study
-from course_lib.experiments.records import StudyRecord, commit, versions
-from course_lib.files import replace_text
-from course_lib.progress import progress_bar
+from course_lib.experiments.parts import of_each
+from course_lib.experiments.records import StudyRecord, commit
 
 NAME = "gan_stability"
 SEEDS, REPETITIONS = 6, 100
@@ -97,21 +93,15 @@ def run(
     """
     begun = commit()  # what is edited while the study runs is not in it
     methods = [m if steps is None else replace(m, steps=steps) for m in METHODS]
-    folder = (
-        None if checkpoints is None else checkpoints / f"{NAME}-{_digest(methods, n_seeds, begun)}"
+    found = of_each(
+        NAME,
+        methods,
+        lambda method: _measure(method, n_seeds, progress=progress),
+        settings=settings(methods, n_seeds),
+        begun=begun,
+        checkpoints=checkpoints,
+        progress=progress,
     )
-    found = []
-    for i, method in enumerate(progress_bar(show=progress, iterable=methods, desc=NAME)):
-        part = None if folder is None else folder / f"{i}.json"
-        if part is not None and part.exists():
-            found.append(json.loads(part.read_text(encoding="utf-8")))
-            continue
-        found.append(_measure(method, n_seeds, progress=progress))
-        if part is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_text(part, json.dumps(found[-1]))
-    if folder is not None:
-        shutil.rmtree(folder)
     command = f"course-lib study {NAME}"
     command += f" --seeds {n_seeds}" if n_seeds != SEEDS else ""
     command += f" --steps {steps}" if steps is not None else ""
@@ -151,12 +141,6 @@ def _described(method: study.Method) -> dict:
         "average": method.average,
         "steps": method.steps,
     }
-
-
-def _digest(methods: Sequence[study.Method], n_seeds: int, begun: str | None) -> str:
-    """What must agree for parts of a study to belong together."""
-    same = json.dumps([settings(methods, n_seeds), begun, versions()], sort_keys=True)
-    return hashlib.sha256(same.encode()).hexdigest()[:8]
 
 
 def _references(of: Callable[..., study.Score]) -> dict[str, dict[str, float]]:

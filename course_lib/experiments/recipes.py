@@ -7,6 +7,7 @@ for 256 grey levels.
 """
 
 from course_lib.autoregressive.family import AutoregressiveRecipe
+from course_lib.diffusion.family import DiffusionRecipe
 from course_lib.family import Recipe
 from course_lib.flow.family import FlowRecipe
 from course_lib.vae.family import VAERecipe
@@ -19,6 +20,11 @@ def _digits(steps: int, learning_rate: float, **arguments: object) -> Recipe:
 
 def _digits_flow(steps: int, learning_rate: float = 1e-3, **arguments: object) -> Recipe:
     return FlowRecipe(steps, 128, learning_rate, {"logit_margin": 0.05, **arguments}, ema=0.998)
+
+
+def _diffusion(steps: int, learning_rate: float, ema: float, **arguments: object) -> Recipe:
+    """A diffusion model of the digits, by a convolutional network."""
+    return DiffusionRecipe(steps, 32, learning_rate, arguments, ema=ema, evaluations=10)
 
 
 def _binary(steps: int, batch_size: int, learning_rate: float, **arguments: object) -> Recipe:
@@ -87,6 +93,12 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("digits", "MultiScaleRealNVP", "60s"): _digits_flow(1000, 2e-3, dropout=0.1),
     ("digits", "Glow", "60s"): _digits_flow(1200, 2e-3, width=32, dropout=0.1),
     ("digits", "MAF", "60s"): _digits_flow(2500, 2e-3, dropout=0.2),
+    ("digits", "Diffusion", "60s"): _diffusion(
+        1800, 4e-3, 0.995, channels=32, n_blocks=3, dropout=0.1
+    ),
+    ("digits", "Diffusion", "300s"): _diffusion(
+        3000, 3e-3, 0.998, channels=48, n_blocks=4, dropout=0.2
+    ),
     ("mnist", "VAE", "cpu"): _vae(
         90_000, 128, 40, (500, 500), ema=0.999, warm_up=0.3, precision="bf16-mixed"
     ),
@@ -130,6 +142,18 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         31_000, 1.5e-3, variational=True, couplings=4, width=32
     ),
     ("mnist", "Glow", "cpu"): _cpu_flow(38_000, 2e-3, steps=6, width=48),
+    ("mnist", "Diffusion", "cpu"): DiffusionRecipe(
+        4000,
+        32,
+        3e-3,
+        {"channels": 32, "n_blocks": 3},
+        ema=0.998,
+        precision="bf16-mixed",
+        channels_last=True,
+        validation_examples=300,
+        evaluations=5,
+        bound_samples=3,
+    ),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),
     ("mnist", "VAE", "gpu-iwae50"): _vae(500_000, 128, 50, (200, 200), ema=0.9999, iwae_samples=50),
@@ -154,6 +178,9 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         {"couplings": 4, "width": 64, "logit_margin": 1e-6},
         ema=0.9995,
         variational_dequantization=True,
+    ),
+    ("mnist", "Diffusion", "gpu"): DiffusionRecipe(
+        120_000, 128, 1e-3, {"channels": 96, "n_blocks": 6, "dropout": 0.1}, ema=0.9995
     ),
     ("mnist", "Glow", "gpu"): FlowRecipe(
         120_000, 128, 1e-3, {"width": 128, "logit_margin": 1e-6}, ema=0.9995

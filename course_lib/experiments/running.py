@@ -19,7 +19,7 @@ from course_lib.families import find_family
 from course_lib.family import Recipe
 from course_lib.precision import float32_products
 from course_lib.randomness import seeded
-from course_lib.training import cosine_decay, fit
+from course_lib.training import History, cosine_decay, fit
 
 # Every model of binary images is tested on this one binarization of the test set.
 TEST_SEED = 2024
@@ -65,33 +65,20 @@ def run(
         command += f" --steps {steps}"
     budget, recipe = plan(model_name, data_name, budget, steps)
     data = load(data_name)
-    torch.manual_seed(seed)
-    model = build(model_name, data, recipe)
     checkpoint = None
     if checkpoints is not None:
         checkpoint = checkpoint_path(checkpoints, model_name, data_name, budget, seed, recipe)
     resumes = checkpoint is not None and checkpoint.exists()
     started = time.process_time()
-    every = max(1, recipe.steps // recipe.evaluations)
-    history = fit(
-        model,
-        recipe.loss(),
-        data.train,
-        validation=data.validation[: recipe.validation_examples],
-        steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        schedule=cosine_decay,
-        transform=transform_of(data, recipe),
-        ema=recipe.ema,
-        evaluate_every=every,
-        checkpoint=checkpoint,
-        checkpoint_every=every,
+    model, history = train(
+        model_name,
+        data,
+        recipe,
         seed=seed,
-        precision=recipe.precision,
+        checkpoint=checkpoint,
+        progress=progress,
         devices=devices,
         num_nodes=num_nodes,
-        progress=progress,
     )
     cpu_seconds = torch.tensor(time.process_time() - started)
     # `fit` has started other processes, or torchrun has.
@@ -116,6 +103,55 @@ def run(
         command=command,
         cpu_seconds=None if resumes else round(cpu_seconds.item(), 1),
     )
+
+
+def train(
+    model_name: str,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+    devices: int | str = 1,
+    num_nodes: int = 1,
+) -> tuple[nn.Module, History]:
+    """The model of a recipe, trained, and how its training went; arguments as in `run`.
+
+    Args:
+        model_name: name of the model.
+        data: the data set.
+        recipe: how the model is built and trained.
+        seed: of weights, order of the data and noise.
+        checkpoint: file of the run; of a finished one nothing is trained.
+        progress: show a progress bar.
+        devices: processes on this node.
+        num_nodes: number of nodes.
+    """
+    torch.manual_seed(seed)
+    model = build(model_name, data, recipe)
+    every = max(1, recipe.steps // recipe.evaluations)
+    history = fit(
+        model,
+        recipe.loss(),
+        data.train,
+        validation=data.validation[: recipe.validation_examples],
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        schedule=cosine_decay,
+        transform=transform_of(data, recipe),
+        ema=recipe.ema,
+        evaluate_every=every,
+        checkpoint=checkpoint,
+        checkpoint_every=every,
+        seed=seed,
+        precision=recipe.precision,
+        devices=devices,
+        num_nodes=num_nodes,
+        progress=progress,
+    )
+    return model, history
 
 
 def accelerator_or_cpu() -> torch.device:

@@ -1,9 +1,9 @@
-"""The recorded studies: what is measured of families without a likelihood, beside the recipes' runs."""
+"""The recorded studies: what is measured beside the likelihoods and bounds of the recipes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from course_lib.experiments import gan_stability
+from course_lib.experiments import diffusion_samplers, gan_stability
 from course_lib.experiments.records import StudyRecord
 
 
@@ -13,8 +13,8 @@ class Study:
 
     Attributes:
         family: name of the family whose methods it compares.
-        run: does all of it and returns its record; takes ``n_seeds``, ``steps``,
-            ``checkpoints`` and ``progress``.
+        run: does all of it and returns its record; takes ``n_seeds`` (numbers in each of a row's lists),
+            ``steps`` of training, ``checkpoints`` and ``progress``.
         settings: returns what is recorded as its settings.
     """
 
@@ -24,7 +24,10 @@ class Study:
 
 
 STUDIES: dict[str, Study] = {
-    gan_stability.NAME: Study("gan", gan_stability.run, gan_stability.settings)
+    gan_stability.NAME: Study("gan", gan_stability.run, gan_stability.settings),
+    diffusion_samplers.NAME: Study(
+        "diffusion", diffusion_samplers.run, diffusion_samplers.settings
+    ),
 }
 
 

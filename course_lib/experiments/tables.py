@@ -17,16 +17,17 @@ class Published:
     Attributes:
         name: of the model there.
         protocol: what was done to the data there.
-        value: the published number; lower is better.
+        value: the published number; lower is better. None where none is known.
         unit: ``"nats"`` or ``"bits/dim"``.
-        source: who published it: a citation or a link, in the Markdown of the book.
+        source: who published it: a citation or a link, in the Markdown of the book. Without a number, what
+            the sources of the model report instead.
         model: the course's model.
         budgets: its recipes that follow this protocol, the longest first.
     """
 
     name: str
     protocol: str
-    value: str
+    value: str | None
     unit: str
     source: str
     model: str
@@ -36,6 +37,7 @@ class Published:
 FIXED, DYNAMIC, GREY = "fixed binarization", "dynamic binarization", "8 bits"
 PIXEL_RNN = "{cite:p}`oord2016pixel`"
 IWAE = "{cite:p}`burda2016importance`"
+VDM = "{cite:t}`kingma2021variational`"
 FFJORD = "{cite:p}`grathwohl2019ffjord`"
 PYTORCH_GENERATIVE = "[pytorch-generative](https://github.com/EugenHotaj/pytorch-generative)"
 UVA = "[UvA notebooks](https://uvadlc-notebooks.readthedocs.io), tutorial"
@@ -77,6 +79,10 @@ MNIST = (
         ("gpu-variational", "cpu-variational"),
     ),
     Published("Glow", GREY, "1.05", "bits/dim", FFJORD, "Glow", ("gpu", "cpu")),
+    Published(
+        "diffusion, bound",
+        GREY, None, "bits/dim", f"{VDM} report colour images", "Diffusion", ("gpu", "cpu"),
+    ),
 )  # fmt: skip
 
 
@@ -100,13 +106,19 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
             rows.append(
                 [
                     published.name,
-                    f"{published.value} {published.unit}, {published.protocol}; {published.source}",
+                    _published(published),
                     f"{_metrics(runs)}, {runs[0].protocol}",
                     _circumstances(runs),
                     f"{published.model} --budget {budget}{_devices(runs)}",
                 ]
             )
     return rows
+
+
+def _published(row: Published) -> str:
+    if row.value is None:
+        return f"none found, {row.protocol}; {row.source}"
+    return f"{row.value} {row.unit}, {row.protocol}; {row.source}"
 
 
 def digits_rows(records: Sequence[Record]) -> list[list[str]]:
@@ -202,6 +214,52 @@ def study_settings(row: dict) -> str:
         f"k = {row['updates']}, rate {row['learning_rate']:g}{' falling to 0' if row['decay'] else ''}, "
         f"β = ({betas}), {average}, {row['steps']} steps"
     )
+
+
+def sampler_rows(record: StudyRecord | None) -> list[list[str]]:
+    """Rows of the table of the study of samplers, the header first, by sampler and evaluations.
+
+    Args:
+        record: of the study ``diffusion_samplers``; None where there is none.
+
+    Returns:
+        Cells as text, with means over draws and their spread.
+    """
+    rows = [
+        [
+            "images",
+            "sampler",
+            "evaluations",
+            "Fréchet distance",
+            "precision",
+            "coverage",
+            "to the nearest training image",
+            "settings",
+        ]
+    ]
+    if record is None:
+        return rows
+    for r in record.rows:
+        real, noise = (scores[r["target"]] for scores in (record.noise_floor, record.saturation))
+        cells = []
+        for name in ("frechet", "precision", "coverage", "nearest"):
+            values = torch.tensor(r[name], dtype=torch.float64)
+            cells.append(f"{values.mean():.2f} ± {values.std():.2f}")
+        options = ", ".join(f"{name}={value!r}" for name, value in r["options"].items())
+        rows.append(
+            [
+                f"{r['target']}: training images have the distance "
+                f"{real['frechet']:.2f} ± {real['frechet_spread']:.2f} and the coverage "
+                f"{real['coverage']:.2f} ± {real['coverage_spread']:.2f}, noise "
+                f"{noise['frechet']:.2f} and {noise['coverage']:.2f}; a test image is "
+                f"{real['nearest']:.2f} from the nearest training image",
+                r["method"],
+                str(r["evaluations"]),
+                *cells,
+                f"steps={r['steps']}, {options}",
+            ]
+        )
+    return rows
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,20 @@ import json
 import math
 import os
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from course_lib.classifier import train_classifier
 from course_lib.command_line import main
 from course_lib.evaluation import estimate
 from course_lib.experiments import (
     STUDIES,
     Record,
     StudyRecord,
+    diffusion_samplers,
     find_study,
     gan_stability,
     read_records,
@@ -24,7 +27,7 @@ from course_lib.experiments import (
 )
 from course_lib.experiments import line_study as study
 from course_lib.experiments.records import Run, commit
-from course_lib.experiments.tables import stability_rows
+from course_lib.experiments.tables import sampler_rows, stability_rows
 from course_lib.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +81,9 @@ def test_every_study_is_recorded_as_it_stands(name):
     methods = [m for m in found.settings["methods"] for _ in found.settings["targets"]]
     assert [{k: row[k] for k in m} for row, m in zip(found.rows, methods, strict=True)] == methods
     for row in found.rows:
-        assert len(row["kl_histogram"]) == len(row["mean_error"]) == found.settings["seeds"]
+        assert {len(v) for k, v in row.items() if isinstance(v, list) and k != "betas"} == {
+            found.settings["seeds"]
+        }
     for time in ("seconds", "cpu_seconds"):
         total = sum(row[f"{time}_all_targets"] for row in found.rows)
         assert getattr(found, time) == pytest.approx(total / len(found.settings["targets"]))
@@ -271,6 +276,75 @@ def test_what_the_book_says_of_the_study_is_what_the_record_holds():
     assert torch.equal(one[0], one[2])
 
 
+SAMPLER_ROW = {
+    "method": "Heun", "steps": 9, "options": {"method": "heun"}, "target": "digits",
+    "evaluations": 19, "frechet": [0.5, 0.7], "precision": [0.9, 0.9], "coverage": [0.8, 0.9],
+    "nearest": [1.25, 1.35], "seconds_all_targets": 3.0, "cpu_seconds_all_targets": 2.0,
+}  # fmt: skip
+
+
+def test_a_row_of_samples_shows_the_mean_and_the_spread_of_the_draws():
+    real = {
+        "frechet": 0.53, "frechet_spread": 0.15, "precision": 0.98, "precision_spread": 0.01,
+        "coverage": 0.97, "coverage_spread": 0.01, "nearest": 1.06,
+    }  # fmt: skip
+    noise = {"frechet": 7.9, "precision": 0.55, "coverage": 0.25, "nearest": 3.6}
+    made = record(
+        study="diffusion_samplers", rows=[SAMPLER_ROW], noise_floor={"digits": real},
+        saturation={"digits": noise},
+    )  # fmt: skip
+    header, row = sampler_rows(made)
+    assert len(row) == len(header)
+    assert row[0].startswith("digits: training images have the distance 0.53 ± 0.15 and ")
+    assert row[1:] == [
+        "Heun", "19", "0.60 ± 0.14", "0.90 ± 0.00", "0.85 ± 0.07", "1.30 ± 0.07",
+        "steps=9, method='heun'",
+    ]  # fmt: skip
+    assert len(sampler_rows(None)) == 1
+
+
+def test_the_study_of_samplers_draws_measures_and_resumes(monkeypatch, tmp_path):
+    ancestral, *_, heun = diffusion_samplers.METHODS
+    monkeypatch.setattr(diffusion_samplers, "METHODS", (ancestral, heun))
+    monkeypatch.setattr(diffusion_samplers, "REAL_DRAWS", 2)
+    monkeypatch.setattr(diffusion_samplers, "train_classifier", partial(train_classifier, steps=20))
+    measure, measured = diffusion_samplers._measure, []
+
+    def counted(sampler, model, *arguments, **options):
+        passes = []
+        handle = model.network.register_forward_hook(lambda *_: passes.append(1))
+        row = measure(sampler, model, *arguments, **options)
+        handle.remove()
+        measured.append((sampler, len(passes)))
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return row
+
+    monkeypatch.setattr(diffusion_samplers, "_measure", counted)
+
+    def found():
+        return diffusion_samplers.run(n_seeds=2, steps=2, checkpoints=tmp_path, progress=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        found()
+    made = found()
+    # The first was not drawn again; each counts the passes of the network, also the last one.
+    assert [sampler for sampler, _ in measured] == [ancestral, heun, heun]
+    assert all(passes == 2 * sampler.evaluations for sampler, passes in measured)
+    assert made.command == "course-lib study diffusion_samplers --seeds 2 --steps 2"
+    assert [row["method"] for row in made.rows] == ["ancestral", "Heun"]
+    for row in made.rows:
+        assert all(len(row[name]) == 2 for name in diffusion_samplers.MEASURES)
+        assert row["frechet"][0] != row["frechet"][1]
+    # Real images are nearer to real ones than noise is.
+    real, noise = made.noise_floor["digits"], made.saturation["digits"]
+    assert real["frechet"] < noise["frechet"]
+    assert real["coverage"] > noise["coverage"]
+    assert real["nearest"] < noise["nearest"]
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".pt"  # the model's checkpoint, and no part
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """A study that is done at once; returns what it was called with."""
@@ -306,7 +380,8 @@ def test_a_trial_is_read_by_nothing(quick, tmp_path, capsys):
 
 def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     assert main(["study", "vae_stability"]) == 1
-    assert "no study 'vae_stability'; one of gan_stability is expected" in capsys.readouterr().err
+    known = "one of gan_stability, diffusion_samplers is expected"
+    assert f"no study 'vae_stability'; {known}" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["study", "gan_stability", "--results", str(tmp_path / "file")]) == 1
     assert "the record cannot be written" in capsys.readouterr().err
@@ -314,7 +389,8 @@ def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     assert main(["study", "gan_stability", *folders]) == 1
     assert "what is done so far cannot be written" in capsys.readouterr().err
     assert main(["study"]) == 0
-    assert capsys.readouterr().out == "course-lib study gan_stability\n"
+    listed = capsys.readouterr().out.splitlines()
+    assert listed == ["course-lib study gan_stability", "course-lib study diffusion_samplers"]
     with pytest.raises(ValueError, match="no study"):
         find_study("other")
 

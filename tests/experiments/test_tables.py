@@ -34,6 +34,13 @@ def test_what_has_not_been_run_has_no_row():
     assert len(row) == len(header)
 
 
+def test_a_model_without_a_published_number_says_so():
+    metrics = {"negative_elbo": bound(1.2, 0.002, "bits/dim")}
+    _, row = mnist_rows([record("Diffusion", "mnist", "cpu", 0.0, metrics=metrics)])
+    assert row[1].startswith("none found, 8 bits; ")
+    assert row[2].startswith("1.200 ± 0.002 bits/dim (negative elbo)")
+
+
 @pytest.mark.parametrize("values", [(92.1, 91.5), (91.5, 92.1)])
 def test_all_seeds_are_averaged_and_the_better_one_is_not_chosen(values):
     runs = [record("VAE", "mnist", "cpu", v, seed) for seed, v in zip((0, 3), values, strict=True)]

@@ -22,8 +22,8 @@ def enter(copy: Path) -> list[str]:
     for file, right, changed in (
         (
             "families.py",
-            "(AUTOREGRESSIVE, VAE, GAN, FLOW)",
-            "(AUTOREGRESSIVE, VAE, GAN, FLOW, DUMMY)",
+            "(AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION)",
+            "(AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION, DUMMY)",
         ),
         (
             "families.py",
