@@ -308,7 +308,7 @@ def noised_mixture(
         figure = Figure(figsize=(5, 5), layout="constrained")
         ax = figure.subplots()
         density = (0.5 * mixture.log_prob(points, *level)).exp().view(90, 90).mT
-        ax.pcolormesh(side, side, density, cmap="Blues", vmax=1.4 * density.max().item())
+        _shade(ax, side, density)
         arrows = mixture.score(starts, *level)
         length = arrows.norm(dim=1, keepdim=True)
         arrows = arrows / length * torch.tanh(length / 3)
@@ -391,7 +391,7 @@ def sampling_paths(
             random.append(ancestral_step(random[-1], times, fresh))
         figure = Figure(figsize=(5, 5), layout="constrained")
         ax = figure.subplots()
-        ax.pcolormesh(side, side, density, cmap="Blues", vmax=1.4 * density.max().item())
+        _shade(ax, side, density)
         for path, style, colour, width, name in (
             (exact, "-", "0.5", 4, "exact ODE"),
             (solver, "o-", "#00507a", 2, "solver"),
@@ -468,6 +468,13 @@ def _double(mixture: GaussianMixture) -> GaussianMixture:
     """In float64 on the processor, in which also a page computes."""
     parts = (mixture.weights, mixture.means, mixture.covariances)
     return GaussianMixture(*(part.detach().cpu().double() for part in parts))
+
+
+def _shade(ax: Axes, side: Tensor, density: Tensor) -> None:
+    """Numbers over the plane as shades of blue, none so dark that a mark on it is lost."""
+    ax.pcolormesh(
+        side.numpy(), side.numpy(), density.numpy(), cmap="Blues", vmax=1.4 * density.max().item()
+    )
 
 
 def _pair(values: Tensor, digits: int = 3) -> str:
