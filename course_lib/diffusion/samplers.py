@@ -258,7 +258,7 @@ def inpaint(
 
     **What it samples.** Not the conditional distribution of the unknown entries, except in special cases:
     while noise is high the unknown entries are drawn given *noised* known ones, and what is decided then is
-    not taken back (Song et al., 2021, appendix I.2, use it as an approximation). Going back a step and
+    not taken back (Song et al., 2021, section 5, use it as an approximation). Going back a step and
     repeating it mixes the two parts better (Lugmayr et al., 2022, "RePaint"). For two Gaussian entries
     `replacement_moments` says by how much, equation ``eq-replacement``. The error disappears only if the
     chain mixes at levels with next to no noise. Methods with an exact limit weigh and resample many chains
