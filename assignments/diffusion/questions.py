@@ -1352,18 +1352,18 @@ QUESTIONS = (
         name="memorizing",
         points=3,
         rubric=(
-            "1 point: reports the errors of both denoisers on both sets of images, and says that the exact "
-            "minimizer has the smaller ones on the training images, down to 0 at little noise, and "
-            "far larger "
-            "ones on the validation images, while the network's are about the same on both. "
+            "1 point: reports the errors of both denoisers on both sets of images. The minimizer's are the "
+            "smaller ones on the training images, down to 0; on validation images they stay at the squared "
+            "distance from the nearest training image, while the network's keep falling and are about the "
+            "same on both sets. "
             "1 point: says why the perfect minimizer memorizes: over all functions the best guess is the "
-            "posterior mean under the empirical distribution, an average of training images in which at "
-            "little noise one alone remains; so its samples are copies, and on a new image the error "
-            "stays while the weight SNR grows, so that its bound diverges. "
+            "posterior mean under the empirical distribution, an average of training images of which one "
+            "alone remains at little noise; so its samples are copies, and on a new image the error stays "
+            "while the weight SNR grows, so that its bound diverges. "
             "1 point: says why the network does something else: architecture, size, optimizer and the end of "
             "training keep it among smoother functions, so it does not minimize the loss over all functions; "
-            "and that a large network trained long on few examples comes near the minimizer, which a "
-            "held-out bound shows."
+            "and that a large network trained long on few images comes near the minimizer, which held-out "
+            "images show and the training loss does not."
         ),
     ),
 )
