@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from course_lib.checking.measures import Invalid, denoiser_bits, images
+from course_lib.checking.measures import denoiser as measure
 from course_lib.checking.measures.denoiser import LOG_SNR_MAX, LOG_SNR_MIN
 
 PLACES = torch.linspace(-1, 1, 17, dtype=torch.float64)
@@ -74,6 +75,22 @@ def test_equal_shares_need_the_bits_of_a_uniform_distribution():
     assert found == pytest.approx(math.log2(17), abs=0.03)
 
 
+def test_prior_and_reconstruction_count_where_they_are_not_small(monkeypatch):
+    """For equal shares denoiser and decoder are exact, and what remains is the prior's gap, by quadrature."""
+    monkeypatch.setattr(measure, "LOG_SNR_MAX", 2.5)
+    monkeypatch.setattr(measure, "LOG_SNR_MIN", -1.0)
+    alpha, sigma = noise(torch.tensor(-1.0, dtype=torch.float64))
+    z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    each = torch.distributions.Normal(alpha * PLACES[:, None], sigma).log_prob(z)  # (17, Z)
+    marginal = each.logsumexp(0) - math.log(17)
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(z)
+    gap = torch.trapezoid(each.exp() * (marginal - prior), z)  # of each level
+    right = math.log2(17) + gap[levels("test")].mean().item() / math.log(2)
+    equal = torch.zeros(17)
+    found = np.mean([measured(lambda z, t: of_pixels(z, t, equal), seed=s).value for s in range(4)])
+    assert found == pytest.approx(right, abs=0.02)
+
+
 def test_the_error_of_a_linear_denoiser_is_integrated():
     """½ ∫ SNR [(1 − α²/2)² x² + α²σ²/4] dλ, and hardly anything of prior and reconstruction."""
     x = PLACES[levels("test")]
@@ -109,7 +126,7 @@ def test_the_latents_are_one_noising_process_asked_from_noise_to_data():
         assert points[:, -1].min() >= low - 1e-5
         assert points[:, -1].max() <= low + part + 1e-5
     # Rows come in another order each round: sort them by their λ, whose offsets stay the same.
-    first, last = (points[points[:, -1].argsort()] for points in (rounds[40], rounds[41]))
+    first, last = (points[points[:, -1].argsort()] for points in (rounds[20], rounds[21]))
     (alpha_t, sigma_t), (alpha_s, sigma_s) = noise(first[:, -1]), noise(last[:, -1])
     ratio = alpha_t / alpha_s
     added = (sigma_t**2 - (ratio * sigma_s) ** 2).sqrt()
