@@ -21,8 +21,9 @@ from course_lib.grading.question import Question
 
 from .assignments import ASSIGNMENTS
 
-V, G, A, N = (
-    sys.modules[f"questions_of_{name}"] for name in ("vae", "gan", "autoregressive", "flow")
+V, G, A, N, D = (
+    sys.modules[f"questions_of_{name}"]
+    for name in ("vae", "gan", "autoregressive", "flow", "diffusion")
 )
 QUESTIONS = {
     f"{a.name}.{q.name}": q for a in ASSIGNMENTS for q in a.questions if isinstance(q, Question)
@@ -577,7 +578,151 @@ WRONG = {
         "x alone": lambda *x: (N.autoregressive_inverse(*x)[0], torch.zeros(len(x[0]))),
         "first example": lambda z, a, b: N.autoregressive_inverse(z[:1].expand_as(z), a, b),
     },
+    "diffusion.noising_marginal": {
+        "ones and zeros": lambda b: (torch.ones(len(b) + 1), torch.zeros(len(b) + 1)),
+        "first β for all": lambda b: D.noising_marginal(b[:1].expand_as(b)),
+        "mean of the β": lambda b: D.noising_marginal(b.mean().expand_as(b)),
+        "βs sorted": lambda b: D.noising_marginal(b.sort().values),
+        "exponential of the sum": lambda b: (
+            D.after_data(1.0, (-b.cumsum(0) / 2).exp()),
+            D.after_data(0.0, (1 - (-b.cumsum(0)).exp()).sqrt()),
+        ),
+        "α alone": lambda b: (D.noising_marginal(b)[0], torch.zeros(len(b) + 1)),
+        "five steps": lambda b: tuple(
+            torch.cat([v[:6], v[5:6].expand(max(len(v) - 6, 0))])[: len(v)]
+            for v in D.noising_marginal(b)
+        ),
+    },
+    "diffusion.posterior_step": {
+        "x": lambda z, x, i, b: (x, torch.zeros(len(z))),
+        "z": lambda z, x, i, b: (z, b[i - 1]),
+        "first example's step": lambda z, x, i, b: D.posterior_step(z, x, i[:1].expand_as(i), b),
+        "noise at least after the first step": lambda z, x, i, b: D.posterior_step(
+            z, x, i.clamp(min=2), b
+        ),
+        "moduli": with_inputs(D.posterior_step, of_moduli(0, 1)),
+        "mean alone": lambda *x: (D.posterior_step(*x)[0], torch.zeros(len(x[0]))),
+        "variance alone": lambda *x: (x[1], D.posterior_step(*x)[1]),
+        "equal βs": lambda z, x, i, b: D.posterior_step(z, x, i, b.mean().expand_as(b)),
+        "marginal": lambda z, x, i, b: (
+            D.noising_marginal(b)[0][i - 1][:, None] * x,
+            D.noising_marginal(b)[1][i - 1] ** 2,
+        ),
+    },
+    "diffusion.chain_bound": {
+        "zeros": dict.fromkeys(D.CHAIN, 0.0),
+        "three digits": {k: float(f"{v:.3g}") for k, v in D.CHAIN.items()},
+        "no gap": D.CHAIN | {"gap": 0.0},
+        "without a key": {k: v for k, v in D.CHAIN.items() if k != "prior"},
+    },
+    "diffusion.bound_bits": {
+        "log₂ K": lambda x, z, p, a, s, k: torch.full((len(x),), math.log2(k)),
+        "levels from x": lambda x, z, p, a, s, k: D.bound_bits(x, z, p, a, s, int(x.max()) + 2),
+        "17 levels": lambda x, z, p, a, s, k: D.bound_bits(x, z, p, a, s, 17),
+        "first step": lambda x, z, p, a, s, k: D.bound_bits(x, z, p[:1], a[[0, 1]], s[[0, 1]], k),
+        "three steps": lambda x, z, p, a, s, k: D.bound_bits(x, z, p[:3], a[:4], s[:4], k),
+        "variance preserved at a half": lambda x, z, p, a, s, k: D.bound_bits(
+            x, z, p, a, (1 - a**2).sqrt() * 1.01, k
+        ),
+        "mean of the batch": lambda *x: D.bound_bits(*x).mean().expand(len(x[0])),
+        "clipped": lambda x, z, p, a, s, k: D.bound_bits(x, z, p.clamp(-0.5, 0.5), a, s, k),
+        "nearest level": lambda x, z, p, a, s, k: (
+            sum(D.bound_terms(x, z, p, a, s, k)[:2]) / x.shape[1] / math.log(2)
+        ),
+    },
+    "diffusion.mixture_score": {
+        "zeros": lambda z, *m: 0 * z,
+        "standard normal": lambda z, *m: -z,
+        "nearest component": D.weighted(
+            lambda *m: F.one_hot(D.responsibilities(*m).argmax(1), len(m[1])).to(m[0])
+        ),
+        "one Gaussian": lambda z, w, m, c, a, s: D.mixture_score(
+            z, w[:1] / w[:1], (w @ m)[None], torch.einsum("k,kde->de", w, c)[None], a, s
+        ),
+        "naive": lambda z, w, m, c, a, s: _naive_score(z, w, m, c, a, s),
+        "naive with ε": lambda z, w, m, c, a, s: _naive_score(z, w, m, c, a, s, 1e-8),
+        "diagonals": lambda z, w, m, c, a, s: D.mixture_score(
+            z, w, m, torch.diag_embed(c.diagonal(dim1=1, dim2=2)), a, s
+        ),
+        "first three components": lambda z, w, m, c, a, s: D.mixture_score(
+            z, w[:3] / w[:3].sum(), m[:3], c[:3], a, s
+        ),
+        "variance preserved": lambda z, w, m, c, a, s: D.mixture_score(
+            z, w, m, c, a, math.sqrt(1 - a**2)
+        ),
+    },
+    "diffusion.predict_clean": {
+        "zeros": lambda z, s, a, b: (0 * z, z / b[:, None, None, None]),
+        "bounded above only": D.clean_by(D.unclipped, lambda x: x.clamp(max=1)),
+        "bounded below only": D.clean_by(D.unclipped, lambda x: x.clamp(min=-1)),
+        "tanh": D.clean_by(D.unclipped, torch.tanh),
+        "signs": D.clean_by(D.unclipped, torch.sign),
+        "variance preserved": lambda z, s, a, b: D.predict_clean(z, s, a, (1 - a**2).sqrt()),
+        "first image's level": lambda z, s, a, b: D.predict_clean(
+            z, s, a[:1].expand_as(a), b[:1].expand_as(b)
+        ),
+        "clean example alone": lambda *x: (D.predict_clean(*x)[0], 0 * x[0]),
+        "moduli of the score": with_inputs(D.predict_clean, of_moduli(1)),
+    },
+    "diffusion.reverse_step": {
+        "unmoved": lambda z, s, e, b, g, h: z,
+        "without noise": lambda z, s, e, b, g, h: D.reverse_step(z, s, 0 * e, b, g, h),
+        "own noise": lambda z, s, e, b, g, h: D.reverse_step(z, s, torch.randn_like(e), b, g, h),
+        "larger of the strengths": lambda z, s, e, b, g, h: D.reverse_step(
+            z, s, e, b, max(g, math.sqrt(b)), h
+        ),
+        "smaller of the strengths": lambda z, s, e, b, g, h: D.reverse_step(
+            z, s, e, b, min(g, math.sqrt(b)), h
+        ),
+        "standard normal data": lambda z, s, e, b, g, h: D.reverse_step(z, -z, e, b, g, h),
+        "noise below": lambda z, s, e, b, g, h: D.reverse_step(z, s, -e, b, g, h),
+        "step 0.1": lambda z, s, e, b, g, h: D.reverse_step(z, s, e, b, g, 0.1),
+    },
+    "diffusion.ddim_sample": {
+        "noise": lambda z, *more: z,
+        "zeros": lambda z, *more: 0 * z,
+        "stride 2": lambda z, a, s, k, w, b: (
+            D.ddim_wrong(z, a, s, k, w, b, pace=2) if len(a) % 2 else 0 * z
+        ),
+        "stride 3": lambda z, a, s, k, w, b: D.ddim_sample(z, a, s, 3, w, b),
+        "no bias": lambda z, a, s, k, w, b: D.ddim_sample(z, a, s, k, w, 0 * b),
+        "no weights": lambda z, a, s, k, w, b: D.ddim_sample(z, a, s, k, 0 * w, b),
+        "one bias": lambda z, a, s, k, w, b: D.ddim_sample(z, a, s, k, w, b[-1:].expand_as(b)),
+        "transposed": lambda z, a, s, k, w, b: D.ddim_sample(z, a, s, k, w.T, b),
+        "clipped": lambda *x: D.ddim_sample(*x).clamp(-1, 1),
+        "first example": lambda z, *more: D.ddim_sample(z[:1].expand_as(z), *more),
+    },
+    "diffusion.reverse_variance": {
+        "c": "c",
+        "between": f"({D.BETA} + {D.TILDE})/2",
+        "data narrower than 1": (
+            f"Min({D.BETA}, {D.TILDE} + {D.FACTOR}**2*c*sigma_t**2/(alpha_t**2*c + sigma_t**2))"
+        ),
+        "variances at most 1": (
+            f"{D.TILDE} + {D.FACTOR}**2*Min(c, 1)*sigma_t**2/(alpha_t**2*Min(c, 1) + sigma_t**2)"
+        ),
+        "variance preserved": (
+            f"{D.TILDE} + {D.FACTOR}**2*c*(1 - alpha_t**2)/(alpha_t**2*c + 1 - alpha_t**2)"
+        ),
+        "interpolated by c": f"(1 - Min(c, 1))*{D.TILDE} + Min(c, 1)*{D.BETA}",
+    },
+    "diffusion.guided_score": {
+        "with the class": lambda c, u, s, w: -c / s[:, None],
+        "without the class": lambda c, u, s, w: -u / s[:, None],
+        "w = 1": lambda c, u, s, w: D.guided_score(c, u, s, 1.0),
+        "w at most 1": lambda c, u, s, w: D.guided_score(c, u, s, min(w, 1)),
+        "w at least 1": lambda c, u, s, w: D.guided_score(c, u, s, max(w, 1)),
+        "one σ": lambda c, u, s, w: D.guided_score(c, u, s.mean().expand_as(s), w),
+        "moduli": with_inputs(D.guided_score, of_moduli(0, 1)),
+    },
 }
+
+
+def _naive_score(z, weights, means, covariances, alpha, sigma, epsilon=0.0):
+    """Densities for their logarithms."""
+    log_joint, solved = D.mixture_parts(z, weights, means, covariances, alpha, sigma)
+    density = log_joint.exp() + epsilon
+    return -((density / density.sum(1, keepdim=True))[..., None] * solved).sum(1)
 
 
 def _area_between(points, x, a, y, b):
@@ -694,6 +839,49 @@ def _student_tails(x, logits, mean, log_scale, levels):
     above[(k == levels - 1).expand_as(above)] = 1
     below[(k == 0).expand_as(below)] = 0
     return ((above - below) * logits.softmax(2)).sum(2).log().sum(1)
+
+
+def _student_posterior(z, x, i, betas):
+    """With arrays that begin with step 1, which has no ᾱ before it; `i` is an index of them."""
+    product = torch.cumprod(1 - betas, 0)
+    beta, now, before = betas[i], product[i], product[i - 1]
+    of_z, of_x = (1 - beta).sqrt() * (1 - before) / (1 - now), before.sqrt() * beta / (1 - now)
+    mean = torch.einsum("n,nd->nd", of_z, z) + torch.einsum("n,nd->nd", of_x, x)
+    return mean, (1 - before) / (1 - now) * beta
+
+
+def _student_bound(
+    x,
+    z,
+    predicted,
+    alpha,
+    sigma,
+    levels,
+    *,
+    error=lambda e: e.sum(-1),
+    steps=lambda e: e.sum(0),
+    place=None,
+    decoder=lambda log_density: log_density - log_density.logsumexp(-1, keepdim=True),
+):
+    places = torch.linspace(-1, 1, levels).to(z) if place is None else place(torch.arange(levels))
+    places = places.to(z)
+    clean = places[x]
+    normal = torch.distributions.Normal
+    prior = torch.distributions.kl_divergence(
+        normal(alpha[-1] * clean, sigma[-1]), normal(0.0, 1.0)
+    ).sum(1)
+    snr = (alpha / sigma).square()
+    parts = -snr.diff()[:, None] * error((clean - predicted) ** 2) / 2
+    density = decoder(normal(alpha[0] * places, sigma[0]).log_prob(z[..., None]))
+    log_p = density.gather(-1, x[..., None]).sum((1, 2))
+    return (prior + steps(parts) - log_p) / x.shape[1] / math.log(2)
+
+
+def _student_ddim(z, alpha, sigma, weight, bias, steps):
+    for t, s in steps:
+        e = torch.tanh(z @ weight + bias[t])
+        z = alpha[s] / alpha[t] * (z - sigma[t] * e) + sigma[s] * e
+    return z
 
 
 STUDENTS = {
@@ -827,6 +1015,67 @@ STUDENTS = {
         "not divided": lambda p: -p.sum(-1).logsumexp(0) / p.shape[-1] / math.log(2),
         "averaged pixel by pixel": lambda p: -p.exp().mean(0).log2().mean(1),
         "bits per image": lambda p: -p.sum(-1).exp().mean(0).log2(),
+    },
+    "diffusion.noising_marginal": {
+        "ᾱ for α": lambda b: (
+            F.pad((1 - b).cumprod(0), (1, 0), value=1.0),
+            F.pad((1 - (1 - b).cumprod(0)).sqrt(), (1, 0)),
+        ),
+        "data left out": lambda b: (
+            (1 - b).cumprod(0).sqrt(),
+            (1 - (1 - b).cumprod(0)).sqrt(),
+        ),
+        "no root in the shrinking": lambda b: (
+            F.pad((1 - b).cumprod(0), (1, 0), value=1.0),
+            (1 - F.pad((1 - b).cumprod(0), (1, 0), value=1.0) ** 2).sqrt(),
+        ),
+    },
+    "diffusion.posterior_step": {
+        "no ᾱ of the data": lambda z, x, i, b: _student_posterior(z, x, i - 1, b),
+        "step counted from 0": lambda z, x, i, b: _student_posterior(z, x, i, b),
+    },
+    "diffusion.bound_bits": {
+        "mean over dimensions": lambda x, z, p, a, s, k: _student_bound(
+            x, z, p, a, s, k, error=lambda e: e.mean(-1)
+        ),
+        "mean over steps": lambda x, z, p, a, s, k: _student_bound(
+            x, z, p, a, s, k, steps=lambda e: e.mean(0)
+        ),
+        "K for K − 1": lambda x, z, p, a, s, k: _student_bound(
+            x, z, p, a, s, k, place=lambda j: 2 * j / k - 1
+        ),
+        "density for probability": lambda x, z, p, a, s, k: _student_bound(
+            x, z, p, a, s, k, decoder=lambda log_density: log_density
+        ),
+    },
+    "diffusion.mixture_score": {
+        "weights dropped": lambda z, w, m, c, a, s: D.mixture_score_by_autograd(
+            z, torch.full_like(w, 1 / len(w)), m, c, a, s
+        ),
+        "σ for σ²": lambda z, w, m, c, a, s: D.mixture_score_by_autograd(
+            z, w, m, c, a, math.sqrt(s)
+        ),
+        "α dropped": lambda z, w, m, c, a, s: D.mixture_score_by_autograd(z, w, m / a, c, a, s),
+    },
+    "diffusion.predict_clean": {
+        "old noise kept": lambda z, s, a, b: (
+            ((z + (b**2)[:, None, None, None] * s) / a[:, None, None, None]).clip(-1, 1),
+            -b[:, None, None, None] * s,
+        ),
+    },
+    "diffusion.ddim_sample": {
+        "stride ignored within the step": lambda z, a, s, k, w, b: _student_ddim(
+            z, a, s, w, b, [(t, t - 1) for t in range(len(a) - 1, 0, -k)]
+        ),
+        "all levels visited": lambda z, a, s, k, w, b: _student_ddim(
+            z, a, s, w, b, [(t, t - 1) for t in range(len(a) - 1, 0, -1)]
+        ),
+        "last step missing": lambda z, a, s, k, w, b: _student_ddim(
+            z, a, s, w, b, [(t, t - k) for t in range(len(a) - 1, k, -k)]
+        ),
+    },
+    "diffusion.guided_score": {
+        "weight taken for the scale": lambda c, u, s, w: -torch.lerp(u, c, w) / s[:, None],
     },
     "flow.sinh_arcsinh": {
         "log_tail as factor": lambda x, a, b: (

@@ -16,6 +16,7 @@ from course_lib.checking.measures.common import (
     one_array,
 )
 from course_lib.checking.measures.decoder import decoder_nats
+from course_lib.checking.measures.denoiser import denoiser_bits
 from course_lib.checking.measures.flow import flow_bits
 from course_lib.checking.measures.generator import generator_distance, image_features
 
@@ -26,6 +27,7 @@ __all__ = [
     "binary_digits",
     "causal_bits",
     "decoder_nats",
+    "denoiser_bits",
     "flow_bits",
     "generator_distance",
     "image_features",
