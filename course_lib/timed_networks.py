@@ -69,7 +69,8 @@ class Conditioning(nn.Module):
     def forward(self, time: Tensor, labels: Tensor | None) -> Tensor:
         """Shape ``(N, width)``, from times and labels of shape ``(N,)``, or no labels.
 
-        Several times for each example have the shape ``(N, n_times)``. The label ``n_classes`` stands for an example without a class.
+        Several times for each example have the shape ``(N, n_times)``. The label ``n_classes`` stands for
+        an example without a class.
         """
         features = fourier_features(time)
         told = self.time(features if self.n_times == 1 else features.flatten(1))

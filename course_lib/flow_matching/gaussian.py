@@ -45,8 +45,8 @@ def gaussian_average_velocity(
 ) -> Tensor:
     r"""The average velocity between r and t on the linear path, :math:`(x_t - x_r)/(t - r)`.
 
-    Since :math:`S_t - S_r = (t-r)\,[(t+r) - (2-t-r)c]`, the factor t − r is divided out beforehand: at r = t it
-    is the velocity itself, and nothing cancels near it.
+    Since :math:`S_t - S_r = (t-r)\,[(t+r) - (2-t-r)c]`, the factor t − r is divided out beforehand: at r = t
+    it is the velocity itself, and nothing cancels near it.
 
     Args:
         z: examples at time `t`, shape ``(N, *event_shape)``.
