@@ -76,14 +76,12 @@ class MeanFlow(FromNoise):
         r, t = r.expand(len(x)), t.expand(len(x))
         mean, variance = self.mean.to(x), self.variance.to(x)
         at = per_example(t, x)
-        deviation = ((1 - at) ** 2 * variance + at**2).sqrt()
+        size = ((1 - at) ** 2 * (mean**2 + variance).mean() + at**2).sqrt()
         own = parameter_type(self.network)
-        seen = ((x - (1 - at) * mean) / deviation).to(own)
-        learned = self.network(seen, torch.stack([t, t - r], -1).to(own))
-        scale = variance.sqrt() / deviation
-        return gaussian_average_velocity(x, r, t, mean, variance) + scale * at_least_float32(
-            learned
-        ).to(x)
+        times = torch.stack([t, t - r], -1).to(own)
+        learned = at_least_float32(self.network((x / size).to(own), times)).to(x)
+        scale = (variance / ((1 - at) ** 2 * variance + at**2)).sqrt()
+        return gaussian_average_velocity(x, r, t, mean, variance) + scale * learned
 
     @torch.no_grad()
     def sample(self, n: int, *, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:

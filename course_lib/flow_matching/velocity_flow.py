@@ -47,9 +47,9 @@ class VelocityFlow(FromNoise):
     without solving the ODE, by `FlowMatching`; Lipman, Chen, Ben-Hamu, Nickel and Le (2023).
 
     The network does not start from nothing. To its output is added the velocity that a Gaussian with the
-    data's means and variances would have, entry by entry, so that it only has to learn what is not Gaussian;
-    inputs and outputs have unit variance for such data (Karras et al., 2022, call it preconditioning).
-    `initialize` looks at data for it.
+    data's means and variances would have, entry by entry, so that it only has to learn what is not Gaussian.
+    Its input has the mean square 1 and its target, for Gaussian data, the variance 1 at all times; Karras,
+    Aittala, Aila and Laine (2022) call that preconditioning. `initialize` looks at data for it.
 
     Args:
         event_shape: shape of one example.
@@ -122,13 +122,14 @@ class VelocityFlow(FromNoise):
             )
         )
         mean, variance = self.mean.to(x), self.variance.to(x)
-        deviation = (alpha**2 * variance + sigma**2).sqrt()
+        # All entries on one scale: an entry that hardly varies is seen to do so.
+        size = (alpha**2 * (mean**2 + variance).mean() + sigma**2).sqrt()
         own = parameter_type(self.network)
-        seen = ((x - alpha * mean) / deviation).to(own)
-        learned = at_least_float32(self.network(seen, self.clock(t).to(own), labels)).to(x)
+        learned = at_least_float32(self.network((x / size).to(own), self.clock(t).to(own), labels))
         # The standard deviation of the conditional velocity given x_t, for Gaussian data.
-        scale = (alpha_rate * sigma - sigma_rate * alpha).abs() * variance.sqrt() / deviation
-        return gaussian_velocity(self.schedule, x, t, mean, variance) + scale * learned
+        spread = alpha**2 * variance + sigma**2
+        scale = (alpha_rate * sigma - sigma_rate * alpha).abs() * (variance / spread).sqrt()
+        return gaussian_velocity(self.schedule, x, t, mean, variance) + scale * learned.to(x)
 
     def clock(self, t: Tensor) -> Tensor:
         """What the network is told of the time: the log SNR, kept finite where α or σ is 0."""

@@ -115,7 +115,7 @@ def test_given_pairs_stay_as_they_are_in_the_loss():
 
 
 def test_reflow_straightens(float64):
-    """From the exact mixture: the flow's own pairs cost less than independent ones, and have its marginals."""
+    """The flow's own pairs, of the exact mixture, cost less than independent ones, and have its marginals."""
     mixture, noise = plane(), torch.randn(2000, 2)
     x = integrate(
         lambda z, t: mixture.velocity(z, t, LinearPath()), noise, time_grid(40), "midpoint"

@@ -1,4 +1,4 @@
-"""Velocities along paths, against mixtures of which everything is known, and what Gaussians say in closed form."""
+"""Velocities along paths, against mixtures of which all is known, and what Gaussians say in closed form."""
 
 import math
 
