@@ -67,6 +67,9 @@ class MeanFlow(FromNoise):
 
         Returns:
             Shape ``(N, *event_shape)``, at least float32.
+
+        Raises:
+            ValueError: a time is outside [0, 1], or `r` is later than `t`.
         """
         require_batch(x, self.event_shape)
         x = at_least_float32(x)
@@ -74,6 +77,10 @@ class MeanFlow(FromNoise):
         for time, name in ((r, "r"), (t, "t")):
             per_example(time, x, name)
         r, t = r.expand(len(x)), t.expand(len(x))
+        if (r > t).any():
+            raise ValueError(
+                "r is later than t in an example; the earlier time, nearer to the data, is expected first."
+            )
         mean, variance = self.mean.to(x), self.variance.to(x)
         at = per_example(t, x)
         size = ((1 - at) ** 2 * (mean**2 + variance).mean() + at**2).sqrt()
