@@ -1,5 +1,7 @@
 """The equations on paths, weights, other sources' symbols and solvers, by independent routes."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -386,10 +388,7 @@ def test_richardson(formula):
     for method, steps in (("euler", 32), ("midpoint", 16)):
         values = [value(n, method) for n in (steps, 2 * steps, 4 * steps)]
         order = ORDERS[method]
-        errors = [
-            (formula(a, b, order) - truth).norm().item()
-            for a, b in zip(values[:-1], values[1:], strict=True)
-        ]
+        errors = [(formula(a, b, order) - truth).norm().item() for a, b in pairwise(values)]
         # What is left is of the next order: halving divides it by 2^(order + 1), or by more.
         assert errors[0] / errors[1] > 2 ** (order + 0.75), (method, errors)
 

@@ -1,6 +1,7 @@
 """The equations of flow matching up to its theorem, each by a route that does not use it."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def limit(sums):
     """Of a sequence at n, 2n, 4n … with an error in powers of 1/n."""
     factor = 2
     while len(sums) > 1:
-        sums = [(factor * b - a) / (factor - 1) for a, b in zip(sums, sums[1:], strict=False)]
+        sums = [(factor * b - a) / (factor - 1) for a, b in pairwise(sums)]
         factor *= 2
     return sums[0]
 
