@@ -25,12 +25,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from course_lib.diffusion import Level, ddim, guided, heun, posterior, reverse_variances
 from course_lib.divergences import kl_univariate_gaussian
 from course_lib.gan import dirac
 from course_lib.gan.closed_forms import jensen_shannon, optimal_discriminator
+from course_lib.mixtures import GaussianMixture
 from course_lib.plotting import density_1d
+from course_lib.schedules import LinearPath, Schedule
+from course_lib.solvers import integrate, time_grid
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+STEPS = tuple(2**k for k in range(8))  # what the slider of `sampling_paths` can be set to
+FINE_STEPS = 128  # of the fourth-order solution that stands for the exact one
 
 
 def has_reader() -> bool:
@@ -277,6 +283,202 @@ def pixel_reveal(
         return _side_by_side(_image(png(figure), alt), _image(png(chart), described)) + _text(text)
 
     return view({"known": _count("pixels revealed", 0, 0, height * width - 1)}, show, caption)
+
+
+def noised_mixture(
+    mixture: GaussianMixture,
+    point: Sequence[float],
+    log_snr: float,
+    *,
+    limit: float,
+    alt: str,
+    caption: str,
+) -> ipywidgets.VBox:
+    """Sliders for λ and for the noised point; density, score and posterior mean of the library."""
+    mixture = _double(mixture)
+    side = torch.linspace(-limit, limit, 90, dtype=torch.float64)
+    points = torch.cartesian_prod(side, side)
+    places = torch.linspace(-limit, limit, 15, dtype=torch.float64)[1:-1]
+    starts = torch.cartesian_prod(places, places)
+
+    def show(log_snr: float, first: float, second: float) -> str:
+        level = torch.tensor([log_snr, -log_snr], dtype=torch.float64).sigmoid().sqrt()
+        z = torch.tensor([[first, second]], dtype=torch.float64)
+        score, clean = mixture.score(z, *level)[0], mixture.posterior_mean(z, *level)[0]
+        figure = Figure(figsize=(5, 5), layout="constrained")
+        ax = figure.subplots()
+        density = (0.5 * mixture.log_prob(points, *level)).exp().view(90, 90).mT
+        _shade(ax, side, density)
+        arrows = mixture.score(starts, *level)
+        length = arrows.norm(dim=1, keepdim=True)
+        arrows = arrows / length * torch.tanh(length / 3)
+        ax.quiver(*starts.T, *arrows.T, color="0.35", angles="xy", scale=18, width=0.004)
+        ax.plot(*torch.stack([z[0], clean]).T, "--", color="#8a3800")
+        ring = {"s": 120, "facecolors": "none", "edgecolors": "#8a3800", "linewidths": 3}
+        ax.scatter(*z.T, **ring, label="noised point z")
+        ax.scatter(*clean, marker="D", color="#8a3800", label="posterior mean of x")
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        ax.legend(loc="upper left")
+        text = (
+            f"λ = {log_snr:.1f}: α = {level[0]:.3f}, σ = {level[1]:.3f}; at z = {_pair(z[0], 2)} log density "
+            f"{mixture.log_prob(z, *level).item():.3f}, score {_pair(score)}, posterior mean {_pair(clean)}"
+        )
+        return _image(png(figure), alt) + _text(text)
+
+    controls = {
+        "log_snr": _number("log signal-to-noise ratio λ", log_snr, -6, 6, 0.1),
+        "first": _number("first coordinate of z", point[0], -limit, limit, 0.05),
+        "second": _number("second coordinate of z", point[1], -limit, limit, 0.05),
+    }
+    return view(controls, show, caption)
+
+
+def fixed_noise(seed: int) -> Tensor:
+    """Standard normal numbers for the most steps of `sampling_paths`, as a page writes them."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(STEPS[-1], 2, generator=generator, dtype=torch.float64)
+    return noise.round(decimals=4)
+
+
+def coarse_noise(noise: Tensor, steps: int) -> Tensor:
+    """The noise of fewer, longer steps: sums of that of the short ones, of unit variance again."""
+    share = len(noise) // steps
+    return noise.view(steps, share, -1).sum(1) / share**0.5
+
+
+def sampling_paths(
+    mixture: GaussianMixture,
+    schedule: Schedule,
+    start: Sequence[float],
+    steps: int,
+    *,
+    noise: Tensor,
+    methods: Sequence[str],
+    limit: float,
+    alt: str,
+    caption: str,
+) -> ipywidgets.VBox:
+    """Controls for the start, the steps and the solver; paths by the samplers of the library."""
+    mixture = _double(mixture)
+    denoise = mixture.denoiser(schedule)
+    side = torch.linspace(-limit, limit, 90, dtype=torch.float64)
+    density = (0.5 * mixture.log_prob(torch.cartesian_prod(side, side))).exp().view(90, 90).mT
+
+    def velocity(z: Tensor, t: Tensor) -> Tensor:
+        return mixture.velocity(z, t, schedule)
+
+    def solve(method: str, z: Tensor, times: Tensor) -> Tensor:
+        if method != "Heun":
+            return ddim(denoise, schedule, z, times)
+        if isinstance(schedule, LinearPath):  # z/α has no value where α is 0
+            return integrate(velocity, z, times, "heun")
+        return heun(denoise, schedule, z, times)
+
+    def ancestral_step(z: Tensor, times: Tensor, fresh: Tensor) -> Tensor:
+        t, s = (Level(schedule.alpha(time), schedule.sigma(time)) for time in times)
+        mean, _ = posterior(z, denoise(z, times[0]), s, t)
+        return mean + reverse_variances(s, t)[0].sqrt() * fresh
+
+    def show(first: float, second: float, steps: int, method: str) -> str:
+        z = torch.tensor([[first, second]], dtype=torch.float64)
+        exact, solver, random = [z], [z], [z]
+        for times in time_grid(FINE_STEPS).unfold(0, 2, 1):
+            exact.append(integrate(velocity, exact[-1], times, "rk4"))
+        for times, fresh in zip(
+            time_grid(steps).unfold(0, 2, 1), coarse_noise(noise, steps), strict=True
+        ):
+            solver.append(solve(method, solver[-1], times))
+            random.append(ancestral_step(random[-1], times, fresh))
+        figure = Figure(figsize=(5, 5), layout="constrained")
+        ax = figure.subplots()
+        _shade(ax, side, density)
+        for path, style, colour, width, name in (
+            (exact, "-", "0.5", 4, "exact ODE"),
+            (solver, "o-", "#00507a", 2, "solver"),
+            (random, "o--", "#8a3800", 1.5, "ancestral sampling"),
+        ):
+            ax.plot(*torch.cat(path).T, style, color=colour, lw=width, ms=4, label=name)
+        ring = {"s": 120, "facecolors": "none", "edgecolors": "black", "linewidths": 3}
+        ax.scatter(first, second, **ring, label="start, at time 1")
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        ax.legend(loc="upper left")
+        ends = [path[-1][0] for path in (exact, solver, random)]
+        text = (
+            f"start {_pair(z[0], 2)}: the exact ODE ends at {_pair(ends[0])}, {method} with {steps} steps at "
+            f"{_pair(ends[1])}, at a distance of {(ends[1] - ends[0]).norm():.3g}; "
+            f"ancestral sampling at {_pair(ends[2])}"
+        )
+        return _image(png(figure), alt) + _text(text)
+
+    controls = {
+        "first": _number("first coordinate of the start", start[0], -limit, limit, 0.05),
+        "second": _number("second coordinate of the start", start[1], -limit, limit, 0.05),
+        "steps": ipywidgets.SelectionSlider(
+            options=STEPS, value=steps, **_labelled("number of steps")
+        ),
+        "method": ipywidgets.Dropdown(options=list(methods), **_labelled("solver")),
+    }
+    return view(controls, show, caption)
+
+
+def guided_gaussian(
+    own: tuple[float, float], every: tuple[float, float], w: float, *, alt: str, caption: str
+) -> ipywidgets.VBox:
+    """A slider for the weight; the ODE is solved by `integrate`, the velocities are those of mixtures."""
+    path = LinearPath()
+    classes = [
+        GaussianMixture(
+            *(torch.tensor(v, dtype=torch.float64) for v in ([1.0], [[mean]], [[[variance]]]))
+        )
+        for mean, variance in (own, every)
+    ]
+    x = torch.linspace(-1, 3.5, 451, dtype=torch.float64)
+
+    def show(w: float) -> str:
+        def velocity(z: Tensor, t: Tensor) -> Tensor:
+            return guided(*(each.velocity(z, t, path) for each in classes), w)
+
+        # The map is affine, so two starting points tell it.
+        starts = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+        low, high = integrate(velocity, starts, time_grid(100), "rk4")[:, 0].tolist()
+        precision = (1 + w) / own[1] - w / every[1]
+        mean = ((1 + w) * own[0] / own[1] - w * every[0] / every[1]) / precision
+        sampled, tilted = (low, (high - low) ** 2), (mean, 1 / precision)
+        figure = Figure(figsize=(7, 3.3), layout="constrained")
+        ax = figure.subplots()
+        for (mean, variance), style, colour, name in (
+            (own, ":", "0.3", "the class"),
+            (tilted, "--", "C1", "tilted density"),
+            (sampled, "-", "C0", "guided ODE"),
+        ):
+            density = Normal(mean, variance**0.5).log_prob(x).exp()
+            ax.plot(x, density, style, color=colour, label=name)
+        ax.set(xlim=(-1, 3.5), ylim=(0, 4.5))
+        ax.legend(loc="upper left")
+        words = [f"mean {m:.3f} and variance {v:.4f}" for m, v in (sampled, tilted)]
+        text = (
+            f"w = {w:.1f}: the guided ODE ends with {words[0]}, the tilted density has {words[1]}"
+        )
+        return _image(png(figure), alt) + _text(text)
+
+    return view({"w": _number("guidance weight w", w, 0, 3, 0.1)}, show, caption)
+
+
+def _double(mixture: GaussianMixture) -> GaussianMixture:
+    """In float64 on the processor, in which also a page computes."""
+    parts = (mixture.weights, mixture.means, mixture.covariances)
+    return GaussianMixture(*(part.detach().cpu().double() for part in parts))
+
+
+def _shade(ax: Axes, side: Tensor, density: Tensor) -> None:
+    """Numbers over the plane as shades of blue, none so dark that a mark on it is lost."""
+    ax.pcolormesh(
+        side.numpy(), side.numpy(), density.numpy(), cmap="Blues", vmax=1.4 * density.max().item()
+    )
+
+
+def _pair(values: Tensor, digits: int = 3) -> str:
+    return f"({', '.join(f'{value:.{digits}f}' for value in values.tolist())})"
 
 
 def _labelled(label: str) -> dict[str, object]:

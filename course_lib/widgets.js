@@ -57,10 +57,15 @@ function controls(figure, show) {
   const update = () => {
     const values = {};
     for (const input of inputs) {
-      values[input.name] = input.type === "checkbox" ? input.checked
+      // A slider over stops stands at the place of a value in a list.
+      const stops = input.dataset.stops && JSON.parse(input.dataset.stops);
+      const value = stops ? stops[input.value]
+        : input.type === "checkbox" ? input.checked
         : input.type === "range" ? Number(input.value) : input.value;
+      values[input.name] = value;
       const text = input.parentElement.querySelector("output");
-      if (text) text.textContent = input.value;
+      if (text) text.textContent = stops ? value : input.value;
+      if (stops) input.setAttribute("aria-valuetext", value);
     }
     show(values);
   };
@@ -87,6 +92,81 @@ function pointer(svg, move) {
   };
   svg.addEventListener("pointerdown", (event) => { svg.setPointerCapture(event.pointerId); follow(event); });
   svg.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
+}
+
+// Press, drag, touch or arrow keys move a point of the plane within ±limit.
+function movable(svg, plot, limit, point, update) {
+  const move = (a, b) => {
+    [a, b].forEach((v, i) => { point[i] = Math.round(100 * Math.min(limit, Math.max(-limit, v))) / 100; });
+    update();
+  };
+  const inverse = (map, place) => (place - map(0)) / (map(1) - map(0));
+  pointer(svg, (x, y) => move(inverse(plot.x, x), inverse(plot.y, y)));
+  arrows(svg, (right, up) => move(point[0] + 0.1 * right, point[1] + 0.1 * up));
+}
+
+// A Gaussian mixture of the plane under noise, as course_lib.mixtures has it: what is known at a point.
+function noised_mixture({ weights, means, covariances }, alpha, sigma) {
+  const parts = weights.map((weight, k) => {
+    const [[a, b], [, d]] = covariances[k];
+    const [p, q, r] = [alpha ** 2 * a + sigma ** 2, alpha ** 2 * b, alpha ** 2 * d + sigma ** 2];
+    const determinant = p * r - q * q;
+    return { mean: means[k], covariance: [a, b, d], inverse: [r, -q, p].map((v) => v / determinant),
+      constant: Math.log(weight) - Math.log(2 * Math.PI) - Math.log(determinant) / 2 };
+  });
+  const times = ([a, b, d], [x, y]) => [a * x + b * y, b * x + d * y];
+  return ([x, y]) => {
+    const found = parts.map((part) => {
+      const apart = [x - alpha * part.mean[0], y - alpha * part.mean[1]];
+      const pull = times(part.inverse, apart);
+      return { part, pull, log: part.constant - (apart[0] * pull[0] + apart[1] * pull[1]) / 2 };
+    });
+    const high = Math.max(...found.map(({ log }) => log));
+    const sum = found.reduce((total, { log }) => total + Math.exp(log - high), 0);
+    const score = [0, 0], clean = [0, 0];
+    for (const { part, pull, log } of found) {
+      const share = Math.exp(log - high) / sum, moved = times(part.covariance, pull);
+      for (const i of [0, 1]) {
+        score[i] -= share * pull[i];
+        clean[i] += share * (part.mean[i] + alpha * moved[i]);
+      }
+    }
+    return { log_density: high + Math.log(sum), score, clean, noise: score.map((v) => -sigma * v) };
+  };
+}
+
+// A density over the frame of a plot, as a picture below all that is drawn later.
+function density_picture(svg, plot, limit) {
+  const image = draw(svg, "image", { x: plot.x(-limit), y: plot.y(limit), preserveAspectRatio: "none",
+    width: plot.x(limit) - plot.x(-limit), height: plot.y(-limit) - plot.y(limit) });
+  const canvas = document.createElement("canvas"), size = 90;
+  canvas.width = canvas.height = size;
+  return (log_density) => {
+    const values = Array.from({ length: size * size }, (_, i) => log_density([
+      limit * ((2 * (i % size) + 1) / size - 1), limit * (1 - (2 * Math.floor(i / size) + 1) / size)]));
+    const high = values.reduce((a, b) => Math.max(a, b)), pixels = new ImageData(size, size);
+    values.forEach((value, i) => {
+      const share = Math.exp((value - high) / 2);
+      pixels.data.set([255 - 165 * share, 255 - 95 * share, 255 - 45 * share, 255], 4 * i);
+    });
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    image.setAttribute("href", canvas.toDataURL());
+  };
+}
+
+// What the lines and marks of a drawing are, in rows of so many columns.
+function legend(svg, entries, x, y, columns = 1) {
+  entries.forEach(([text, tag, attributes], i) => {
+    const left = x + 180 * (i % columns), middle = y + 18 * Math.floor(i / columns);
+    const place = tag === "circle" ? { cx: left + 12, cy: middle } : { d: tag === "line"
+      ? `M${left} ${middle}h24` : `M${left + 6} ${middle}l6 -6l6 6l-6 6z` };
+    draw(svg, tag === "circle" ? "circle" : "path", { fill: "none", ...place, ...attributes });
+    draw(svg, "text", { x: left + 32, y: middle + 4 }, text);
+  });
+}
+
+function pair(values, digits) {
+  return `(${values.map((v) => v.toFixed(digits)).join(", ")})`;
 }
 
 function start_frames(figure) {
@@ -201,8 +281,7 @@ function start_gaussians(figure) {
 }
 
 function start_dirac(figure) {
-  const { steps, limit } = read(figure);
-  let { start } = read(figure);
+  const { steps, limit, start } = read(figure);
   const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
   const plot = axes(svg, 400, 400, [-limit, limit], [-limit, limit], [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
   draw(svg, "text", { x: 380, y: 370, "text-anchor": "end" }, "generator θ");
@@ -226,7 +305,7 @@ function start_dirac(figure) {
         `l${(-dx - dy).toFixed(1)} ${(dx - dy).toFixed(1)}M${u.toFixed(1)} ${v.toFixed(1)}l${(-dx + dy).toFixed(1)} ${(-dx - dy).toFixed(1)}`;
     }
     field.setAttribute("d", arrow);
-    const states = [start];
+    const states = [[...start]];
     for (let n = 0; n < steps; n++) {
       const [theta, psi] = states[n], [dtheta, dpsi] = velocity([theta, psi]);
       const moved = psi + rate * dpsi;
@@ -245,13 +324,7 @@ function start_dirac(figure) {
       `${Math.hypot(...start).toFixed(3)}, after ${steps} steps ${Math.hypot(...states[steps]).toPrecision(3)}; ` +
       `largest modulus ${modulus.toFixed(4)}`;
   });
-  const move = (a, b) => {
-    start = [a, b].map((v) => Math.round(100 * Math.min(2, Math.max(-2, v))) / 100);
-    update();
-  };
-  const inverse = (map, place) => (place - map(0)) / (map(1) - map(0));
-  pointer(svg, (x, y) => move(inverse(plot.x, x), inverse(plot.y, y)));
-  arrows(svg, (right, up) => move(start[0] + 0.1 * right, start[1] + 0.1 * up));
+  movable(svg, plot, 2, start, update);
 }
 
 function start_field(figure) {
@@ -315,5 +388,164 @@ function start_reveal(figure) {
     const column = Math.min(width - 1, Math.max(0, Math.floor(x / 20)));
     slider.value = Math.min(height - 1, Math.max(0, Math.floor(y / 20))) * width + column;
     slider.dispatchEvent(new Event("input"));
+  });
+}
+
+function start_noised(figure) {
+  const { mixture, limit, point } = read(figure);
+  const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
+  const plot = axes(svg, 400, 400, [-limit, limit], [-limit, limit], [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
+  const picture = density_picture(svg, plot, limit);
+  const field = draw(svg, "path", { fill: "none", stroke: "#555" });
+  const way = draw(svg, "path", { fill: "none", stroke: "#8a3800", "stroke-width": 2, "stroke-dasharray": "4 3" });
+  const mark = { fill: "none", stroke: "#8a3800", "stroke-width": 3 }, filled = { fill: "#8a3800", stroke: "white" };
+  const noised = draw(svg, "circle", { r: 7, ...mark }), clean = draw(svg, "path", filled);
+  legend(svg, [["noised point z", "circle", { r: 6, ...mark }], ["posterior mean of x", "diamond", filled]], 42, 412, 2);
+  const update = controls(figure, ({ log_snr }) => {
+    const [alpha, sigma] = [log_snr, -log_snr].map((v) => Math.sqrt(1 / (1 + Math.exp(-v))));
+    const known = noised_mixture(mixture, alpha, sigma), here = known(point);
+    picture((z) => known(z).log_density);
+    let arrow = "";
+    for (let i = -6; i <= 6; i++) for (let j = -6; j <= 6; j++) {
+      const z = [i, j].map((v) => v * limit / 6.5), { score } = known(z), length = Math.hypot(...score);
+      const [dx, dy] = score.map((v, k) => (k ? -1 : 1) * 22 * Math.tanh(length / 3) * v / Math.max(length, 1e-9));
+      const tip = [plot.x(z[0]) + dx, plot.y(z[1]) + dy];
+      arrow += `M${plot.x(z[0]).toFixed(1)} ${plot.y(z[1]).toFixed(1)}L${tip[0].toFixed(1)} ${tip[1].toFixed(1)}` +
+        `l${(-(dx - dy) / 4).toFixed(1)} ${(-(dx + dy) / 4).toFixed(1)}M${tip[0].toFixed(1)} ${tip[1].toFixed(1)}` +
+        `l${(-(dx + dy) / 4).toFixed(1)} ${((dx - dy) / 4).toFixed(1)}`;
+    }
+    field.setAttribute("d", arrow);
+    noised.setAttribute("cx", plot.x(point[0]));
+    noised.setAttribute("cy", plot.y(point[1]));
+    clean.setAttribute("d", `M${plot.x(here.clean[0]) - 8} ${plot.y(here.clean[1])}l8 -8l8 8l-8 8z`);
+    way.setAttribute("d", line([point, here.clean], plot));
+    result.textContent = `λ = ${log_snr.toFixed(1)}: α = ${alpha.toFixed(3)}, σ = ${sigma.toFixed(3)}; at z = ${pair(point, 2)} ` +
+      `log density ${here.log_density.toFixed(3)}, score ${pair(here.score, 3)}, posterior mean ${pair(here.clean, 3)}`;
+  });
+  movable(svg, plot, limit, point, update);
+}
+
+function start_paths(figure) {
+  const { mixture, limit, start, ends, noise, fine_steps } = read(figure);
+  const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
+  const plot = axes(svg, 400, 400, [-limit, limit], [-limit, limit], [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
+  density_picture(svg, plot, limit)((z) => noised_mixture(mixture, 1, 0)(z).log_density);
+  const looks = {
+    exact: { stroke: "#555", "stroke-width": 4, "stroke-opacity": 0.55 },
+    solver: { stroke: "#00507a", "stroke-width": 2 },
+    ancestral: { stroke: "#8a3800", "stroke-width": 1.5, "stroke-dasharray": "4 2" },
+  };
+  const lines = {}, dots = {};
+  for (const [name, look] of Object.entries(looks)) lines[name] = draw(svg, "path", { fill: "none", ...look });
+  for (const name of ["solver", "ancestral"]) {
+    dots[name] = draw(svg, "path", { fill: "none", ...looks[name], "stroke-dasharray": "", "stroke-width": 6, "stroke-linecap": "round" });
+  }
+  const first = draw(svg, "circle", { r: 7, fill: "none", stroke: "black", "stroke-width": 3 });
+  legend(svg, [["start, at time 1", "circle", { r: 6, stroke: "black", "stroke-width": 3 }], ["exact ODE", "line", looks.exact],
+    ["solver", "line", looks.solver], ["ancestral sampling", "line", looks.ancestral]], 42, 412, 2);
+  // λ along a straight line between its ends, or the straight path α = 1 − t, σ = t; with derivatives.
+  const level = (t) => {
+    if (!ends) return { alpha: 1 - t, sigma: t, rates: [-1, 1] };
+    const log_snr = ends[0] + (ends[1] - ends[0]) * t, [signal, rest] = [log_snr, -log_snr].map((v) => 1 / (1 + Math.exp(-v)));
+    const [alpha, sigma] = [signal, rest].map(Math.sqrt), slope = (ends[1] - ends[0]) / 2;
+    return { alpha, sigma, rates: [alpha * rest * slope, -sigma * signal * slope] };
+  };
+  const mix = (a, x, b, y) => x.map((v, i) => a * v + b * y[i]);
+  const at = (z, { alpha, sigma }) => noised_mixture(mixture, alpha, sigma)(z);
+  const velocity = (z, t) => {
+    const now = level(t), { clean, noise } = at(z, now);
+    return mix(now.rates[0], clean, now.rates[1], noise);
+  };
+  const ddim = (z, t, s) => {
+    const { clean, noise } = at(z, level(t)), { alpha, sigma } = level(s);
+    return mix(alpha, clean, sigma, noise);
+  };
+  // Heun's method in z/α and σ/α; on the straight path, where α is 0 at time 1, in time.
+  const heun = (z, t, s) => {
+    if (!ends) {
+      const slope = velocity(z, t), guess = mix(1, z, s - t, slope);
+      return mix(1, z, (s - t) / 2, mix(1, slope, 1, velocity(guess, s)));
+    }
+    const now = level(t), next = level(s), change = next.sigma / next.alpha - now.sigma / now.alpha;
+    const slope = at(z, now).noise, guess = mix(next.alpha / now.alpha, z, next.alpha * change, slope);
+    return mix(next.alpha / now.alpha, z, next.alpha * change / 2, mix(1, slope, 1, at(guess, next).noise));
+  };
+  const rk4 = (z, t, s) => {
+    const h = s - t, middle = t + h / 2, one = velocity(z, t), two = velocity(mix(1, z, h / 2, one), middle);
+    const three = velocity(mix(1, z, h / 2, two), middle), four = velocity(mix(1, z, h, three), s);
+    return mix(1, z, h / 6, mix(1, mix(1, one, 2, two), 1, mix(2, three, 1, four)));
+  };
+  const ancestral = (z, t, s, fresh) => {
+    const now = level(t), next = level(s), kept = now.alpha / next.alpha;
+    const beta = now.sigma ** 2 - (kept * next.sigma) ** 2, share = (next.sigma / now.sigma) ** 2;
+    const mean = mix(kept * share, z, next.alpha * beta / now.sigma ** 2, at(z, now).clean);
+    return mix(1, mean, Math.sqrt(beta * share), fresh);
+  };
+  const path = (step, n) => {
+    const states = [[...start]];
+    for (let i = 0; i < n; i++) states.push(step(states[i], 1 - i / n, 1 - (i + 1) / n, i));
+    return states;
+  };
+  const update = controls(figure, ({ steps, method }) => {
+    // The noise of a long step is that of the short ones within it, so that all lengths see one noise.
+    const share = noise.length / steps;
+    const fresh = (i) => noise.slice(i * share, (i + 1) * share).reduce((a, b) => mix(1, a, 1, b)).map((v) => v / Math.sqrt(share));
+    const found = {
+      exact: path(rk4, fine_steps),
+      solver: path(method === "Heun" ? heun : ddim, steps),
+      ancestral: path((z, t, s, i) => ancestral(z, t, s, fresh(i)), steps),
+    };
+    for (const [name, states] of Object.entries(found)) {
+      const inside = states.map((z) => z.map((v) => Math.min(limit, Math.max(-limit, v))));
+      lines[name].setAttribute("d", line(inside, plot));
+      if (dots[name]) dots[name].setAttribute("d", inside.slice(1).map(([a, b]) => `M${plot.x(a).toFixed(1)} ${plot.y(b).toFixed(1)}h0`).join(""));
+    }
+    first.setAttribute("cx", plot.x(start[0]));
+    first.setAttribute("cy", plot.y(start[1]));
+    const [exact, end, random] = Object.values(found).map((states) => states[states.length - 1]);
+    result.textContent = `start ${pair(start, 2)}: the exact ODE ends at ${pair(exact, 3)}, ${method} with ${steps} steps at ` +
+      `${pair(end, 3)}, at a distance of ${Math.hypot(end[0] - exact[0], end[1] - exact[1]).toPrecision(3)}; ancestral sampling at ${pair(random, 3)}`;
+  });
+  movable(svg, plot, limit, start, update);
+}
+
+function start_guided(figure) {
+  const { own, every } = read(figure);
+  const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
+  const plot = axes(svg, 560, 260, [-1, 3.5], [0, 4.5], [-1, 0, 1, 2, 3], [0, 1, 2, 3, 4]);
+  const looks = {
+    own: { stroke: "#444", "stroke-width": 2, "stroke-dasharray": "2 3" },
+    tilted: { stroke: "#b34a00", "stroke-width": 2, "stroke-dasharray": "7 4" },
+    sampled: { stroke: "#0072b2", "stroke-width": 2 },
+  };
+  const curves = {};
+  for (const [name, look] of Object.entries(looks)) curves[name] = draw(svg, "path", { fill: "none", ...look });
+  legend(svg, [["the class", "line", looks.own], ["tilted density", "line", looks.tilted], ["guided ODE", "line", looks.sampled]], 48, 22);
+  const points = Array.from({ length: 451 }, (_, i) => -1 + i / 100);
+  const density = (mean, variance) => line(points.map((x) =>
+    [x, Math.min(4.5, Math.exp(-((x - mean) ** 2) / (2 * variance)) / Math.sqrt(2 * Math.PI * variance))]), plot);
+  // The velocity of N(m, c) on the straight path between data and noise.
+  const velocity = (z, t, [m, c]) => -m + (t - (1 - t) * c) / ((1 - t) ** 2 * c + t ** 2) * (z - (1 - t) * m);
+  controls(figure, ({ w }) => {
+    const guided = (z, t) => (1 + w) * velocity(z, t, own) - w * velocity(z, t, every);
+    const steps = 100, h = -1 / steps;
+    // The map is affine, so two starting points tell it.
+    const [low, high] = [0, 1].map((start) => {
+      let z = start;
+      for (let i = 0; i < steps; i++) {
+        const t = 1 + i * h, one = guided(z, t), two = guided(z + h / 2 * one, t + h / 2);
+        const three = guided(z + h / 2 * two, t + h / 2), four = guided(z + h * three, Math.max(0, t + h));
+        z += h / 6 * (one + 2 * two + 2 * three + four);
+      }
+      return z;
+    });
+    const precision = (1 + w) / own[1] - w / every[1];
+    const tilted = [((1 + w) * own[0] / own[1] - w * every[0] / every[1]) / precision, 1 / precision];
+    const sampled = [low, (high - low) ** 2];
+    curves.own.setAttribute("d", density(...own));
+    curves.tilted.setAttribute("d", density(...tilted));
+    curves.sampled.setAttribute("d", density(...sampled));
+    const words = ([mean, variance]) => `mean ${mean.toFixed(3)} and variance ${variance.toFixed(4)}`;
+    result.textContent = `w = ${w.toFixed(1)}: the guided ODE ends with ${words(sampled)}, the tilted density has ${words(tilted)}`;
   });
 }

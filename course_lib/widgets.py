@@ -25,6 +25,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from course_lib import live
+from course_lib.inputs import require_kind, require_real
+from course_lib.mixtures import GaussianMixture
+from course_lib.schedules import LinearLogSNR, LinearPath, Schedule
 
 _count = itertools.count(1)
 _SCRIPT = Path(__file__).with_name("widgets.js").read_text(encoding="utf-8")
@@ -353,6 +356,207 @@ def pixel_reveal(image: Tensor, probabilities: Tensor, *, alt: str, caption: str
     return _element("reveal", body, data, caption, description, widgets)
 
 
+def noised_mixture(
+    mixture: GaussianMixture,
+    *,
+    point: tuple[float, float] = (0.6, 0.3),
+    log_snr: float = 1.0,
+    limit: float = 2.8,
+    alt: str,
+    caption: str = "",
+) -> Element:
+    """A mixture of the plane under noise: density, score, and the posterior mean of a point to drag.
+
+    The page computes them as `course_lib.mixtures.GaussianMixture` does (``eq-mixture-score``). The slider
+    sets λ = log(α²/σ²) under α² + σ² = 1.
+
+    Args:
+        mixture: of two dimensions.
+        point: the noised example z at the start, within ±`limit`.
+        log_snr: λ at the start, in [−6, 6].
+        limit: the plane shown is [−limit, limit]².
+        alt: what the element shows, for readers who do not see it.
+        caption: one sentence shown below.
+
+    Returns:
+        An object that displays itself.
+
+    Raises:
+        TypeError: `mixture` is not a `GaussianMixture`.
+        ValueError: it is not of the plane, or the point or λ is out of range.
+    """
+    _require_plane(mixture)
+    point = _require_point(point, "point", limit)
+    log_snr = require_real(log_snr, "log_snr", "a number in [-6, 6]", at_least=-6, at_most=6)
+    body = _plane(alt, "Move the point with the arrow keys.", legend=1) + (
+        f'<div class="controls">'
+        f"{_slider('log_snr', 'log signal-to-noise ratio λ', -6, 6, 0.1, log_snr)}</div>"
+        f"<p><output></output></p>"
+    )
+    data = {"mixture": _numbers(mixture), "limit": limit, "point": point}
+    widgets = partial(
+        live.noised_mixture, mixture, point, log_snr, limit=limit, alt=alt, caption=caption
+    )
+    return _element("noised", body, data, caption, f"noised mixture: {alt}", widgets)
+
+
+def sampling_paths(
+    mixture: GaussianMixture,
+    *,
+    schedule: Schedule | None = None,
+    start: tuple[float, float] = (-1.9, 1.3),
+    steps: int = 8,
+    seed: int = 0,
+    limit: float = 2.8,
+    alt: str,
+    caption: str = "",
+) -> Element:
+    """The way of one point from noise to data: the exact ODE, a solver of it, and ancestral sampling.
+
+    The start can be dragged; a slider sets the number of steps. The page computes all of them from the
+    exact field, as `course_lib.diffusion.ddim`, `heun` and `ancestral` do. The noise of ancestral sampling
+    is fixed: that of a long step is the sum, scaled to unit variance, of those of the 128 short ones that it
+    spans.
+
+    Args:
+        mixture: of two dimensions.
+        schedule: a `LinearLogSNR` with given ends, by default from 6 to −6, or a `LinearPath`, on which DDIM
+            is Euler's method in time.
+        start: the point at time 1, within ±`limit`.
+        steps: number of steps at the start, a power of 2 up to 128.
+        seed: of the noise.
+        limit: the plane shown is [−limit, limit]².
+        alt: what the element shows, for readers who do not see it.
+        caption: one sentence shown below.
+
+    Returns:
+        An object that displays itself.
+
+    Raises:
+        TypeError: `mixture` is not a `GaussianMixture`, or `schedule` not one of these two.
+        ValueError: the mixture is not of the plane, the ends are learned, or a number is out of range.
+    """
+    _require_plane(mixture)
+    schedule = LinearLogSNR(6.0, -6.0) if schedule is None else schedule
+    is_path = isinstance(schedule, LinearPath)
+    if not is_path and not isinstance(schedule, LinearLogSNR):
+        raise TypeError(
+            f"schedule is {schedule!r}; a LinearLogSNR with given ends, or a LinearPath, is expected."
+        )
+    if not is_path and schedule.given is None:
+        raise ValueError("the ends of schedule are learned; given ones are expected in a page.")
+    start = _require_point(start, "start", limit)
+    if steps not in live.STEPS:
+        raise ValueError(
+            f"steps is {steps!r}; one of {', '.join(map(str, live.STEPS))} is expected."
+        )
+    noise = live.fixed_noise(seed)
+    methods = ("Euler" if is_path else "DDIM", "Heun")
+    body = _plane(alt, "Move the start with the arrow keys.", legend=2) + (
+        f'<div class="controls">{_stops("steps", "number of steps", live.STEPS, steps)}'
+        f"{_choice('method', 'solver', methods)}</div><p><output></output></p>"
+    )
+    data = {
+        "mixture": _numbers(mixture),
+        "limit": limit,
+        "start": start,
+        "ends": None if is_path else list(schedule.given),
+        "noise": noise.tolist(),
+        "fine_steps": live.FINE_STEPS,
+    }
+    widgets = partial(
+        live.sampling_paths,
+        mixture,
+        schedule,
+        start,
+        steps,
+        noise=noise,
+        methods=methods,
+        limit=limit,
+        alt=alt,
+        caption=caption,
+    )
+    return _element("paths", body, data, caption, f"sampling paths: {alt}", widgets)
+
+
+def guided_gaussian(
+    *,
+    own: tuple[float, float] = (1.0, 0.3),
+    every: tuple[float, float] = (0.0, 1.0),
+    w: float = 2.0,
+    alt: str,
+    caption: str = "",
+) -> Element:
+    """A Gaussian class among Gaussian data: what the guided ODE samples, and the tilted density.
+
+    A slider sets the weight w of guidance (``eq-guidance``). The page solves the ODE on the linear path as
+    `course_lib.solvers.integrate` does.
+
+    Args:
+        own: mean and variance of the class.
+        every: mean and variance of all data, the variance at least that of the class, so that the tilted
+            density exists for every w.
+        w: weight at the start, in [0, 3].
+        alt: what the element shows, for readers who do not see it.
+        caption: one sentence shown below.
+
+    Returns:
+        An object that displays itself.
+
+    Raises:
+        ValueError: a variance is not positive, that of the class is the larger one, or `w` is out of range.
+    """
+    w = require_real(w, "w", "a number in [0, 3]", at_least=0, at_most=3)
+    own, every = (
+        (
+            require_real(mean, f"the mean of {name}"),
+            require_real(variance, f"the variance of {name}"),
+        )
+        for name, (mean, variance) in (("own", own), ("every", every))
+    )
+    if not 0 < own[1] <= every[1]:
+        raise ValueError(
+            f"the variances are {own[1]:g} and {every[1]:g}; positive ones, of the class at most that of all "
+            f"data, are expected."
+        )
+    body = (
+        f'<svg class="wide" viewBox="0 0 560 260" role="img" {_label(alt)}></svg>'
+        f'<div class="controls">{_slider("w", "guidance weight w", 0, 3, 0.1, w)}</div>'
+        f"<p><output></output></p>"
+    )
+    widgets = partial(live.guided_gaussian, own, every, w, alt=alt, caption=caption)
+    data = {"own": own, "every": every}
+    return _element("guided", body, data, caption, f"guided Gaussian: {alt}", widgets)
+
+
+def _require_plane(mixture: GaussianMixture) -> None:
+    require_kind(mixture, GaussianMixture, "mixture")
+    if mixture.event_shape != (2,):
+        raise ValueError(
+            f"mixture has examples of shape {mixture.event_shape}; those of the plane, (2,), are expected."
+        )
+
+
+def _require_point(point: tuple[float, float], name: str, limit: float) -> list[float]:
+    if len(point) != 2 or not all(-limit <= value <= limit for value in point):
+        raise ValueError(f"{name} is {point}; two numbers in [-{limit:g}, {limit:g}] are expected.")
+    return [float(value) for value in point]
+
+
+def _numbers(mixture: GaussianMixture) -> dict[str, list]:
+    """What the page needs of a mixture, to all digits."""
+    names = ("weights", "means", "covariances")
+    return {name: getattr(mixture, name).detach().cpu().double().tolist() for name in names}
+
+
+def _plane(alt: str, keys: str, legend: int) -> str:
+    """A square plane with that many rows of a legend below it."""
+    return (
+        f'<svg class="drag" viewBox="0 0 400 {404 + 18 * legend}" tabindex="0" role="application" '
+        f"{_label(f'{alt} {keys}')}></svg>"
+    )
+
+
 def _label(text: str) -> str:
     return f'aria-label="{html.escape(text, quote=True)}"'
 
@@ -362,6 +566,15 @@ def _slider(name: str, label: str, low: float, high: float, step: float, value: 
         f"<label>{html.escape(label)}: <output>{value:g}</output>"
         f'<input type="range" name="{name}" min="{low:g}" max="{high:g}" step="{step:g}" '
         f'value="{value:g}" {_label(label)}></label>'
+    )
+
+
+def _stops(name: str, label: str, stops: Sequence[int], value: int) -> str:
+    """A slider over the values of a list."""
+    return (
+        f"<label>{html.escape(label)}: <output>{value}</output>"
+        f'<input type="range" name="{name}" min="0" max="{len(stops) - 1}" value="{stops.index(value)}" '
+        f'data-stops="{json.dumps(stops)}" {_label(label)}></label>'
     )
 
 

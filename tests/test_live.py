@@ -24,8 +24,12 @@ from torch.distributions import Normal, kl_divergence
 
 import course_lib
 from course_lib import widgets
+from course_lib.diffusion import ddim, guided, heun
 from course_lib.gan import dirac, jensen_shannon
 from course_lib.live import VIEW
+from course_lib.mixtures import GaussianMixture
+from course_lib.schedules import LinearLogSNR, LinearPath
+from course_lib.solvers import integrate, time_grid
 
 ALT = "what <is> shown"
 
@@ -213,8 +217,87 @@ def test_revealed_pixels_and_their_cost():
         assert squares[known:] == pytest.approx(to_rgb("#a9c8e0")[0], abs=0.01)
 
 
+def two_modes():
+    """Two Gaussians of the plane."""
+    return GaussianMixture(
+        torch.tensor([0.4, 0.6]),
+        torch.tensor([[-1.0, 0.5], [0.8, -0.3]]),
+        torch.tensor([[[0.2, 0.1], [0.1, 0.3]], [[0.1, 0.0], [0.0, 0.2]]]),
+    )
+
+
+def in_double(mixture):
+    parts = (mixture.weights, mixture.means, mixture.covariances)
+    return GaussianMixture(*(part.double() for part in parts))
+
+
+def test_noised_mixture_follows_its_sliders():
+    live = Live(widgets.noised_mixture(two_modes(), alt=ALT))
+    before = live.pictures[0]
+    live.set("log signal-to-noise ratio λ", -1.5)
+    live.set("first coordinate of z", -0.75)
+    live.set("second coordinate of z", 1.1)
+    mixture, z = in_double(two_modes()), torch.tensor([[-0.75, 1.1]]).double()
+    level = torch.tensor([-1.5, 1.5]).double().sigmoid().sqrt()
+    known = [*mixture.score(z, *level)[0], *mixture.posterior_mean(z, *level)[0]]
+    expected = [-1.5, *level, -0.75, 1.1, mixture.log_prob(z, *level).item(), *known]
+    assert live.numbers == pytest.approx([float(v) for v in expected], abs=6e-4)
+    assert (live.pictures[0] != before).any()
+
+
+@pytest.mark.parametrize("schedule", [LinearLogSNR(5.0, -6.0), LinearPath()], ids=["λ", "path"])
+def test_sampling_paths_follow_their_controls(schedule):
+    live = Live(widgets.sampling_paths(two_modes(), schedule=schedule, alt=ALT))
+    before = live.numbers
+    live.set("number of steps", 16)
+    live.set("first coordinate of the start", 1.2)
+    mixture, z = in_double(two_modes()), torch.tensor([[1.2, 1.3]]).double()
+    denoise, is_path = mixture.denoiser(schedule), isinstance(schedule, LinearPath)
+
+    def velocity(z, t):
+        return mixture.velocity(z, t, schedule)
+
+    exact = integrate(velocity, z, time_grid(160), "rk4")[0]
+    second = integrate(velocity, z, time_grid(16), "heun") if is_path else None
+    for method, end in (
+        ("Euler" if is_path else "DDIM", ddim(denoise, schedule, z, time_grid(16))),
+        ("Heun", second if is_path else heun(denoise, schedule, z, time_grid(16))),
+    ):
+        live.set("solver", method)
+        error = (end[0] - exact).norm().item()
+        assert live.numbers[:7] == pytest.approx(
+            [1.2, 1.3, *exact.tolist(), 16, *end[0].tolist()], abs=6e-4
+        )
+        assert live.numbers[7] == pytest.approx(error, rel=6e-3)
+    assert live.numbers[8:] != before[8:]
+
+
+def test_guided_gaussian_follows_its_slider():
+    live = Live(widgets.guided_gaussian(own=(0.5, 0.4), every=(-0.2, 1.3), alt=ALT))
+    live.set("guidance weight w", 1.5)
+    path = LinearPath()
+    own, every = (
+        GaussianMixture(*(torch.tensor(v).double() for v in ([1.0], [[m]], [[[c]]])))
+        for m, c in ((0.5, 0.4), (-0.2, 1.3))
+    )
+
+    def velocity(z, t):
+        return guided(own.velocity(z, t, path), every.velocity(z, t, path), 1.5)
+
+    starts = torch.tensor([[0.0], [1.0]]).double()
+    low, high = integrate(velocity, starts, time_grid(160), "rk4")[:, 0].tolist()
+    x = torch.linspace(-8, 8, 2001).double()[:, None]
+    p = (2.5 * own.log_prob(x) - 1.5 * every.log_prob(x)).softmax(0)
+    mean = (p @ x).item()
+    expected = [1.5, low, (high - low) ** 2, mean, (p @ (x - mean) ** 2).item()]
+    assert live.numbers == pytest.approx(expected, abs=6e-4)
+
+
 def test_every_control_says_what_it_does():
     elements = (
+        widgets.noised_mixture(two_modes(), alt=ALT),
+        widgets.sampling_paths(two_modes(), alt=ALT),
+        widgets.guided_gaussian(alt=ALT),
         slider(grey_figure),
         widgets.gaussian_pair(alt=ALT),
         widgets.dirac_orbit(alt=ALT),

@@ -11,13 +11,18 @@ import torch
 from torch import nn
 
 from course_lib.glue import glue
+from course_lib.mixtures import GaussianMixture
+from course_lib.schedules import Cosine, LinearLogSNR
 from course_lib.widgets import (
     dirac_orbit,
     frame_slider,
     gaussian_pair,
+    guided_gaussian,
     latent_plane,
+    noised_mixture,
     pixel_reveal,
     receptive_field,
+    sampling_paths,
 )
 
 
@@ -104,9 +109,52 @@ def test_receptive_fields_are_stored_in_the_order_of_the_pixels():
     assert [i for i, bit in enumerate(bits) if bit == "1"] == [3 * 6 + 2]
 
 
+def round_mixture(dimensions=2):
+    """One round Gaussian."""
+    return GaussianMixture(
+        torch.ones(1), torch.zeros(1, dimensions), torch.eye(dimensions).expand(1, -1, -1)
+    )
+
+
+def test_a_page_holds_the_mixture_to_all_digits():
+    covariances = torch.tensor([[[0.3, 0.1], [0.1, 0.2]], [[0.5, -0.2], [-0.2, 0.6]]]) / 3
+    mixture = GaussianMixture(torch.tensor([0.3, 0.7]), torch.randn(2, 2), covariances)
+    for element in (noised_mixture(mixture, alt="x"), sampling_paths(mixture, alt="x")):
+        for name, value in data(element)["mixture"].items():
+            assert torch.equal(torch.tensor(value), getattr(mixture, name))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: noised_mixture(None, alt="x"),
+        lambda: sampling_paths(round_mixture(), schedule=Cosine(), alt="x"),
+        lambda: sampling_paths(round_mixture(), schedule=LinearLogSNR, alt="x"),
+    ],
+)
+def test_elements_refuse_other_kinds(build):
+    with pytest.raises(TypeError, match="is expected"):
+        build()
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: noised_mixture(round_mixture(3), alt="x"), r"shape \(3,\); those of the plane"),
+        (lambda: noised_mixture(round_mixture(), point=(3, 0), alt="x"), r"point is \(3, 0\)"),
+        (lambda: noised_mixture(round_mixture(), log_snr=7, alt="x"), "log_snr is 7"),
+        (lambda: sampling_paths(round_mixture(1), alt="x"), "of the plane"),
+        (lambda: sampling_paths(round_mixture(), start=(0, -4), alt="x"), r"start is \(0, -4\)"),
+        (lambda: sampling_paths(round_mixture(), steps=10, alt="x"), "steps is 10; one of 1, 2, 4"),
+        (
+            lambda: sampling_paths(
+                round_mixture(), schedule=LinearLogSNR(5, -5, learned=True), alt="x"
+            ),
+            "ends of schedule are learned",
+        ),
+        (lambda: guided_gaussian(w=-1, alt="x"), "w is -1"),
+        (lambda: guided_gaussian(own=(1.0, 1.5), alt="x"), "variances are 1.5 and 1"),
+        (lambda: guided_gaussian(own=(1.0, 0.0), alt="x"), "variances are 0 and 1"),
         (lambda: gaussian_pair(p=(0, 0.1), alt="x"), "std of p is 0.1"),
         (lambda: gaussian_pair(q=(4, 1), alt="x"), "mean of q is 4"),
         (lambda: dirac_orbit(gamma=-1, alt="x"), "gamma is -1"),

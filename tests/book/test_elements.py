@@ -1,16 +1,26 @@
 """What an element computes in the page equals what the library computes, in a real browser."""
 
+import base64
+import io
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.distributions import Normal
 
 from course_lib import widgets
+from course_lib.diffusion import ancestral, ddim, guided, heun, samplers
 from course_lib.divergences import kl_univariate_gaussian
 from course_lib.gan import dirac, jensen_shannon, optimal_discriminator
+from course_lib.live import coarse_noise, fixed_noise
+from course_lib.mixtures import GaussianMixture
+from course_lib.schedules import LinearLogSNR, LinearPath
+from course_lib.solvers import integrate, time_grid
+from tests.diffusion.exact import plane
 
 pytestmark = pytest.mark.browser
 ALT = "an element that is tested on its own"
@@ -178,6 +188,127 @@ def test_revealed_pixels_and_their_cost(show):
         ]
 
 
+def press(figure, x, y, limit=2.8):
+    """Press at a place of the plane; the point that is there then, as the page has rounded it."""
+    svg = figure.locator("svg")
+    box, height = svg.bounding_box(), float(svg.get_attribute("viewBox").split()[-1])
+    unit = box["width"] / 400
+    assert box["height"] == pytest.approx(height * unit, abs=1)
+    across = 36 + (x + limit) / (2 * limit) * (400 - 36 - 8)
+    down = 400 - 22 - (y + limit) / (2 * limit) * (400 - 22 - 8)
+    figure.page.mouse.click(box["x"] + across * unit, box["y"] + down * unit)
+
+
+def test_noised_mixture_is_that_of_the_library(show, float64):
+    mixture, limit = plane(), 2.8
+    figure = show(widgets.noised_mixture(mixture, alt=ALT))
+    places = torch.arange(-6.0, 7) * limit / 6.5
+    starts = torch.cartesian_prod(places, places)
+    side = limit * ((2 * torch.arange(90) + 1) / 90 - 1)
+    points = torch.stack(torch.meshgrid(side, -side, indexing="xy"), -1).view(-1, 2)
+    for log_snr, x, y in ((1.0, 0.6, 0.3), (-2.5, -1.9, 1.4), (6.0, 0.9, -0.5)):
+        set_slider(figure, "log_snr", log_snr)
+        press(figure, x, y)
+        shown_snr, alpha, sigma, *z = numbers(figure)[:5]
+        assert z == pytest.approx([x, y], abs=0.02)
+        level = torch.tensor([log_snr, -log_snr]).sigmoid().sqrt()
+        assert [shown_snr, alpha, sigma] == pytest.approx([log_snr, *level.tolist()], abs=6e-4)
+        z = torch.tensor([z])
+        score, clean = mixture.score(z, *level)[0], mixture.posterior_mean(z, *level)[0]
+        known = [*mixture.log_prob(z, *level).tolist(), *score.tolist(), *clean.tolist()]
+        assert numbers(figure)[5:] == pytest.approx(known, abs=6e-4)
+        # The arrows: 13 by 13 of them, in the direction of the score, rounded to a tenth at each end.
+        path = figure.locator("svg > path[stroke='#555']").get_attribute("d")
+        ends = re.findall(r"M([-\d.]+) ([-\d.]+)L([-\d.]+) ([-\d.]+)", path)
+        ends = torch.tensor([[float(v) for v in end] for end in ends])
+        score = mixture.score(starts, *level)
+        length = score.norm(dim=1, keepdim=True)
+        drawn = (ends[:, 2:] - ends[:, :2]) * torch.tensor([1.0, -1.0])
+        expected = 22 * (length / 3).tanh() * score / length
+        torch.testing.assert_close(drawn, expected, atol=0.11, rtol=0)
+        # The shade: the root of the density, as a share of the highest.
+        data = figure.locator("svg > image").get_attribute("href").split(",")[1]
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+        log_p = mixture.log_prob(points, *level)
+        share = ((log_p - log_p.max()) / 2).exp().view(90, 90).numpy()
+        assert np.abs((255.0 - picture[..., 0]) / 165 - share).max() < 1 / 165
+
+
+@pytest.mark.parametrize("schedule", [LinearLogSNR(6.0, -6.0), LinearPath()], ids=["λ", "path"])
+def test_sampling_paths_are_those_of_the_library(show, float64, monkeypatch, schedule):
+    mixture, is_path = plane(), isinstance(schedule, LinearPath)
+    denoise, first = mixture.denoiser(schedule), "Euler" if is_path else "DDIM"
+    figure = show(widgets.sampling_paths(mixture, schedule=schedule, seed=3, alt=ALT))
+
+    def velocity(z, t):
+        return mixture.velocity(z, t, schedule)
+
+    for steps, x, y, method in (
+        (1, -1.9, 1.3, first),
+        (8, 0.9, -0.4, "Heun"),
+        (16, 0.9, -0.4, first),
+        (64, 1.5, 1.1, "Heun"),
+    ):
+        set_slider(figure, "steps", steps.bit_length() - 1)
+        figure.locator("select").select_option(method)
+        press(figure, x, y)
+        shown = numbers(figure)
+        assert shown[:2] == pytest.approx([x, y], abs=0.02)
+        assert shown[4] == steps
+        z, times = torch.tensor([shown[:2]]), time_grid(steps)
+        exact = integrate(velocity, z, time_grid(160), "rk4")[0]
+        if method == first:
+            end = ddim(denoise, schedule, z, times)[0]
+        elif is_path:
+            end = integrate(velocity, z, times, "heun")[0]
+        else:
+            end = heun(denoise, schedule, z, times)[0]
+        fresh = iter(coarse_noise(fixed_noise(3), steps))
+        with monkeypatch.context() as patched:
+            patched.setattr(samplers, "_noise", lambda z, _, fresh=fresh: next(fresh)[None])
+            random = ancestral(denoise, schedule, z, times)[0]
+        assert shown[2:4] == pytest.approx(exact.tolist(), abs=6e-4)
+        assert shown[5:7] == pytest.approx(end.tolist(), abs=6e-4)
+        assert shown[7] == pytest.approx((end - exact).norm().item(), rel=6e-3, abs=2e-6)
+        assert shown[8:] == pytest.approx(random.tolist(), abs=6e-4)
+        drawn = figure.locator("svg > path[stroke='#00507a']").first.get_attribute("d")
+        assert len(re.findall("[ML]", drawn)) == steps + 1
+
+
+def test_fixed_noise_of_long_steps_is_standard_normal():
+    noise = torch.stack([fixed_noise(seed) for seed in range(300)])
+    for steps in (1, 8, 128):
+        coarse = torch.stack([coarse_noise(each, steps) for each in noise])
+        assert coarse.shape == (300, steps, 2)
+        assert abs(coarse.var().item() - 1) < 4 * (2 / coarse.numel()) ** 0.5
+
+
+def test_guided_density_is_that_of_the_library(show, float64):
+    figure, path = show(widgets.guided_gaussian(alt=ALT)), LinearPath()
+    own, every = (
+        GaussianMixture(torch.ones(1), torch.tensor([[m]]), torch.tensor([[[c]]]))
+        for m, c in ((1.0, 0.3), (0.0, 1.0))
+    )
+    x = torch.linspace(-6, 8, 2001)[:, None]
+    for w in (0.0, 2.0, 2.7):
+        set_slider(figure, "w", w)
+
+        def velocity(z, t, w=w):
+            return guided(own.velocity(z, t, path), every.velocity(z, t, path), w)
+
+        low, high = integrate(velocity, torch.tensor([[0.0], [1.0]]), time_grid(160), "rk4")[:, 0]
+        variance = 0.3 ** (1 + w)
+        assert (high - low).item() ** 2 == pytest.approx(variance, rel=1e-6)
+        # Mean and variance of the tilted density by quadrature.
+        p = ((1 + w) * own.log_prob(x) - w * every.log_prob(x)).softmax(0)
+        mean = (p @ x).item()
+        spread = (p @ (x - mean) ** 2).item()
+        shown = numbers(figure)
+        assert shown[0] == w
+        assert shown[1::2] == pytest.approx([low.item(), mean], abs=6e-4)
+        assert shown[2::2] == pytest.approx([variance, spread], abs=6e-5)
+
+
 @pytest.mark.parametrize(
     "element",
     [
@@ -188,6 +319,10 @@ def test_revealed_pixels_and_their_cost(show):
             {"m": torch.tril(torch.ones(20, 20), -1).view(4, 5, 4, 5)}, alt=ALT
         ),
         widgets.pixel_reveal(torch.ones(2, 2), torch.full((2, 2, 3), 1 / 3), alt=ALT),
+        widgets.noised_mixture(plane(), alt=ALT),
+        widgets.sampling_paths(plane(), alt=ALT),
+        widgets.sampling_paths(plane(), schedule=LinearPath(), alt=ALT),
+        widgets.guided_gaussian(alt=ALT),
     ],
     ids=lambda element: str(element).split(":")[0],
 )
