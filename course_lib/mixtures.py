@@ -13,7 +13,17 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import require_generator, require_positive_integer, require_shape
-from course_lib.schedules import Schedule, require_single
+from course_lib.schedules import Schedule, require_noise, require_single
+
+
+def require_same_type(own: Tensor, **given: Tensor) -> None:
+    """Require tensors of the type of another one; raise `TypeError` otherwise."""
+    for name, x in given.items():
+        if x.dtype != own.dtype:
+            raise TypeError(
+                f"{name} has dtype {x.dtype}, and what is known exactly is held in {own.dtype}; the same is "
+                f"expected. Call .to({own.dtype}) on {name}."
+            )
 
 
 class GaussianMixture:
@@ -92,6 +102,8 @@ class GaussianMixture:
         """α, the variances along the axes of each component, and x − αm_k in these axes."""
         require_single(x, "x")
         require_shape(x, self.event_shape)
+        require_same_type(self.means, x=x)
+        require_noise(sigma)
         alpha, sigma = (
             torch.as_tensor(value, dtype=x.dtype).reshape(-1, 1, 1) for value in (alpha, sigma)
         )

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from course_lib.inputs import (
     require_floating,
+    require_floating_type,
     require_positive_integer,
     require_real,
     require_tensor,
@@ -65,6 +66,32 @@ def require_single(x: Tensor, name: str) -> Tensor:
             f"noise over many orders of magnitude are computed. Call .float() on it."
         )
     return x
+
+
+def require_single_type(dtype: torch.dtype | None, name: str = "dtype") -> None:
+    """Require float32, float64 or, for the default, None; raise `TypeError` otherwise."""
+    if dtype is not None:
+        require_floating_type(dtype, name)
+        if dtype.itemsize < 4:
+            raise TypeError(
+                f"{name} is {dtype}; float32 or float64 is expected, since times in half precision are too "
+                f"coarse."
+            )
+
+
+def require_noise(sigma: Tensor | float, *, above: bool = False) -> None:
+    """Require standard deviations that are not negative or, with `above`, positive.
+
+    Raises:
+        ValueError: one is not, or NaN.
+    """
+    with where_values_can_be_read():
+        sigma = torch.as_tensor(sigma)
+        if not ((sigma > 0) if above else (sigma >= 0)).all():
+            raise ValueError(
+                f"sigma has a least value of {sigma.min().item():.4g}; a standard deviation "
+                f"{'above' if above else 'of at least'} 0 is expected."
+            )
 
 
 def require_alike(**tensors: Tensor) -> None:
@@ -164,6 +191,30 @@ class Schedule(SavedSettings):
         return per_example(self.alpha(t), x) * x + per_example(self.sigma(t), x) * noise
 
 
+def require_falling_snr(schedule: Schedule, times: Tensor) -> None:
+    """Require a schedule whose signal-to-noise ratio falls with time.
+
+    Args:
+        schedule: the noise.
+        times: where it is looked at, rising or falling, shape ``(n,)``.
+
+    Raises:
+        ValueError: it does not fall between two of the times, or is NaN.
+    """
+    with torch.no_grad():
+        times = times.sort().values
+        alpha, sigma = schedule.alpha(times), schedule.sigma(times)
+        # α/σ falls; multiplied out, since σ may be 0 at time 0.
+        falls = alpha[1:] * sigma[:-1] < alpha[:-1] * sigma[1:]
+        if not falls.all():
+            first = (~falls).nonzero()[0].item()
+            raise ValueError(
+                f"the signal-to-noise ratio of the schedule {type(schedule).__name__} does not fall from "
+                f"time {times[first]:.4g} to {times[first + 1]:.4g}; one that falls strictly is expected, "
+                f"since time 0 is the data and time 1 noise. Run its time the other way."
+            )
+
+
 class LinearPath(Schedule):
     """α = 1 − t and σ = t: a straight line from each example to its noise.
 
@@ -228,15 +279,30 @@ class VariancePreserving(Schedule):
 
 def _require_ends(first: float, last: float) -> tuple[float, float]:
     """The log SNR at time 0 and at time 1, as Python's own numbers."""
-    expected = "a log signal-to-noise ratio, a finite number,"
-    first = require_real(first, "log_snr_max", expected)
-    last = require_real(last, "log_snr_min", expected)
+    expected = "a log signal-to-noise ratio, a finite number in [-80, 80],"
+    first = require_real(first, "log_snr_max", expected, at_least=-80, at_most=80)
+    last = require_real(last, "log_snr_min", expected, at_least=-80, at_most=80)
     if not first > last:
         raise ValueError(
             f"log_snr_max is {first:.4g} and log_snr_min {last:.4g}; a log SNR that falls from time 0 to "
             f"time 1 is expected. Exchange them."
         )
     return first, last
+
+
+def _require_between(log_snr: Tensor, first: Tensor | float, last: Tensor | float) -> Tensor:
+    """Require values of λ that a schedule has, up to rounding."""
+    require_single(log_snr, "log_snr")
+    with where_values_can_be_read():
+        first, last = (float(torch.as_tensor(end).detach()) for end in (first, last))
+        low, high = (v.item() for v in log_snr.aminmax()) if log_snr.numel() else (last, first)
+        slack = 1e-4 * (1 + abs(first) + abs(last))
+        if not (low >= last - slack and high <= first + slack):  # NaN is caught too
+            raise ValueError(
+                f"log_snr has values in [{low:.4g}, {high:.4g}]; the schedule has those in "
+                f"[{last:.4g}, {first:.4g}]. Take a schedule with other ends."
+            )
+    return log_snr
 
 
 class LinearLogSNR(VariancePreserving):
@@ -297,7 +363,8 @@ class LinearLogSNR(VariancePreserving):
         """(λ_max − λ)/(λ_max − λ_min)."""
         require_single(log_snr, "log_snr")
         first, last = self.ends(log_snr)
-        return (first - log_snr) / (first - last)
+        _require_between(log_snr, first, last)
+        return ((first - log_snr) / (first - last)).clamp(0, 1)
 
 
 class Cosine(VariancePreserving):
@@ -317,28 +384,36 @@ class Cosine(VariancePreserving):
     def __init__(self, log_snr_max: float = 10.0, log_snr_min: float = -10.0) -> None:
         super().__init__()
         self.given = _require_ends(log_snr_max, log_snr_min)
-        # λ = −2 log tan(πu/2), so u = (2/π) arctan e^{−λ/2}.
-        self.first, self.last = (2 / math.pi * math.atan(math.exp(-e / 2)) for e in self.given)
+        # λ = −2 log tan(πu/2), so u = (2/π) arctan e^{−λ/2}, and 1 − u is the same of −λ.
+        high, low = self.given
+        self.first = 2 / math.pi * math.atan(math.exp(-high / 2))
+        self.rest = 2 / math.pi * math.atan(math.exp(low / 2))
+        self.width = 1 - self.rest - self.first
 
     def settings(self) -> dict[str, object]:
         """The ends."""
         return {**super().settings(), "ends": self.given}
 
-    def _angle(self, t: Tensor) -> Tensor:
-        return math.pi / 2 * (self.first + (self.last - self.first) * require_times(t))
+    def _sines(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sin(πu/2) and sin(π(1 − u)/2), which is cos(πu/2): either is right to all digits near 0."""
+        t = require_times(t)
+        u, rest = self.first + self.width * t, self.rest + self.width * (1 - t)
+        return (math.pi / 2 * u).sin(), (math.pi / 2 * rest).sin()
 
     def log_snr(self, t: Tensor) -> Tensor:
         """−2 log tan(πu/2)."""
-        return -2 * self._angle(t).tan().log()
+        noise, signal = self._sines(t)
+        return 2 * (signal.log() - noise.log())
 
     def log_snr_rate(self, t: Tensor) -> Tensor:
         """−2π (u(1) − u(0)) / sin(πu)."""
-        return -2 * math.pi * (self.last - self.first) / (2 * self._angle(t)).sin()
+        noise, signal = self._sines(t)
+        return -math.pi * self.width / (noise * signal)
 
     def time(self, log_snr: Tensor) -> Tensor:
         """From u = (2/π) arctan e^{−λ/2}."""
-        u = 2 / math.pi * (-require_single(log_snr, "log_snr") / 2).exp().atan()
-        return (u - self.first) / (self.last - self.first)
+        u = 2 / math.pi * (-_require_between(log_snr, *self.given) / 2).exp().atan()
+        return ((u - self.first) / self.width).clamp(0, 1)
 
 
 class Tabulated(VariancePreserving):
@@ -355,9 +430,10 @@ class Tabulated(VariancePreserving):
     def __init__(self, log_snr: Tensor) -> None:
         super().__init__()
         require_single(log_snr, "log_snr")
-        if log_snr.dim() != 1 or len(log_snr) < 2 or not (log_snr.diff() < 0).all():
+        finite = log_snr.isfinite().all()
+        if log_snr.dim() != 1 or len(log_snr) < 2 or not (finite and (log_snr.diff() < 0).all()):
             raise ValueError(
-                f"log_snr has shape {tuple(log_snr.shape)} and does not fall strictly; at least two "
+                f"log_snr has shape {tuple(log_snr.shape)} and does not fall strictly; at least two finite "
                 f"values that fall from time 0 to time 1 are expected, shape (n + 1,). Sort them with "
                 f"log_snr.unique().flip(0)."
             )
@@ -383,9 +459,10 @@ class Tabulated(VariancePreserving):
         """The time on the piece that holds the value."""
         require_single(log_snr, "log_snr")
         table = self.table.to(log_snr)
+        _require_between(log_snr, table[0], table[-1])
         index = torch.searchsorted(-table, -log_snr.detach()).clamp(1, len(table) - 1) - 1
         share = (table[index] - log_snr) / (table[index] - table[index + 1])
-        return (index + share) / (len(table) - 1)
+        return ((index + share) / (len(table) - 1)).clamp(0, 1)
 
 
 def low_discrepancy_times(
@@ -404,13 +481,14 @@ def low_discrepancy_times(
     Args:
         n: how many, at least 1.
         generator: source of u; the global one if none is given.
-        dtype: floating-point type of the result.
+        dtype: of the result, float32 or float64.
         device: of the result.
 
     Returns:
         Times in [0, 1), shape ``(n,)``, increasing: shuffle them if the order of the examples matters.
     """
     n = require_positive_integer(n, "n")
+    require_single_type(dtype)
     offset = torch.rand((), generator=generator, dtype=dtype, device=device)
     times = (torch.arange(n, dtype=offset.dtype, device=offset.device) + offset) / n
     return times.clamp(max=1 - torch.finfo(times.dtype).eps / 2)

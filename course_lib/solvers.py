@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import (
-    require_floating,
     require_generator,
     require_positive_integer,
     require_tensor,
 )
-from course_lib.schedules import require_times
+from course_lib.schedules import require_single, require_single_type, require_times
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
@@ -87,13 +86,14 @@ def time_grid(
         steps: number of steps, at least 1.
         start: first time, in [0, 1].
         end: last time, in [0, 1].
-        dtype: floating-point type; float64, so that sums of many small steps lose nothing.
+        dtype: float32 or float64; by default the latter, so that sums of many small steps lose nothing.
         device: of the result.
 
     Raises:
         ValueError: `steps` is below 1, or a time is outside [0, 1].
     """
     steps = require_positive_integer(steps, "steps")
+    require_single_type(dtype)
     start, end = (
         require_times(time, name).item() for time, name in ((start, "start"), (end, "end"))
     )
@@ -176,7 +176,7 @@ def _solve(
     method: str,
 ) -> tuple[Tensor, ...]:
     """Runge–Kutta steps of a state of several tensors."""
-    require_floating(state[0], "x")
+    require_single(state[0], "x")
     table, times = find_method(method), require_grid(times)
     for start, step in zip(times[:-1], times.diff(), strict=True):
         slopes: list[tuple[Tensor, ...]] = []
@@ -219,6 +219,7 @@ def exact_divergence(velocity: Velocity, x: Tensor, t: Tensor) -> tuple[Tensor, 
     Returns:
         v, in the shape of x, and div v, shape ``(N,)``; without gradients.
     """
+    require_single(x, "x")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         v = velocity(x, t)
@@ -284,6 +285,7 @@ def probed_divergence(
             f"probes has shape {tuple(probes.shape)} and x {tuple(x.shape)}; (P, *x.shape) is expected, "
             f"as from draw_probes(x, P)."
         )
+    require_single(x, "x")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         v = velocity(x, t)

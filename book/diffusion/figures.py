@@ -1,12 +1,22 @@
 """Figures of the chapter on diffusion: every curve is computed, most of them exactly."""
 
 import math
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from course_lib.data import digits, intensities
-from course_lib.diffusion import LinearGaussianDiffusion, Memorizer, ddim, guided, heun
+from course_lib.diffusion import (
+    LinearGaussianDiffusion,
+    Memorizer,
+    ddim,
+    guided,
+    heun,
+    posterior,
+    replacement_moments,
+)
+from course_lib.diffusion.samplers import level
 from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import Cosine, LinearLogSNR, LinearPath
 from course_lib.solvers import integrate, time_grid
@@ -121,7 +131,7 @@ def scores() -> Figure:
         density = mixture.log_prob(points, alpha, sigma).exp().view(90, 90).mT
         axes.contourf(side, side, density, levels=9, cmap="Blues")
         score = mixture.score(arrows, alpha, sigma)
-        # Their directions, with lengths that saturate: at little noise they differ by more than a factor of ten.
+        # Their directions, with lengths that saturate: at little noise they differ by a factor of ten.
         length = score.norm(dim=1, keepdim=True)
         score = score / length * torch.tanh(length / 3)
         axes.quiver(*arrows.T, *score.T, color="C1", angles="xy", scale=16, width=0.006)
@@ -291,6 +301,57 @@ def guidance() -> Figure:
     axes.set_ylabel("density")
     axes.legend(loc="upper left")
     return figure
+
+
+def completion() -> Figure:
+    """Mean of an entry completed by replacement: against the correlation, and its error against repeats."""
+    rho = torch.linspace(0, 0.999, 200).double()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7))
+    left.plot(rho, rho, "--", color="black", label="conditional mean")
+    styles = ((1, "-"), (2, "-."), (5, ":"))
+    for colour, (repeats, style) in enumerate(styles):
+        mean, _ = replacement_moments(rho, repeats)
+        left.plot(
+            rho, mean, style, color=f"C{colour}", label=f"replacement, $r = {repeats}$"
+        )
+    left.set_xlabel(r"correlation $\rho$")
+    left.set_ylabel("mean, if the known entry is 1")
+    left.legend()
+    counts = (1, 2, 4, 8, 16, 32)
+    chosen = torch.tensor(0.8).double()
+    for steps, style in ((10, "s--"), (50, "^-.")):
+        errors = [0.8 - _replaced_mean(0.8, repeats, steps) for repeats in counts]
+        right.plot(counts, errors, style, label=f"{steps} steps")
+    limit = [0.8 - replacement_moments(chosen, repeats)[0].item() for repeats in counts]
+    right.plot(
+        counts, limit, "o-", color="black", label="limit of infinitely many steps"
+    )
+    right.set(xscale="log", yscale="log")
+    right.set_xticks(counts, [str(count) for count in counts])
+    right.set_yticks((0.01, 0.1), ("0.01", "0.1"))
+    right.minorticks_off()
+    right.set_xlabel("repeats $r$ of each step")
+    right.set_ylabel(r"error of the mean, $\rho = 0.8$")
+    right.legend()
+    return figure
+
+
+def _replaced_mean(correlation: float, repeats: int, steps: int) -> float:
+    """Mean of the completed entry after a chain of steps, for a known entry of 1: every step is affine."""
+    schedule, mean = LinearLogSNR(9.0, -9.0), 0.0
+    cov = torch.tensor([[1.0, correlation], [correlation, 1.0]]).double()
+    mixture = GaussianMixture(
+        torch.ones(1).double(), torch.zeros(1, 2).double(), cov[None]
+    )
+    unit = torch.eye(2).double()  # the unknown entry alone, and the known one
+    for t, s in pairwise(level(schedule, t) for t in time_grid(steps)):
+        clean = mixture.posterior_mean(unit, t.alpha, t.sigma)
+        of_unknown, of_known = posterior(unit, clean, s, t)[0][:, 0].tolist()
+        back = (t.alpha / s.alpha).item()
+        for repeat in range(repeats):
+            mean = of_unknown * (back * mean if repeat else mean)
+            mean += of_known * t.alpha.item()
+    return mean
 
 
 def _normal(x: np.ndarray, mean: float, deviation: float) -> np.ndarray:

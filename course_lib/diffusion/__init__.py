@@ -5,6 +5,7 @@ Time 0 is data and time 1 is noise. `Diffusion` is the model of grey levels; `Me
 plain functions of a denoiser.
 """
 
+from course_lib.diffusion.completion import replacement_moments
 from course_lib.diffusion.ddpm import DDPMSchedule, linear_betas, noising_marginal
 from course_lib.diffusion.diffusion import BoundTerms, Diffusion
 from course_lib.diffusion.guidance import guided
@@ -43,6 +44,7 @@ __all__ = [
     "linear_betas",
     "noising_marginal",
     "posterior",
+    "replacement_moments",
     "reverse_variances",
     "step_kl",
     "step_variance",

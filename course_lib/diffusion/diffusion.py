@@ -13,12 +13,14 @@ from course_lib.diffusion.guidance import guided, require_guidance
 from course_lib.diffusion.parametrizations import require_prediction, to_clean
 from course_lib.inputs import (
     require_batch,
+    require_count,
     require_event_shape,
     require_generator,
     require_kind,
     require_labels,
     require_levels,
     require_positive_integer,
+    require_real,
     require_shape,
     require_tensor,
 )
@@ -31,6 +33,7 @@ from course_lib.schedules import (
     VariancePreserving,
     low_discrepancy_times,
     per_example,
+    require_falling_snr,
     require_single,
     require_times,
 )
@@ -88,7 +91,8 @@ class Diffusion(SavedSettings):
 
     Raises:
         TypeError: `schedule` is not one that preserves the variance.
-        ValueError: a size is below 1, there is one grey level only, or no such prediction.
+        ValueError: a size is below 1, there is one grey level only, no such prediction, or the
+            signal-to-noise ratio of `schedule` does not fall.
 
     Example:
         >>> model = Diffusion((1, 8, 8), 17, channels=8, n_blocks=1)
@@ -118,6 +122,7 @@ class Diffusion(SavedSettings):
         if schedule is None:
             schedule = LinearLogSNR(6.0, -6.0, learned=True)
         require_kind(schedule, VariancePreserving, "schedule")
+        require_falling_snr(schedule, time_grid(64))
         self.schedule = schedule
         n_outputs = self.levels if prediction == "levels" else 1
         options = {"n_outputs": n_outputs, "n_classes": n_classes, "dropout": dropout}
@@ -218,24 +223,38 @@ class Diffusion(SavedSettings):
             Numbers on the scale where the levels span [−1, 1], shape ``(N, *event_shape)``.
 
         Raises:
-            ValueError: a time is outside [0, 1], `guidance` is negative, or it is asked for without labels.
+            ValueError: a time is outside [0, 1], a class out of range, `guidance` is negative, or it is asked
+                for without labels.
         """
         require_batch(z, self.event_shape, "z")
         per_example(require_times(t), z, "t")
         z = at_least_float32(z)
         t = require_times(t).to(z)
         log_snr = self.schedule.log_snr(t).expand(len(z))
-        w = require_guidance(guidance)
+        labels, w = self._classes(labels, len(z)), self._weight(guidance, labels)
         clean = self._clean(z, log_snr, labels)
         if w == 0:
             return clean
-        if labels is None:
-            raise ValueError(
-                f"guidance is {w:.4g} and no labels were given; guidance strengthens a class. Pass labels, "
-                f"or guidance=0."
-            )
         # x̂ is affine in the score, so guiding one guides the other.
         return guided(clean, self._clean(z, log_snr, None), w)
+
+    def _classes(self, labels: Tensor | None, n: int) -> Tensor | None:
+        """Require classes of n examples, or none at all; of a model without classes, none."""
+        if labels is None and self.n_classes is not None:
+            return None
+        return require_labels(labels, n, self.n_classes)
+
+    def _weight(self, guidance: float, labels: Tensor | None) -> float:
+        """Require a weight of guidance, and classes to guide to where it is not 0."""
+        w = require_guidance(guidance)
+        if w > 0 and labels is None:
+            advice = (
+                "the model has no classes; build and train it with n_classes, or leave guidance out."
+                if self.n_classes is None
+                else "no labels were given; guidance strengthens a class. Pass labels, or guidance=0."
+            )
+            raise ValueError(f"guidance is {w:.4g} and {advice}")
+        return w
 
     # --- the bound ------------------------------------------------------------------------------
 
@@ -246,6 +265,7 @@ class Diffusion(SavedSettings):
         *,
         steps: int | None = None,
         share: int = 1,
+        unlabelled: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> BoundTerms:
         """Estimate the three terms of minus the bound, equation ``eq-diffusion-elbo``.
@@ -255,10 +275,12 @@ class Diffusion(SavedSettings):
 
         Args:
             x: integer grey levels, shape ``(N, *event_shape)``.
-            labels: classes, shape ``(N,)``, of a conditional model.
+            labels: classes, shape ``(N,)``, of a conditional model; None for none at all.
             steps: number T of steps of the discrete-time model; the limit of infinitely many if None.
             share: estimate the reconstruction from every `share`-th example only, and give it to all: for
                 training, where only the mean counts.
+            unlabelled: probability of leaving out the class of an example: for training, after which one
+                network knows the conditional model and the one without classes.
             generator: source of the noise; the global one if none is given.
 
         Returns:
@@ -266,14 +288,21 @@ class Diffusion(SavedSettings):
 
         Raises:
             TypeError: `x` is not of an integer type.
-            ValueError: `x` has another shape, or levels outside 0 … K−1; `steps` is below 1.
+            ValueError: `x` has another shape, or levels outside 0 … K−1; a class is out of range; `steps` is
+                below 1, or more than numbers of this type can tell apart.
         """
         require_tensor(x)
         require_shape(x, self.event_shape)
         x = self.scaled(require_levels(x, self.levels))
-        steps = None if steps is None else require_positive_integer(steps, "steps")
+        steps = None if steps is None else _require_steps(steps, x.dtype)
         require_generator(generator, x.device)
         share = require_positive_integer(share, "share")
+        labels = self._classes(labels, len(x))
+        expected = "a probability in [0, 1]"
+        unlabelled = require_real(unlabelled, "unlabelled", expected, at_least=0, at_most=1)
+        if labels is not None and unlabelled > 0:
+            chance = torch.rand(len(x), device=x.device, generator=generator)
+            labels = torch.where(chance < unlabelled, self.n_classes, labels)
         n, first = len(x), x[::share]
         times = low_discrepancy_times(n, generator=generator, dtype=x.dtype, device=x.device)
         if generator is None or n > 1:  # examples in any order see times in any order
@@ -303,7 +332,7 @@ class Diffusion(SavedSettings):
             reconstruction = cost.view(len(first), -1).sum(1)
         else:
             predicted = to_clean(self.prediction, outputs, z, alpha, sigma)
-            reconstruction = self.uniform_reconstruction(first)
+            reconstruction = self._uniform_reconstruction(first)
         if share > 1:
             reconstruction = reconstruction.mean().expand(n)
         error = (x - predicted).square().flatten(1).sum(1)
@@ -324,25 +353,31 @@ class Diffusion(SavedSettings):
         each = torch.sigmoid(log_snr) * (scaled.square() - 1) - log_variance
         return 0.5 * each.flatten(1).sum(1)
 
-    def uniform_reconstruction(self, scaled: Tensor, n_points: int = 65) -> Tensor:
+    def _uniform_reconstruction(self, scaled: Tensor) -> Tensor:
         """−E log P(x|z_0) if P(x|z_0) is the posterior over all K levels under a uniform prior.
 
-        Each entry is by itself, so the expectation is an integral over one normal number: it is computed
-        for each of the K levels by the trapezoidal rule, whose error is below rounding.
+        Each entry is by itself, so the expectation is an integral over one normal number.
 
         Args:
             scaled: examples on the scale of [−1, 1], shape ``(N, *event_shape)``.
-            n_points: points of the integral over [−8, 8].
 
         Returns:
             Nats, shape ``(N,)``.
         """
-        table = self.reconstruction_table(scaled, n_points)
+        table = self.reconstruction_table(scaled)
         index = ((scaled + 1) * (self.levels - 1) / 2).round().long()
         return table[index].flatten(1).sum(1)
 
     def reconstruction_table(self, like: Tensor, n_points: int = 65) -> Tensor:
-        """−E log P(level k | z_0) of each level by itself, under a uniform prior, shape ``(K,)``."""
+        """−E log P(level k | z_0) of each level by itself, under a uniform prior, shape ``(K,)``.
+
+        An integral over [−8, 8] by the trapezoidal rule, whose error is below rounding.
+
+        Args:
+            like: a tensor of the type and on the device of the result.
+            n_points: points of the integral.
+        """
+        n_points = require_count(n_points, "n_points", at_least=2)
         log_snr = self.schedule.log_snr(like.new_zeros(()))
         ratio = (0.5 * log_snr).exp()  # α/σ
         noise = torch.linspace(-8, 8, n_points, dtype=like.dtype, device=like.device)
@@ -369,13 +404,14 @@ class Diffusion(SavedSettings):
         Args:
             x: integer grey levels, shape ``(N, *event_shape)``.
             n_samples: estimates that are averaged, each at another time and with other noise.
-            labels: classes, shape ``(N,)``, of a conditional model.
+            labels: classes, shape ``(N,)``, of a conditional model; None for none at all.
             steps: number of steps of the discrete-time model; infinitely many if None.
             generator: source of the noise; the global one if none is given.
 
         Raises:
             TypeError: `x` is not of an integer type.
-            ValueError: `x` has another shape, or levels outside 0 … K−1; a number is below 1.
+            ValueError: `x` has another shape, or levels outside 0 … K−1; a class is out of range; a number is
+                below 1, or `steps` too large.
         """
         n_samples = require_positive_integer(n_samples, "n_samples")
         totals = [
@@ -418,9 +454,9 @@ class Diffusion(SavedSettings):
         """
         n = require_positive_integer(n, "n")
         times = self.sampling_times(steps)
-        if labels is not None or self.n_classes is None:
-            labels = require_labels(labels, n, self.n_classes)
-        guidance = require_guidance(guidance)
+        labels = self._classes(labels, n)
+        guidance = self._weight(guidance, labels)
+        eta = require_real(eta, "eta", "a number in [0, 1]", at_least=0, at_most=1)
         z = self._prior(n, generator)
 
         def denoiser(z: Tensor, t: Tensor) -> Tensor:
@@ -444,6 +480,7 @@ class Diffusion(SavedSettings):
         steps: int = 100,
         repeats: int = 5,
         labels: Tensor | None = None,
+        guidance: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Fill in what is not known of images; see `course_lib.diffusion.inpaint` for what it samples.
@@ -457,23 +494,29 @@ class Diffusion(SavedSettings):
             steps: denoising steps.
             repeats: how often each step is made.
             labels: class of each image, of a conditional model; None for none at all.
+            guidance: weight w ≥ 0 of classifier-free guidance.
             generator: source of the noise; the global one if none is given.
 
         Returns:
             Grey levels, int64, in the shape of `x`; the known ones are those of `x`.
+
+        Raises:
+            TypeError: `x` is not of an integer type, or `known` not of type bool.
+            ValueError: a shape does not fit, a level or a class is out of range, `steps` or `repeats` is
+                below 1, or `guidance` is negative.
         """
         require_tensor(x)
         require_shape(x, self.event_shape)
         x = require_levels(x, self.levels)
         samplers.require_known(known, x)
         known = known.expand(x.shape)
-        if labels is not None or self.n_classes is None:
-            labels = require_labels(labels, len(x), self.n_classes)
+        labels = self._classes(labels, len(x))
+        guidance = self._weight(guidance, labels)
         times = self.sampling_times(steps)
         z = self._prior(len(x), generator)
         with evaluation_mode(self):
             z = samplers.inpaint(
-                lambda z, t: self.denoise(z, t, labels),
+                lambda z, t: self.denoise(z, t, labels, guidance=guidance),
                 self.schedule,
                 z,
                 times,
@@ -488,6 +531,8 @@ class Diffusion(SavedSettings):
         self, z: Tensor, labels: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw grey levels from P(x | z_0 = z), int64, in the shape of `z`."""
+        require_batch(z, self.event_shape, "z")
+        labels = self._classes(labels, len(z))
         log_snr = self.schedule.log_snr(z.new_zeros(len(z)))
         outputs = self(z, log_snr, labels) if self.prediction == "levels" else None
         cumulative = F.softmax(self.level_logits(z, log_snr, outputs), -1).cumsum(-1)[..., :-1]
@@ -507,3 +552,15 @@ class Diffusion(SavedSettings):
         return torch.randn(
             n, *self.event_shape, dtype=dtype, device=parameter.device, generator=generator
         )
+
+
+def _require_steps(steps: int, dtype: torch.dtype) -> int:
+    """Require a number of steps whose times are told apart in a type."""
+    steps = require_positive_integer(steps, "steps")
+    most = int(0.1 / torch.finfo(dtype).eps)
+    if steps > most:
+        raise ValueError(
+            f"steps is {steps}; at most {most} are expected, since {dtype} does not tell more times apart. "
+            f"None is the limit of infinitely many."
+        )
+    return steps

@@ -16,7 +16,7 @@ from course_lib.inputs import (
     require_kind,
     require_positive_integer,
 )
-from course_lib.schedules import Schedule, require_single
+from course_lib.schedules import Schedule, require_falling_snr, require_single
 
 
 class LinearGaussianDiffusion:
@@ -52,7 +52,8 @@ class LinearGaussianDiffusion:
             raise ValueError(f"reverse is {reverse!r}; 'posterior' or 'step' is expected.")
         self.variance, self.reverse = variance, reverse
         self.event_shape = tuple(variance.shape)
-        self.levels = [level(schedule, t) for t in require_falling(times)]
+        require_falling_snr(schedule, require_falling(times))
+        self.levels = [level(schedule, t) for t in times]
         if not self.levels[-1].sigma > 0:
             raise ValueError(
                 "there is no noise at the last of the times; z_0 would be x itself, so a level with noise "

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import require_batch, require_floating
-from course_lib.schedules import Schedule, require_single
+from course_lib.mixtures import require_same_type
+from course_lib.schedules import Schedule, require_noise, require_single
 
 
 class Memorizer:
@@ -41,9 +42,15 @@ class Memorizer:
         Args:
             z: noised examples, shape ``(M, *event_shape)``.
             alpha: factor of the signal, shape ``()`` or ``(M,)``.
-            sigma: standard deviation of the noise, shape ``()`` or ``(M,)``.
+            sigma: standard deviation of the noise, positive, shape ``()`` or ``(M,)``.
+
+        Raises:
+            TypeError: `z` is not of the type of the data.
+            ValueError: its shape does not fit, or there is no noise.
         """
         require_batch(z, self.event_shape, "z")
+        require_same_type(self.data, z=z)
+        require_noise(sigma, above=True)
         alpha, sigma = (torch.as_tensor(v, dtype=z.dtype).reshape(-1, 1) for v in (alpha, sigma))
         flat, data = z.flatten(1), self.data.flatten(1)
         # ‖z − αx‖² = ‖z‖² − 2α z·x + α²‖x‖², of which the first is the same for all.

@@ -42,10 +42,9 @@ class NegativeBound:
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         labels = require_labels(labels, len(x), model.n_classes)
         if model.training:
-            if labels is not None:
-                dropped = torch.rand(len(x), device=x.device) < self.unlabelled
-                labels = torch.where(dropped, model.n_classes, labels)
-            terms = model.bound_terms(x, labels, share=self.share)
+            terms = model.bound_terms(
+                x, labels, share=self.share, unlabelled=0.0 if labels is None else self.unlabelled
+            )
         else:
             draws = [model.bound_terms(x, labels) for _ in range(self.evaluations)]
             terms = type(draws[0])(

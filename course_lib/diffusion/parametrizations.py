@@ -8,7 +8,8 @@ others are arithmetic. What differs is the size of the error that its own error 
 
 from torch import Tensor
 
-from course_lib.schedules import per_example, require_alike, require_single
+from course_lib.inputs import where_values_can_be_read
+from course_lib.schedules import per_example, require_alike, require_noise, require_single
 
 PREDICTIONS = ("clean", "noise", "velocity", "score")
 
@@ -27,13 +28,19 @@ def to_clean(kind: str, prediction: Tensor, z: Tensor, alpha: Tensor, sigma: Ten
         x̂, in the shape of `z`.
 
     Raises:
-        ValueError: there is no such kind of prediction.
+        ValueError: there is no such kind of prediction, or no signal (α = 0) of which noise or score tell.
     """
     require_prediction(kind)
     require_alike(z=z, prediction=prediction)
     alpha, sigma = _factors(alpha, sigma, z)
     if kind == "clean":
         return prediction
+    with where_values_can_be_read():
+        if kind in ("noise", "score") and not (alpha > 0).all():
+            raise ValueError(
+                f"alpha has a least value of {alpha.min().item():.4g}; a signal above 0 is expected, since "
+                f"without one the {kind} tells nothing of the clean example."
+            )
     if kind == "noise":
         return (z - sigma * prediction) / alpha
     if kind == "score":
@@ -55,13 +62,14 @@ def from_clean(kind: str, clean: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor
         The prediction, in the shape of `z`.
 
     Raises:
-        ValueError: there is no such kind of prediction.
+        ValueError: there is no such kind of prediction, or no noise (σ = 0) that could be computed.
     """
     require_prediction(kind)
     require_alike(z=z, clean=clean)
     alpha, sigma = _factors(alpha, sigma, z)
     if kind == "clean":
         return clean
+    require_noise(sigma, above=True)
     noise = (z - alpha * clean) / sigma
     if kind == "noise":
         return noise

@@ -19,6 +19,7 @@ from course_lib.diffusion.parametrizations import from_clean
 from course_lib.diffusion.steps import Level, posterior, reverse_variances
 from course_lib.inputs import (
     require_broadcast,
+    require_finite,
     require_function,
     require_generator,
     require_kind,
@@ -26,7 +27,7 @@ from course_lib.inputs import (
     require_real,
     require_tensor,
 )
-from course_lib.schedules import Schedule, per_example, require_alike
+from course_lib.schedules import Schedule, per_example, require_alike, require_falling_snr
 from course_lib.solvers import require_grid
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -83,8 +84,10 @@ def _checked(
     require_function(denoise, "denoise", "a function of latents and a time")
     require_kind(schedule, Schedule, "schedule")
     require_alike(z=z)
+    require_finite(z=z)
     require_generator(generator, z.device)
-    return require_falling(times)
+    require_falling_snr(schedule, require_falling(times))
+    return times
 
 
 def _noise(z: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -217,8 +220,17 @@ def heun(denoise: Denoiser, schedule: Schedule, z: Tensor, times: Tensor) -> Ten
 
     Returns:
         Latents at ``times[-1]``.
+
+    Raises:
+        ValueError: there is no signal at a time, or the times do not fall.
     """
     times = _checked(denoise, schedule, z, times)
+    if not (schedule.alpha(times) > 0).all():
+        raise ValueError(
+            "there is no signal, α = 0, at one of the times, and Heun's method is in the coordinate z/α; "
+            "times with α > 0 are expected. Begin a little below time 1, or call "
+            "course_lib.solvers.integrate with flow_velocity(denoise, schedule)."
+        )
     for start, end in pairwise(times):
         t, s = _like(level(schedule, start), level(schedule, end), z=z)
         slope = from_clean("noise", denoise(z, start), z, t.alpha, t.sigma)
@@ -246,10 +258,11 @@ def inpaint(
 
     **What it samples.** Not the conditional distribution of the unknown entries, except in special cases:
     while noise is high the unknown entries are drawn given *noised* known ones, and what is decided then is
-    not taken back. Going back a step and repeating it mixes the two parts better (Lugmayr et al., 2022,
-    "RePaint"). The error disappears only if the chain mixes at levels with next to no noise. Unbiased
-    methods weigh and resample many chains (Trippe et al., 2023; Wu et al., 2023). Where known and unknown
-    entries are independent it is exact.
+    not taken back (Song et al., 2021, section 5, use it as an approximation). Going back a step and
+    repeating it mixes the two parts better (Lugmayr et al., 2022, "RePaint"). For two Gaussian entries
+    `replacement_moments` says by how much, equation ``eq-replacement``. The error disappears only if the
+    chain mixes at levels with next to no noise. Methods with an exact limit weigh and resample many chains
+    (Trippe et al., 2023; Wu et al., 2023). Where known and unknown entries are independent it is exact.
 
     Args:
         denoise: see the module.
@@ -263,11 +276,17 @@ def inpaint(
 
     Returns:
         Latents at ``times[-1]``; the known entries are noised to its level.
+
+    Raises:
+        TypeError: `known` is not of type bool.
+        ValueError: shapes do not fit, a known entry is NaN or infinite, `repeats` is below 1, or the times do
+            not fall.
     """
     times = _checked(denoise, schedule, z, times, generator)
     repeats = require_positive_integer(repeats, "repeats")
     require_alike(z=z, clean=clean)
     require_known(known, z)
+    require_finite(clean=clean.masked_select(known))  # the others do not matter
 
     def put_in(z: Tensor, at: Level) -> Tensor:
         given = at.alpha * clean + at.sigma * _noise(z, generator)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from course_lib.inputs import require_kind
-from course_lib.schedules import per_example, require_alike
+from course_lib.inputs import require_kind, where_values_can_be_read
+from course_lib.schedules import per_example, require_alike, require_single
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,23 @@ class Level:
     Attributes:
         alpha: factor of the signal, shape ``()`` or ``(N,)``.
         sigma: standard deviation of the noise, in the same shape.
+
+    Raises:
+        TypeError: one of them is not a tensor of float32 or float64.
+        ValueError: their shapes differ.
     """
 
     alpha: Tensor
     sigma: Tensor
+
+    def __post_init__(self) -> None:
+        require_single(self.alpha, "alpha")
+        require_single(self.sigma, "sigma")
+        if self.alpha.shape != self.sigma.shape:
+            raise ValueError(
+                f"alpha has shape {tuple(self.alpha.shape)} and sigma {tuple(self.sigma.shape)}; the same "
+                f"shape is expected, () or (N,)."
+            )
 
     @property
     def snr(self) -> Tensor:
@@ -31,10 +44,31 @@ class Level:
         return (self.alpha / self.sigma).square()
 
 
-def step_variance(s: Level, t: Level) -> Tensor:
-    """σ²_{t|s}: the variance of the noise that one step adds; DDPM's β of a unit step."""
+def require_order(s: Level, t: Level) -> None:
+    """Require two levels of which the first has less noise, or the same.
+
+    Raises:
+        TypeError: one is not a `Level`.
+        ValueError: the first has more noise.
+    """
     require_kind(s, Level, "s")
     require_kind(t, Level, "t")
+    with where_values_can_be_read():
+        # α/σ, multiplied out since σ may be 0; with room for rounding.
+        if (t.alpha * s.sigma > (1 + 1e-5) * s.alpha * t.sigma).any():
+            raise ValueError(
+                "s has more noise than t; s is the level with less, at the earlier time. Exchange them."
+            )
+
+
+def step_variance(s: Level, t: Level) -> Tensor:
+    """σ²_{t|s}: the variance of the noise that one step adds; DDPM's β of a unit step.
+
+    Raises:
+        TypeError: s or t is not a `Level`.
+        ValueError: s has more noise than t.
+    """
+    require_order(s, t)
     return t.sigma.square() - (t.alpha / s.alpha * s.sigma).square()
 
 
@@ -83,8 +117,11 @@ def step_kl(x: Tensor, predicted: Tensor, s: Level, t: Level) -> Tensor:
 
     Returns:
         ½ (SNR_s − SNR_t) ‖x − x̂‖² in nats, shape ``(N,)``.
+
+    Raises:
+        TypeError: s or t is not a `Level`.
+        ValueError: the shapes differ, or s has more noise than t.
     """
     require_alike(x=x, predicted=predicted)
-    require_kind(s, Level, "s")
-    require_kind(t, Level, "t")
+    require_order(s, t)
     return 0.5 * (s.snr - t.snr) * (x - predicted).square().flatten(1).sum(1)

@@ -4,27 +4,36 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from course_lib import diffusion
 from course_lib.diffusion import (
     DDPMSchedule,
     Diffusion,
+    Level,
     LinearGaussianDiffusion,
     Memorizer,
     NegativeBound,
     ancestral,
+    clip_clean,
     ddim,
     flow_velocity,
+    from_clean,
     heun,
     inpaint,
     langevin,
     linear_betas,
     noising_marginal,
+    posterior,
+    reverse_variances,
+    step_kl,
+    step_variance,
+    to_clean,
 )
 from course_lib.mixtures import GaussianMixture
-from course_lib.schedules import LinearLogSNR, LinearPath
+from course_lib.schedules import LinearLogSNR, LinearPath, VariancePreserving, require_times
 from course_lib.solvers import integrate, time_grid
-from course_lib.training import fit
+from course_lib.training import cosine_decay, fit
 from tests.diffusion.exact import legendre, plane
 
 SHAPE = (1, 4, 4)
@@ -339,30 +348,45 @@ def test_langevin_has_the_variance_that_its_step_gives(float64):
     assert x.var() == pytest.approx(diffusion.langevin_variance(0.3), rel=0.02)
 
 
-def test_inpainting_is_exact_for_independent_entries_and_biased_for_others(float64):
-    schedule, times = LinearLogSNR(9.0, -9.0), time_grid(60)
-    known, x = torch.tensor([True, False]), torch.tensor([[1.5, 0.0]])
-    means = {}
-    for correlation in (0.0, 0.8):
+def test_completion_by_replacement_samples_what_its_formula_says(float64):
+    """Exact for independent entries; for others the mean is too small and the variance too large."""
+    schedule, times = LinearLogSNR(9.0, -9.0), time_grid(150)
+    known, x, n = torch.tensor([True, False]), torch.tensor([[1.5, 0.0]]), 2000
+    for correlation, repeats in ((0.0, 1), (0.8, 1), (0.8, 6)):
         cov = torch.tensor([[1.0, correlation], [correlation, 1.0]])
         mixture = GaussianMixture(torch.ones(1), torch.zeros(1, 2), cov[None])
-        for repeats in (1, 8):
-            z = torch.randn(3000, 2)
-            made = inpaint(
-                mixture.denoiser(schedule),
-                schedule,
-                z,
-                times,
-                x.expand(3000, 2),
-                known,
-                repeats=repeats,
-            )
-            assert (made[:, 0] - 1.5).abs().max() < 0.1
-            means[correlation, repeats] = made[:, 1].mean().item()
-    assert abs(means[0.0, 1]) < 0.08
-    exact = 0.8 * 1.5
-    assert means[0.8, 1] < exact - 0.1
-    assert abs(means[0.8, 8] - exact) < abs(means[0.8, 1] - exact) / 2
+        made = inpaint(
+            mixture.denoiser(schedule),
+            schedule,
+            torch.randn(n, 2),
+            times,
+            x.expand(n, 2),
+            known,
+            repeats=repeats,
+        )
+        assert (made[:, 0] - 1.5).abs().max() < 0.1
+        factor, variance = diffusion.replacement_moments(torch.tensor(correlation), repeats)
+        mean, error = mean_and_error(made[:, 1])
+        assert abs(mean - 1.5 * factor) < 4 * error + 0.01
+        assert made[:, 1].var() == pytest.approx(variance.item(), rel=4 * math.sqrt(2 / n) + 0.05)
+
+
+def test_the_error_of_replacement_falls_with_every_repeat(float64):
+    rho = torch.tensor([-0.95, -0.3, 0.1, 0.6, 0.99])
+    moments = [diffusion.replacement_moments(rho, repeats) for repeats in (1, 2, 5, 20, 2000)]
+    means = torch.stack([mean / rho for mean, _ in moments])
+    variances = torch.stack([variance / (1 - rho**2) for _, variance in moments])
+    assert (means < 1).all()
+    assert (means.diff(dim=0) > 0).all()
+    assert (variances > 1).all()
+    assert (variances.diff(dim=0) < 0).all()
+    torch.testing.assert_close(means[-1], torch.ones(5), atol=1e-3, rtol=0)
+    torch.testing.assert_close(variances[-1], torch.ones(5), atol=1e-2, rtol=0)
+    # A weak correlation is taken over by r/(r + 1): in one pass by half.
+    weak = torch.tensor(1e-4)
+    for repeats in (1, 4):
+        mean, _ = diffusion.replacement_moments(weak, repeats)
+        assert mean / weak == pytest.approx(repeats / (repeats + 1), rel=1e-6)
 
 
 # --- the model ------------------------------------------------------------------------------------
@@ -427,6 +451,111 @@ def test_classes_and_guidance():
     assert model.sample(4, steps=2, labels=labels, guidance=1.0).shape == (4, *SHAPE)
 
 
+class OfClasses(nn.Module):
+    """A network that knows the probabilities of the levels of one entry in each class: it is perfect.
+
+    Its last row holds those without a class.
+    """
+
+    def __init__(self, p):
+        super().__init__()
+        self.log_p = nn.Parameter(torch.cat([p, p.mean(0, keepdim=True)]).log())
+
+    def forward(self, z, log_snr, labels=None):
+        labels = torch.full((len(z),), len(self.log_p) - 1) if labels is None else labels
+        return self.log_p[labels].unsqueeze(1)
+
+
+P = torch.tensor([[0.7, 0.2, 0.05, 0.05], [0.1, 0.1, 0.5, 0.3]], dtype=torch.float64)
+
+
+def of_classes(**options):
+    model = Diffusion((1,), 4, hidden=(4,), n_classes=2, **options).double()
+    model.network = OfClasses(P)
+    return model
+
+
+def test_the_bound_given_a_class_is_its_log_probability(float64):
+    model = of_classes(schedule=LinearLogSNR(4.0, -9.0))
+    x = torch.arange(4).repeat(1500)[:, None]
+    for label, p in ((0, P[0]), (1, P[1]), (None, P.mean(0))):
+        labels = None if label is None else torch.full((len(x),), label)
+        bound = model.elbo(x, 20, labels=labels).detach().view(-1, 4)
+        error = bound.std(0) / math.sqrt(len(bound))
+        assert ((bound.mean(0) - p.log()).abs() < 4 * error + 2e-3).all()
+
+
+def test_guided_denoising_is_the_gradient_of_the_tilted_density(float64):
+    """x̂ = (z + σ² ∇ log p(z) p(c|z)^{1+w})/α with the noised density of four points, by autograd."""
+    model, w, t = of_classes(schedule=LinearLogSNR(4.0, -4.0)), 1.7, torch.tensor(0.45)
+    alpha, sigma = model.schedule.alpha(t), model.schedule.sigma(t)
+    z, labels = torch.tensor([[0.3], [-0.8], [1.1]]), torch.tensor([0, 1, 1])
+
+    def log_density(z, p):
+        return (p.log() - 0.5 * ((z - alpha * model.places(z)) / sigma) ** 2).logsumexp(-1)
+
+    points = z.clone().requires_grad_()
+    every = log_density(points, P.mean(0))
+    of_class = log_density(points, P[labels]) + math.log(0.5) - every  # log p(c|z)
+    tilted = every + (1 + w) * of_class
+    (score,) = torch.autograd.grad(tilted.sum(), points)
+    found = model.denoise(z, t, labels, guidance=w)
+    torch.testing.assert_close(found, (z + sigma**2 * score) / alpha)
+
+
+def test_samples_of_a_class_have_its_probabilities(float64):
+    model = of_classes(schedule=LinearLogSNR(4.0, -9.0))
+    labels = torch.arange(2).repeat(8000)
+    for method in ("ddim", "heun"):
+        drawn = model.sample(16_000, steps=80, labels=labels, method=method, eta=0.0)
+        for label in (0, 1):
+            share = torch.bincount(drawn[labels == label].flatten(), minlength=4) / 8000
+            assert (share - P[label]).abs().max() < 0.025
+    guided = model.sample(16_000, steps=40, labels=labels, guidance=3.0)
+    # With guidance the level that tells most of the class is drawn more often, others less.
+    share = torch.bincount(guided[labels == 0].flatten(), minlength=4) / 8000
+    assert share[0] > 0.9
+    assert (share[2:] < 0.01).all()
+
+
+def test_training_with_dropped_labels_learns_both_densities(float64):
+    """One network comes to the probabilities of each class, and to the mixture without a class."""
+    model = Diffusion((1,), 4, hidden=(16,), n_classes=2, schedule=LinearLogSNR(3.0, -9.0))
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(2).repeat(3000)
+    x = torch.multinomial(P[labels], 1, replacement=True, generator=generator)
+    fit(
+        model,
+        NegativeBound(unlabelled=0.3),
+        (x, labels),
+        steps=400,
+        batch_size=256,
+        learning_rate=1e-2,
+        schedule=cosine_decay,
+        progress=False,
+    )
+    z, log_snr = torch.randn(200, 1), torch.full((200,), -9.0)  # where z tells nothing
+    shares = torch.stack([torch.bincount(x[labels == c, 0], minlength=4) / 3000 for c in (0, 1)])
+    for label, expected in ((0, shares[0]), (1, shares[1]), (None, shares.mean(0))):
+        given = None if label is None else torch.full((200,), label)
+        with torch.no_grad():
+            p = model.level_logits(z, log_snr, model(z, log_snr, given)).softmax(-1).mean((0, 1))
+        assert (p - expected).abs().max() < 0.05
+
+
+def test_as_many_labels_are_left_out_as_stated():
+    model = small(n_classes=3)
+    seen = []
+    model.network.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
+    x, labels = torch.zeros(4000, *SHAPE, dtype=torch.int64), torch.arange(4000) % 3
+    for unlabelled in (0.0, 0.2, 1.0):
+        model.bound_terms(x, labels, share=1000, unlabelled=unlabelled)
+        given = seen.pop()[:4000]
+        left_out = given == 3
+        assert abs(left_out.double().mean() - unlabelled) < 0.03
+        assert torch.equal(given[~left_out], labels[~left_out])
+
+
 def test_a_convolutional_network_takes_the_sides_of_mnist():
     model = Diffusion((1, 28, 28), 256, channels=4, n_blocks=1, prediction="velocity")
     x = torch.randint(256, (2, 1, 28, 28))
@@ -435,6 +564,45 @@ def test_a_convolutional_network_takes_the_sides_of_mnist():
 
 
 # --- bad input ------------------------------------------------------------------------------------
+
+
+class Rising(VariancePreserving):
+    """A schedule whose time runs the wrong way, as one taken from another source may."""
+
+    def log_snr(self, t):
+        return 8 * require_times(t) - 4
+
+    def log_snr_rate(self, t):
+        return torch.full_like(require_times(t), 8)
+
+    def time(self, log_snr):
+        return (log_snr + 4) / 8
+
+
+ZEROS, KNOWN = torch.zeros(2, *SHAPE, dtype=torch.int64), torch.ones(SHAPE, dtype=torch.bool)
+PAIR, CLEAN = torch.ones(2, 2), (torch.tensor(1.0), torch.tensor(0.0))
+LESS_NOISY, NOISIER = (Level(torch.tensor(a), torch.tensor(s)) for a, s in ((0.8, 0.6), (0.6, 0.8)))
+
+
+def completed(clean):
+    known = torch.tensor([True, False])
+    return inpaint(lambda z, t: z, LinearPath(), PAIR, time_grid(2), clean, known)
+
+
+def test_unknown_entries_may_be_anything():
+    assert completed(torch.tensor([[1.0, math.nan]] * 2)).isfinite().all()
+
+
+@pytest.mark.parametrize("call", ["ancestral", "ddim", "heun", "inpaint"])
+def test_no_sampler_takes_a_schedule_that_rises(call):
+    sampler = {
+        "ancestral": ancestral,
+        "ddim": ddim,
+        "heun": heun,
+        "inpaint": lambda *a: inpaint(*a, PAIR, torch.tensor([True, False])),
+    }[call]
+    with pytest.raises(ValueError, match="Rising does not fall"):
+        sampler(lambda z, t: z, Rising(), PAIR, time_grid(3))
 
 
 @pytest.mark.parametrize(
@@ -453,7 +621,22 @@ def test_a_convolutional_network_takes_the_sides_of_mnist():
         (lambda m: m.elbo(torch.zeros(2, 1, 4, 3).long()), "shape"),
         (lambda m: m.elbo(torch.zeros(2, *SHAPE).long(), steps=0), "steps is 0"),
         (lambda m: m.denoise(torch.randn(2, *SHAPE), 0.5, guidance=-1.0), "guidance is -1"),
-        (lambda m: m.denoise(torch.randn(2, *SHAPE), 0.5, guidance=1.0), "no labels were given"),
+        (lambda m: m.denoise(torch.randn(2, *SHAPE), 0.5, guidance=1.0), "has no classes; build"),
+        (lambda m: m.sample(2, guidance=1.0), "has no classes; build"),
+        (lambda m: small(n_classes=3).sample(2, guidance=1.0), "no labels were given"),
+        (lambda m: small(n_classes=3).sample(2, guidance=-1.0), "guidance is -1"),
+        (lambda m: small(n_classes=0), "n_classes is 0"),
+        (lambda m: m.complete(ZEROS, KNOWN, guidance=-1.0), "guidance is -1"),
+        (lambda m: m.complete(ZEROS, KNOWN, steps=0), "steps is 0"),
+        (lambda m: m.complete(ZEROS, KNOWN, repeats=0), "repeats is 0"),
+        (lambda m: m.complete(ZEROS + 5, KNOWN), "levels 5 … 5"),
+        (lambda m: m.elbo(ZEROS, labels=torch.tensor([0, 1])), "without classes"),
+        (lambda m: m.elbo(ZEROS, steps=10**7), "steps is 10000000; at most 838860"),
+        (lambda m: m.bound_terms(ZEROS, unlabelled=1.5), "unlabelled is 1.5"),
+        (lambda m: m.reconstruction_table(torch.zeros(1), 1), "n_points is 1"),
+        (lambda m: m.to_levels(torch.full((2, *SHAPE), math.nan)), "z holds NaN"),
+        (lambda m: m.sample(2, method="heun", eta=2.0), "eta is 2"),
+        (lambda m: small(schedule=Rising()), "Rising does not fall from time 0 to"),
         (lambda m: small(prediction="x"), "prediction, is 'x'"),
         (lambda m: Diffusion(SHAPE, 1), "levels is 1"),
         (lambda m: linear_betas(0), "steps is 0"),
@@ -480,6 +663,44 @@ def test_a_convolutional_network_takes_the_sides_of_mnist():
             ),
             "variance is 'β'",
         ),
+        (
+            lambda m: ddim(
+                lambda z, t: z, DDPMSchedule(linear_betas(10)), torch.randn(2, 1), time_grid(20)
+            ),
+            "between two of the 10 steps",
+        ),
+        (
+            lambda m: heun(lambda z, t: z, LinearPath(), torch.randn(2, 1), time_grid(3)),
+            "no signal",
+        ),
+        (
+            lambda m: ddim(
+                lambda z, t: z, LinearPath(), torch.full((2, 1), math.nan), time_grid(3)
+            ),
+            "z has dtype torch.float32 and 2 values that are NaN",
+        ),
+        (
+            lambda m: completed(torch.full((2, 2), math.nan)),
+            "clean has dtype torch.float32 and 2 values that are NaN",
+        ),
+        (
+            lambda m: LinearGaussianDiffusion(torch.ones(2), Rising(), time_grid(3)),
+            "Rising does not",
+        ),
+        (lambda m: posterior(PAIR, PAIR, NOISIER, LESS_NOISY), "s has more noise than t"),
+        (lambda m: step_kl(PAIR, PAIR, NOISIER, LESS_NOISY), "s has more noise than t"),
+        (lambda m: step_variance(NOISIER, LESS_NOISY), "s has more noise than t"),
+        (lambda m: reverse_variances(NOISIER, LESS_NOISY), "s has more noise than t"),
+        (lambda m: Level(torch.ones(2), torch.ones(())), r"alpha has shape \(2,\) and sigma \(\)"),
+        (lambda m: from_clean("noise", PAIR, PAIR, *CLEAN), "least value of 0; a standard"),
+        (lambda m: clip_clean(PAIR, PAIR, *CLEAN), "least value of 0; a standard"),
+        (lambda m: to_clean("score", PAIR, PAIR, *CLEAN[::-1]), "alpha has a least value of 0"),
+        (lambda m: Memorizer(PAIR).denoise(PAIR, 1.0, 0.0), "a standard deviation above 0"),
+        (
+            lambda m: diffusion.replacement_moments(torch.tensor(1.0)),
+            "largest size of 1; numbers in",
+        ),
+        (lambda m: diffusion.replacement_moments(torch.tensor(0.5), 0), "repeats is 0"),
     ],
 )
 def test_bad_values_are_named(call, message):
@@ -498,6 +719,17 @@ def test_bad_values_are_named(call, message):
         ),
         (lambda m: small(schedule=LinearPath()), "VariancePreserving is expected"),
         (lambda m: Memorizer(torch.randn(3, 2).half()), "float16"),
+        (lambda m: Memorizer(PAIR).denoise(PAIR.half(), 0.8, 0.6), "float16, and what is known"),
+        (lambda m: Memorizer(PAIR).denoise(PAIR.double(), 0.8, 0.6), "float64, and what is known"),
+        (lambda m: Level(0.8, 0.6), "alpha is a float"),
+        (lambda m: Level(torch.tensor(0.8).half(), torch.tensor(0.6).half()), "float16"),
+        (lambda m: ancestral(lambda z, t: z, LinearPath(), PAIR.half(), time_grid(2)), "float16"),
+        (lambda m: posterior(PAIR.half(), PAIR.half(), LESS_NOISY, NOISIER), "float16"),
+        (lambda m: langevin(lambda x: -x, PAIR.half(), 0.1, 1), "float16"),
+        (lambda m: noising_marginal(torch.tensor([0.1]).half()), "float16"),
+        (lambda m: m.sample(1, steps=2.5), "steps is 2.5"),
+        (lambda m: small(n_classes=3).sample(1, labels=torch.tensor([1.0])), "dtype torch.float32"),
+        (lambda m: small(n_classes=3).elbo(ZEROS, labels=[0, 1]), "labels is a list"),
     ],
 )
 def test_bad_types_are_named(call, message):
@@ -505,6 +737,25 @@ def test_bad_types_are_named(call, message):
         call(small())
 
 
-def test_labels_out_of_range_are_named():
-    with pytest.raises(ValueError, match="labels has levels 3 … 3"):
-        small(n_classes=3).sample(1, labels=torch.tensor([3]))
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, labels: m.sample(2, steps=1, labels=labels),
+        lambda m, labels: m.elbo(ZEROS, labels=labels),
+        lambda m, labels: m.bound_terms(ZEROS, labels),
+        lambda m, labels: m.denoise(torch.zeros(2, *SHAPE), 0.5, labels),
+        lambda m, labels: m.complete(ZEROS, KNOWN, labels=labels),
+        lambda m, labels: m.to_levels(torch.zeros(2, *SHAPE), labels),
+        lambda m, labels: NegativeBound()(m, (ZEROS, labels), torch.zeros(())),
+    ],
+)
+def test_labels_out_of_range_are_named(call):
+    """Also 3, the network's own word for no class: classes counted from 1 must not pass for it."""
+    model = small(n_classes=3)
+    for labels, message in (
+        ([0, 3], "labels has levels 0 … 3; 0 … 2 are"),
+        ([-1, 0], "levels -1 …"),
+        ([1], "labels has 1 entries for 2 examples"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(model, torch.tensor(labels))

@@ -22,6 +22,7 @@ from course_lib.diffusion import (
     linear_betas,
     noising_marginal,
     posterior,
+    replacement_moments,
     reverse_variances,
     step_kl,
     to_clean,
@@ -179,7 +180,7 @@ def test_diffusion_elbo(formula, reverse):
     formula=step_kl,
     wrong={
         "half dropped": lambda x, p, s, t: 2 * step_kl(x, p, s, t),
-        "order of the levels": lambda x, p, s, t: step_kl(x, p, t, s),
+        "order of the levels": lambda x, p, s, t: -step_kl(x, p, s, t),
         "root of the SNR": lambda x, p, s, t: (
             0.5 * (s.alpha / s.sigma - t.alpha / t.sigma) * (x - p).square().sum(1)
         ),
@@ -693,6 +694,52 @@ def test_guidance(formula):
     z = z.detach()
     found = formula(one.score(z, T.alpha, T.sigma), mixture.score(z, T.alpha, T.sigma), w)
     torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def replaced(correlation, repeats, steps):
+    """The chain itself: mean and variance of the unknown entry after all steps, by Gaussian algebra."""
+    schedule = LinearLogSNR(11.0, -11.0)
+    cov = torch.tensor([[1.0, correlation], [correlation, 1.0]])
+    levels = [Level(schedule.alpha(t), schedule.sigma(t)) for t in time_grid(steps)]
+    mean, variance = torch.tensor(0.0), torch.tensor(1.0)
+    for t, s in pairwise(levels):
+        joint = t.alpha**2 * cov + t.sigma**2 * torch.eye(2)
+        # q(z_s | z_t, x) with x̂ for x, whose factors of the unknown and the known entry are:
+        clean = t.alpha * torch.linalg.solve(joint, cov)[:, 0]
+        of_unknown, noise = posterior(torch.ones(1), clean[:1], s, t)
+        of_known = s.alpha * clean[1] * (1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2)
+        back = t.alpha / s.alpha
+        for repeat in range(repeats):
+            if repeat:
+                mean, variance = back * mean, 1 - back**2 + back**2 * variance
+            mean = of_unknown[0] * mean + of_known * t.alpha
+            variance = of_unknown[0] ** 2 * variance + (of_known * t.sigma) ** 2 + noise
+    return torch.stack([mean, variance])
+
+
+@pytest.mark.equation(
+    "eq-replacement",
+    formula=replacement_moments,
+    wrong={
+        "the conditional distribution": lambda rho, r: (rho, 1 - rho**2),
+        "repeats without effect": lambda rho, r: replacement_moments(rho, 1),
+        "one repeat too few": lambda rho, r: replacement_moments(rho, max(1, r - 1)),
+        "only the mean too small": lambda rho, r: (replacement_moments(rho, r)[0], 1 - rho**2),
+        "half the correlation": lambda rho, r: (rho * r / (1 + r), 1 - (rho * r / (1 + r)) ** 2),
+    },
+    implemented_by="course_lib.diffusion.replacement_moments",
+)
+def test_replacement(formula):
+    """The chain with n and 2n steps, extrapolated to infinitely many, for a known value of 1."""
+    for correlation, repeats in ((0.8, 1), (0.8, 3), (-0.5, 2)):
+        few, many = (replaced(correlation, repeats, steps) for steps in (400, 800))
+        found = torch.stack(formula(torch.tensor(correlation), repeats))
+        torch.testing.assert_close(found, 2 * many - few, atol=3e-4, rtol=0)
+    # In one repeat both integrals are elementary.
+    rho = torch.tensor(0.7)
+    mean, variance = formula(rho, 1)
+    torch.testing.assert_close(mean, (1 - (1 - rho**2).sqrt()) / rho, **CLOSE)
+    torch.testing.assert_close(variance, (1 - rho**2) * rho.atanh() / rho, **CLOSE)
 
 
 @pytest.mark.equation(

@@ -121,6 +121,13 @@ def test_points_are_gaussians_without_spread(float64):
         ),
         (lambda: line().log_prob(torch.zeros(3, 2, dtype=torch.float64)), ValueError, "shape"),
         (lambda: line().sample(0), ValueError, "n is 0"),
+        (lambda: line().score(torch.zeros(3, 1)), TypeError, "float32, and what is known exactly"),
+        (lambda: line().score(torch.zeros(3, 1).half()), TypeError, "float16"),
+        (
+            lambda: line().score(torch.zeros(3, 1, dtype=torch.float64), 1.0, -0.5),
+            ValueError,
+            "sigma has a least value of -0.5",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -13,6 +13,7 @@ from course_lib.schedules import (
     Tabulated,
     low_discrepancy_times,
     per_example,
+    require_falling_snr,
     require_times,
 )
 
@@ -67,6 +68,18 @@ def test_variance_is_preserved_and_the_ends_are_as_given(float64, name):
     torch.testing.assert_close(found, torch.tensor(ends), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_cosine_with_far_ends_keeps_its_digits(dtype):
+    """Near its ends tan(πu/2) and 1 − u would lose all of them in float32."""
+    schedule = Cosine(40.0, -60.0)
+    t = torch.tensor([0.0, 0.5, 1.0], dtype=dtype)
+    found = schedule.log_snr(t)
+    torch.testing.assert_close(
+        found, torch.tensor([40.0, 0.0, -60.0], dtype=dtype), atol=2e-5, rtol=0
+    )
+    assert (schedule.log_snr_rate(t) < 0).all()
+
+
 def test_the_linear_path_is_a_line_between_data_and_noise(float64):
     x, noise, t = torch.randn(3, 2), torch.randn(3, 2), torch.tensor([0.2, 0.5, 1.0])
     torch.testing.assert_close(LinearPath().noised(x, noise, t), torch.lerp(x, noise, t[:, None]))
@@ -117,6 +130,35 @@ def test_low_discrepancy_times_lie_one_in_each_part_and_are_uniform_there():
         (lambda: require_times(torch.tensor([1])), TypeError, "floating-point"),
         (lambda: LinearLogSNR(-3.0, 4.0), ValueError, "falls from time 0"),
         (lambda: Cosine(float("inf"), -4.0), ValueError, "finite"),
+        (lambda: Cosine(10.0, -2000.0), ValueError, r"log_snr_min is -2000.0; .* in \[-80, 80\]"),
+        (lambda: LinearLogSNR(1e6, -4.0), ValueError, "log_snr_max is 1000000"),
+        (lambda: Tabulated(torch.tensor([math.inf, 1.0, -1.0])), ValueError, "two finite values"),
+        (lambda: Tabulated(torch.tensor([1.0, 2.0])), ValueError, "fall strictly"),
+        (lambda: Tabulated(torch.tensor([2.0, 1.0]).half()), TypeError, "float16"),
+        (
+            lambda: low_discrepancy_times(9, dtype=torch.float16),
+            TypeError,
+            "dtype is torch.float16",
+        ),
+        (
+            lambda: LinearLogSNR(4.0, -4.0).time(torch.tensor(5.0)),
+            ValueError,
+            r"those in \[-4, 4\]",
+        ),
+        (lambda: Cosine(4.0, -4.0).time(torch.tensor(-5.0)), ValueError, "Take a schedule with"),
+        (
+            lambda: Tabulated(torch.tensor([2.0, 1.0])).time(torch.tensor(3.0)),
+            ValueError,
+            "values in",
+        ),
+        (lambda: LinearLogSNR().time(torch.tensor(math.nan)), ValueError, "values in .nan"),
+        (lambda: LinearPath().alpha(torch.tensor(1.01)), ValueError, r"times in \[0, 1\]"),
+        (lambda: Cosine().log_snr(-0.1), ValueError, "t is -0.1"),
+        (
+            lambda: require_falling_snr(LinearPath(), torch.tensor([0.5, 0.5])),
+            ValueError,
+            "does not fall from time 0.5",
+        ),
         (lambda: Tabulated(torch.tensor([3.0, 3.0, 1.0])), ValueError, "fall strictly"),
         (lambda: Tabulated(torch.tensor([3, 1])), TypeError, "floating-point"),
         (lambda: low_discrepancy_times(0), ValueError, "n is 0"),

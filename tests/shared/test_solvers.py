@@ -153,6 +153,20 @@ def test_the_log_density_by_probes_is_unbiased(float64):
             ValueError,
             "times fall",
         ),
+        (lambda: time_grid(3, dtype=torch.float16), TypeError, "dtype is torch.float16"),
+        (lambda: integrate(curved, torch.ones(1, 2).half(), time_grid(2)), TypeError, "float16"),
+        (
+            lambda: exact_divergence(curved, torch.ones(1, 2).half(), torch.tensor(0.5)),
+            TypeError,
+            "float16",
+        ),
+        (
+            lambda: probed_divergence(
+                curved, torch.ones(1, 2).half(), torch.tensor(0.5), torch.ones(1, 1, 2).half()
+            ),
+            TypeError,
+            "float16",
+        ),
         (
             lambda: integrate(curved, torch.ones(1, 2).long(), time_grid(2)),
             TypeError,
