@@ -594,7 +594,8 @@ def _flow_matching() -> Iterator[tuple[str, Case]]:
     dense = {"event_shape": SHAPE, "levels": 5, "hidden": (4,), "dropout": 0.1}
     image = {"event_shape": SHAPE, "levels": 5, "channels": 2, "n_blocks": 1}
     classes, path = {"n_classes": 3}, schedules.LinearPath()
-    for name, more in {"VelocityFlow": classes | {"schedule": path}, "MeanFlow": {}}.items():
+    own = classes | {"schedule": path, "prediction": "levels"}
+    for name, more in {"VelocityFlow": own, "MeanFlow": {}}.items():
         kind = getattr(flow_matching, name)
         yield f"flow_matching.{name}", Case(kind, dense | more)
         yield f"flow_matching.{name} (convolutional)", Case(kind, image)
@@ -615,6 +616,9 @@ def _flow_matching() -> Iterator[tuple[str, Case]]:
     yield f"{name}.initialize", Case(grey.initialize, {"x": LEVELS})
     yield f"{name}.fill", Case(grey.fill, {"x": LEVELS, "generator": GENERATOR})
     yield f"{name}.to_levels", Case(grey.to_levels, {"x": X})
+    levels = {"logits": torch.randn(3, 2, 5), "z": torch.randn(3, 2)}
+    factors = {"alpha": torch.tensor([0.1, 0.5, 0.9]), "sigma": torch.tensor([0.9, 0.5, 0.1])}
+    yield "flow_matching.level_ends", Case(flow_matching.level_ends, levels | factors)
     mean_flow, r = flow_matching.MeanFlow(**dense), torch.tensor([0.0, 0.2, 0.9])
     name = "flow_matching.MeanFlow"
     yield f"{name}.forward", Case(mean_flow, {"x": X, "r": r, "t": t}, overflows=True)
@@ -652,7 +656,7 @@ def _flow_matching() -> Iterator[tuple[str, Case]]:
     yield "flow_matching.transport_cost", Case(flow_matching.transport_cost, pairs, overflows=True)
     yield (
         "flow_matching.paired",
-        Case(flow_matching.paired, pairs | {"labels": LABELS, "n_classes": 3}),
+        Case(flow_matching.paired, pairs | {"labels": LABELS, "n_classes": 3}, inner="labels"),
     )
     yield (
         "flow_matching.reflow_pairs",

@@ -14,6 +14,7 @@ from course_lib.flow_matching.gaussian import (
     gaussian_optimal_map,
     gaussian_pair_velocity,
 )
+from course_lib.flow_matching.levels import level_ends
 from course_lib.flow_matching.mean_flow import MeanFlow, MeanFlowLoss, mean_flow_target
 from course_lib.flow_matching.objectives import FlowMatching, logit_normal_times
 from course_lib.flow_matching.paths import (
@@ -57,6 +58,7 @@ __all__ = [
     "gaussian_velocity",
     "guidance_scale",
     "guidance_weight",
+    "level_ends",
     "log_snr_from_ratio",
     "logit_normal_times",
     "mean_flow_target",

@@ -6,7 +6,7 @@ from torch import Tensor
 from course_lib.flow_matching.velocity_flow import VelocityFlow
 from course_lib.inputs import require_batch, require_kind, require_real
 from course_lib.networks import evaluation_mode
-from course_lib.schedules import require_single, require_times
+from course_lib.schedules import require_single
 from course_lib.solvers import integrate, time_grid
 
 
@@ -31,7 +31,7 @@ def consistency_function(
     """
     require_kind(model, VelocityFlow, "model")
     require_batch(x, model.event_shape)
-    start = require_times(t).item()
+    start = require_real(t, "t", "a time, a number in [0, 1],", at_least=0, at_most=1)
     if start == 0:
         return x
     times = time_grid(steps, start, 0.0, dtype=model.times(1).dtype, device=x.device)

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from course_lib.inputs import require_finite, require_labels
+from course_lib.inputs import require_finite, require_labels, require_positive_integer
 from course_lib.schedules import require_alike
 
 
@@ -53,9 +53,8 @@ def paired(
     Args:
         x: examples, shape ``(N, *event_shape)``.
         noise: independent of `x`, in the same shape.
-        labels: class of each example, int64, shape ``(N,)``, for a conditional model; None for a model
-            without classes.
-        n_classes: number of classes; None if there are none.
+        labels: class of each example, int64, shape ``(N,)``; None without classes.
+        n_classes: number of classes; None without classes.
 
     Returns:
         The noise, permuted, shape ``(N, *event_shape)``.
@@ -64,6 +63,8 @@ def paired(
         ValueError: labels are missing, unwanted or out of range; else as `optimal_pairing`.
     """
     require_alike(x=x, noise=noise)
+    if n_classes is not None:
+        n_classes = require_positive_integer(n_classes, "n_classes")
     labels = require_labels(labels, len(x), n_classes)
     if labels is None:
         return noise[optimal_pairing(x, noise)]

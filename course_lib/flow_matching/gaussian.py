@@ -10,8 +10,10 @@ import math
 import torch
 from torch import Tensor
 
+from course_lib.flow_matching.paths import require_moments
 from course_lib.inputs import require_kind, require_shapes
-from course_lib.schedules import Schedule, per_example, require_alike, require_single, require_times
+from course_lib.precision import in_one_type
+from course_lib.schedules import Schedule, per_example, require_single, require_times
 
 
 def gaussian_flow_map(
@@ -33,7 +35,7 @@ def gaussian_flow_map(
         x_r, in the shape of `z`.
     """
     require_kind(schedule, Schedule, "schedule")
-    require_alike(z=z)
+    mean, variance = require_moments(z, mean, variance)
     (alpha_t, spread_t), (alpha_r, spread_r) = (
         _moments(schedule, time, z, variance, name) for time, name in ((t, "t"), (r, "r"))
     )
@@ -58,8 +60,10 @@ def gaussian_average_velocity(
     Returns:
         u(x_t, r, t), in the shape of `z`.
     """
-    require_alike(z=z)
-    r, t = (per_example(time.to(z), z, name) for time, name in ((r, "r"), (t, "t")))
+    mean, variance = require_moments(z, mean, variance)
+    r, t = (
+        per_example(require_times(time, name).to(z), z, name) for time, name in ((r, "r"), (t, "t"))
+    )
     spread_r, spread_t = ((1 - time) ** 2 * variance + time**2 for time in (r, t))
     slope = ((t + r) - (2 - t - r) * variance) / (spread_t + (spread_t * spread_r).sqrt())
     return slope * (z - (1 - t) * mean) - mean
@@ -78,6 +82,8 @@ def gaussian_loss_floor(variance: Tensor) -> Tensor:
         The sum over entries, shape ``()``.
     """
     require_single(variance, "variance")
+    if not (variance >= 0).all():
+        raise ValueError("variance has a negative value, or NaN; none below 0 is expected.")
     return math.pi / 2 * variance.sqrt().sum()
 
 
@@ -102,6 +108,7 @@ def gaussian_pair_velocity(
     """
     matrices = {"covariance": (covariance, "d d"), "source_covariance": (source_covariance, "d d")}
     require_shapes(z=(z, "N d"), **matrices)
+    z, covariance, source_covariance = in_one_type(z, covariance, source_covariance)
     t = require_times(t).to(z)
     drift = t * source_covariance - (1 - t) * covariance
     spread = (1 - t) ** 2 * covariance + t**2 * source_covariance
@@ -122,6 +129,9 @@ def gaussian_optimal_map(covariance: Tensor, source_covariance: Tensor) -> Tenso
     """
     matrices = {"covariance": (covariance, "d d"), "source_covariance": (source_covariance, "d d")}
     require_shapes(**matrices)
+    covariance, source_covariance = in_one_type(**{n: m for n, (m, _) in matrices.items()})
+    if not (torch.linalg.eigvalsh(source_covariance) > 0).all():
+        raise ValueError("source_covariance is singular; positive eigenvalues are expected.")
     root = _root(source_covariance)
     inverse = torch.linalg.inv(root)
     return inverse @ _root(root @ covariance @ root) @ inverse

@@ -9,10 +9,21 @@ from torch import Tensor
 from course_lib.flow_matching.base import FromNoise
 from course_lib.flow_matching.gaussian import gaussian_average_velocity
 from course_lib.flow_matching.objectives import logit_normal_times
-from course_lib.inputs import require_batch, require_positive_integer, require_real
+from course_lib.inputs import (
+    require_batch,
+    require_function,
+    require_positive_integer,
+    require_real,
+    require_tensor,
+)
 from course_lib.networks import evaluation_mode
-from course_lib.precision import at_least_float32, parameter_type
-from course_lib.schedules import low_discrepancy_times, per_example, require_times
+from course_lib.precision import at_least_float32, in_one_type, parameter_type
+from course_lib.schedules import (
+    low_discrepancy_times,
+    per_example,
+    require_alike,
+    require_times,
+)
 from course_lib.timed_networks import TimedConvNet, TimedMLP
 
 
@@ -139,6 +150,12 @@ def mean_flow_target(
     Returns:
         u, differentiable, and its target, without gradients; each in the shape of `x`.
     """
+    require_function(average, "average", "a function of examples and two times")
+    require_alike(x=x, velocity=velocity)
+    for name, time in (("r", r), ("t", t)):
+        require_tensor(time, name)
+        per_example(require_times(time, name), x, name)
+    x, velocity, r, t = in_one_type(x, velocity, r, t)
     direction = (velocity, torch.zeros_like(r), torch.ones_like(t))
     u, change = torch.func.jvp(average, (x, r, t), direction)
     return u, (velocity - per_example(t - r, x) * change).detach()

@@ -15,7 +15,7 @@ from course_lib.inputs import (
     require_positive_integer,
     require_real,
 )
-from course_lib.schedules import low_discrepancy_times
+from course_lib.schedules import low_discrepancy_times, require_times
 from course_lib.training.batches import Batch
 
 COUPLINGS = ("independent", "optimal")
@@ -129,6 +129,7 @@ def logit_normal_times(u: Tensor, mean: float = 0.0, deviation: float = 1.0) -> 
     Returns:
         Times in [0, 1], in the shape of `u`.
     """
+    u = require_times(u, "u")
     mean = require_real(mean, "mean")
     deviation = require_real(deviation, "deviation", "a positive number", above=0)
     return torch.sigmoid(mean + deviation * torch.special.ndtri(u))

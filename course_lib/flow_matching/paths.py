@@ -6,10 +6,17 @@ noise at time 1. One pair (x, ε) moves with the *conditional* velocity
 that carries the densities is its mean given x_t, ``eq-marginal-velocity``: what a network is fitted to.
 """
 
+import torch
 from torch import Tensor
 
 from course_lib.inputs import require_kind
-from course_lib.schedules import Schedule, per_example, require_alike, require_times
+from course_lib.schedules import (
+    Schedule,
+    per_example,
+    require_alike,
+    require_single,
+    require_times,
+)
 
 
 def conditional_velocity(schedule: Schedule, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -112,7 +119,7 @@ def gaussian_velocity(
         The velocity, in the shape of `z`.
     """
     require_kind(schedule, Schedule, "schedule")
-    require_alike(z=z)
+    mean, variance = require_moments(z, mean, variance)
     alpha, sigma = _factors(schedule, t, z)
     alpha_rate, sigma_rate = _rates(schedule, t, z)
     slope = (alpha_rate * alpha * variance + sigma_rate * sigma) / (alpha**2 * variance + sigma**2)
@@ -138,6 +145,29 @@ def noise_loss_weight(schedule: Schedule, t: Tensor) -> Tensor:
     require_kind(schedule, Schedule, "schedule")
     t = require_times(t)
     return schedule.sigma(t).square() * schedule.log_snr_rate(t).abs() / 4
+
+
+def require_moments(z: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Require a mean and a variance of every entry of examples, and return them in the type of these.
+
+    Raises:
+        TypeError: one is not a tensor of float32 or float64.
+        ValueError: the shapes do not broadcast to one example.
+    """
+    require_alike(z=z)
+    for name, moment in (("mean", mean), ("variance", variance)):
+        require_single(moment, name)
+        shape = tuple(z.shape[1:])
+        try:
+            fits = torch.broadcast_shapes(moment.shape, shape) == shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"{name} has shape {tuple(moment.shape)} for z of shape {tuple(z.shape)}; a shape that "
+                f"broadcasts to one example, {shape}, is expected."
+            )
+    return mean.to(z), variance.to(z)
 
 
 def _factors(schedule: Schedule, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

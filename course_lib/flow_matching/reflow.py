@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from course_lib.flow_matching.velocity_flow import VelocityFlow
-from course_lib.inputs import require_kind, require_positive_integer
+from course_lib.inputs import require_kind, require_labels, require_positive_integer
+from course_lib.schedules import require_alike
 
 
 @torch.no_grad()
@@ -41,6 +42,8 @@ def reflow_pairs(
     require_kind(model, VelocityFlow, "model")
     batch_size = require_positive_integer(batch_size, "batch_size")
     noise = model.prior(n, generator=generator)
+    if labels is not None:
+        labels = require_labels(labels, len(noise), model.n_classes)
     classes = [None] * -(-n // batch_size) if labels is None else labels.split(batch_size)
     made = [
         model.from_noise(part, own, steps=steps, method=method)
@@ -51,5 +54,11 @@ def reflow_pairs(
 
 @torch.no_grad()
 def transport_cost(x: Tensor, noise: Tensor) -> Tensor:
-    """The mean squared distance of pairs, ``E‖x − ε‖²``, shape ``()``."""
+    """The mean squared distance of pairs, ``E‖x − ε‖²``, shape ``()``.
+
+    Args:
+        x: examples, shape ``(N, *event_shape)``.
+        noise: what each is paired with, in the same shape.
+    """
+    require_alike(x=x, noise=noise)
     return (x - noise).square().flatten(1).sum(1).mean()

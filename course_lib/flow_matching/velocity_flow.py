@@ -8,6 +8,7 @@ from torch import Tensor
 
 from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow_matching.base import FromNoise
+from course_lib.flow_matching.levels import level_ends
 from course_lib.flow_matching.paths import gaussian_velocity
 from course_lib.inputs import (
     require_batch,
@@ -22,7 +23,9 @@ from course_lib.schedules import LinearPath, Schedule, per_example, require_time
 from course_lib.solvers import draw_probes, find_method, flow_log_prob, integrate, time_grid
 from course_lib.timed_networks import TimedConvNet, TimedMLP
 
+PREDICTIONS = ("velocity", "levels")
 NEARLY_NO_NOISE = 1e-3  # keeps the log SNR that the network is told finite at both ends
+LEAST_TIME = 1e-4  # where the velocity of grey levels at time 0, which is a limit, is computed
 
 
 class LogProbWithError(NamedTuple):
@@ -46,10 +49,16 @@ class VelocityFlow(FromNoise):
     Equation ``eq-instantaneous-change``; Chen, Rubanova, Bettencourt and Duvenaud (2018). It is trained
     without solving the ODE, by `FlowMatching`; Lipman, Chen, Ben-Hamu, Nickel and Le (2023).
 
-    The network does not start from nothing. To its output is added the velocity that a Gaussian with the
-    data's means and variances would have, entry by entry, so that it only has to learn what is not Gaussian.
-    Its input has the mean square 1 and its target, for Gaussian data, the variance 1 at all times; Karras,
-    Aittala, Aila and Laine (2022) call that preconditioning. `initialize` looks at data for it.
+    The network does not start from nothing; `initialize` looks at data for it. With the prediction
+    ``"velocity"`` its output is added to the velocity that a Gaussian with the data's means and variances
+    would have, entry by entry, so that it only has to learn what is not Gaussian. Its input has the mean
+    square 1 and its target, for Gaussian data, the variance 1 at all times; Karras, Aittala, Aila and Laine
+    (2022) call that preconditioning.
+
+    Dequantized grey levels have a density with steps at the levels' edges. With the prediction ``"levels"``
+    the network gives K logits for each entry, of what the other entries say of it, added to those of the
+    levels' frequencies; what the noised entry itself says is Bayes' rule, in closed form (`level_ends`). The
+    velocity is α̇ E[y|x_t] + σ̇ E[ε|x_t] of it.
 
     Args:
         event_shape: shape of one example.
@@ -57,13 +66,14 @@ class VelocityFlow(FromNoise):
         hidden: widths of the perceptron's layers, all alike.
         channels: if given, a convolutional network with that many channels replaces the perceptron.
         n_blocks: its number of blocks.
+        prediction: ``"velocity"``, or ``"levels"`` for a model with levels.
         schedule: the path; the linear one if None.
         n_classes: number of classes, for a conditional model; none if None.
         dropout: probability of dropping a hidden unit while training.
 
     Raises:
         TypeError: `schedule` is not one.
-        ValueError: a size is below 1, or there is one grey level only.
+        ValueError: a size is below 1, there is one grey level only, or no such prediction.
 
     Example:
         >>> model = VelocityFlow((2,), hidden=(16,))
@@ -79,6 +89,7 @@ class VelocityFlow(FromNoise):
         hidden: Sequence[int] = (256, 256, 256),
         channels: int | None = None,
         n_blocks: int = 3,
+        prediction: str = "velocity",
         schedule: Schedule | None = None,
         n_classes: int | None = None,
         dropout: float = 0.0,
@@ -87,12 +98,45 @@ class VelocityFlow(FromNoise):
         schedule = LinearPath() if schedule is None else schedule
         require_kind(schedule, Schedule, "schedule")
         self.schedule = schedule
-        options = {"n_classes": n_classes, "dropout": dropout}
+        self.prediction = self._require_prediction(prediction)
+        n_outputs = self.levels if prediction == "levels" else 1
+        options = {"n_outputs": n_outputs, "n_classes": n_classes, "dropout": dropout}
         if channels is None:
             self.network = TimedMLP(self.event_shape, hidden, **options)
         else:
             self.network = TimedConvNet(self.event_shape, channels, n_blocks, **options)
         self.n_classes = self.network.n_classes
+        if prediction == "levels":
+            self.register_buffer("log_frequencies", torch.zeros(*self.event_shape, self.levels))
+
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {**super().settings(), "prediction": self.prediction}
+
+    def _require_prediction(self, prediction: str) -> str:
+        if not isinstance(prediction, str) or prediction not in PREDICTIONS:
+            raise ValueError(
+                f"prediction is {prediction!r}; one of {', '.join(map(repr, PREDICTIONS))} is expected."
+            )
+        if prediction == "levels" and self.levels is None:
+            raise ValueError(
+                "prediction is 'levels' for continuous data; 'velocity' is expected there. Pass levels=K."
+            )
+        return prediction
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Take the mean and the variance of every entry from data, and the frequencies of its levels.
+
+        Args:
+            x: grey levels if the model has levels, else continuous data, shape ``(N, *event_shape)``, N ≥ 2.
+        """
+        super().initialize(x)
+        if self.prediction == "levels":
+            every = torch.arange(self.levels, device=x.device)
+            counts = (x.unsqueeze(-1) == every).sum(0)
+            # As if each level had been seen a little more often: none is impossible.
+            self.log_frequencies.copy_(((counts + 0.1) / (len(x) + 0.1 * self.levels)).log())
 
     # --- the velocity ---------------------------------------------------------------------------
 
@@ -112,24 +156,34 @@ class VelocityFlow(FromNoise):
         t = require_times(t).to(x)
         per_example(t, x, "t")
         t = t.expand(len(x))
-        alpha, sigma, alpha_rate, sigma_rate = (
-            per_example(f(t), x)
-            for f in (
-                self.schedule.alpha,
-                self.schedule.sigma,
-                self.schedule.alpha_rate,
-                self.schedule.sigma_rate,
-            )
-        )
-        mean, variance = self.mean.to(x), self.variance.to(x)
-        # All entries on one scale: an entry that hardly varies is seen to do so.
-        size = (alpha**2 * (mean**2 + variance).mean() + sigma**2).sqrt()
-        own = parameter_type(self.network)
-        learned = at_least_float32(self.network((x / size).to(own), self.clock(t).to(own), labels))
+        if self.prediction == "levels":
+            return self._velocity_of_levels(x, t.clamp(min=LEAST_TIME), labels)
+        learned = self._network_output(x, t, labels)
         # The standard deviation of the conditional velocity given x_t, for Gaussian data.
+        mean, variance = self.mean.to(x), self.variance.to(x)
+        alpha, sigma, alpha_rate, sigma_rate = (per_example(a, x) for a in self._path(t))
         spread = alpha**2 * variance + sigma**2
         scale = (alpha_rate * sigma - sigma_rate * alpha).abs() * (variance / spread).sqrt()
-        return gaussian_velocity(self.schedule, x, t, mean, variance) + scale * learned.to(x)
+        return gaussian_velocity(self.schedule, x, t, mean, variance) + scale * learned
+
+    def _velocity_of_levels(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        alpha, sigma, alpha_rate, sigma_rate = self._path(t)
+        logits = self._network_output(x, t, labels) + self.log_frequencies.to(x)
+        clean, noise = level_ends(logits, x, alpha, sigma)
+        return per_example(alpha_rate, x) * clean + per_example(sigma_rate, x) * noise
+
+    def _network_output(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """What the network says, in the type of `x`. It sees all entries on one scale, of mean square 1."""
+        alpha, sigma = (per_example(a, x) for a in self._path(t)[:2])
+        square = (self.mean**2 + self.variance).mean().to(x)
+        own = parameter_type(self.network)
+        seen = (x / (alpha**2 * square + sigma**2).sqrt()).to(own)
+        return at_least_float32(self.network(seen, self.clock(t).to(own), labels)).to(x)
+
+    def _path(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """α, σ and their derivatives at times of shape ``(N,)``."""
+        path = self.schedule
+        return path.alpha(t), path.sigma(t), path.alpha_rate(t), path.sigma_rate(t)
 
     def clock(self, t: Tensor) -> Tensor:
         """What the network is told of the time: the log SNR, kept finite where α or σ is 0."""
@@ -157,7 +211,8 @@ class VelocityFlow(FromNoise):
 
         It is exact for the exact solution of the ODE and the exact divergence. A solver's error shrinks by
         2, 4 or 16 when steps of a method of order 1, 2 or 4 are halved; too few steps may flatter or
-        disfavour the model, so look at `log_prob_with_error` before a number is reported.
+        disfavour the model, so look at `log_prob_with_error` before a number is reported. The steps are
+        those of equal steps of √t: short near the data, whose density has the finest structure.
 
         Args:
             x: data, shape ``(N, *event_shape)``; of grey levels, what `fill` returns.
@@ -229,7 +284,7 @@ class VelocityFlow(FromNoise):
         def log_prior(end: Tensor) -> Tensor:
             return standard_normal_log_prob(end.flatten(1))
 
-        times = self.times(steps).flip(0)
+        times = self.times(steps).flip(0).square()
         with evaluation_mode(self):
             return flow_log_prob(self.velocity(labels), x, times, log_prior, method, probes)
 
