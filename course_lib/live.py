@@ -353,6 +353,7 @@ def sampling_paths(
     steps: int,
     *,
     noise: Tensor,
+    example: Sequence[float] | None,
     methods: Sequence[str],
     limit: float,
     alt: str,
@@ -360,6 +361,7 @@ def sampling_paths(
 ) -> ipywidgets.VBox:
     """Controls for the start, the steps and the solver; paths by the samplers of the library."""
     mixture = _double(mixture)
+    third = "ancestral sampling" if example is None else "path of a pair"
     denoise = mixture.denoiser(schedule)
     side = torch.linspace(-limit, limit, 90, dtype=torch.float64)
     density = (0.5 * mixture.log_prob(torch.cartesian_prod(side, side))).exp().view(90, 90).mT
@@ -368,6 +370,8 @@ def sampling_paths(
         return mixture.velocity(z, t, schedule)
 
     def solve(method: str, z: Tensor, times: Tensor) -> Tensor:
+        if method == "midpoint":
+            return integrate(velocity, z, times, "midpoint")
         if method != "Heun":
             return ddim(denoise, schedule, z, times)
         if isinstance(schedule, LinearPath):  # z/α has no value where α is 0
@@ -389,13 +393,15 @@ def sampling_paths(
         ):
             solver.append(solve(method, solver[-1], times))
             random.append(ancestral_step(random[-1], times, fresh))
+        if example is not None:
+            random = [z, torch.tensor([example], dtype=torch.float64)]
         figure = Figure(figsize=(5, 5), layout="constrained")
         ax = figure.subplots()
         _shade(ax, side, density)
         for path, style, colour, width, name in (
             (exact, "-", "0.5", 4, "exact ODE"),
             (solver, "o-", "#00507a", 2, "solver"),
-            (random, "o--", "#8a3800", 1.5, "ancestral sampling"),
+            (random, "o--", "#8a3800", 1.5, third),
         ):
             ax.plot(*torch.cat(path).T, style, color=colour, lw=width, ms=4, label=name)
         ring = {"s": 120, "facecolors": "none", "edgecolors": "black", "linewidths": 3}
@@ -406,7 +412,11 @@ def sampling_paths(
         text = (
             f"start {_pair(z[0], 2)}: the exact ODE ends at {_pair(ends[0])}, {method} with {steps} steps at "
             f"{_pair(ends[1])}, at a distance of {(ends[1] - ends[0]).norm():.3g}; "
-            f"ancestral sampling at {_pair(ends[2])}"
+            + (
+                f"ancestral sampling at {_pair(ends[2])}"
+                if example is None
+                else f"the path of the pair leads to {_pair(ends[2], 2)}"
+            )
         )
         return _image(png(figure), alt) + _text(text)
 

@@ -426,7 +426,7 @@ function start_noised(figure) {
 }
 
 function start_paths(figure) {
-  const { mixture, limit, start, ends, noise, fine_steps } = read(figure);
+  const { mixture, limit, start, ends, noise, fine_steps, example } = read(figure);
   const svg = figure.querySelector("svg"), result = figure.querySelector("p output");
   const plot = axes(svg, 400, 400, [-limit, limit], [-limit, limit], [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
   density_picture(svg, plot, limit)((z) => noised_mixture(mixture, 1, 0)(z).log_density);
@@ -442,7 +442,7 @@ function start_paths(figure) {
   }
   const first = draw(svg, "circle", { r: 7, fill: "none", stroke: "black", "stroke-width": 3 });
   legend(svg, [["start, at time 1", "circle", { r: 6, stroke: "black", "stroke-width": 3 }], ["exact ODE", "line", looks.exact],
-    ["solver", "line", looks.solver], ["ancestral sampling", "line", looks.ancestral]], 42, 412, 2);
+    ["solver", "line", looks.solver], [example ? "path of a pair" : "ancestral sampling", "line", looks.ancestral]], 42, 412, 2);
   // λ along a straight line between its ends, or the straight path α = 1 − t, σ = t; with derivatives.
   const level = (t) => {
     if (!ends) return { alpha: 1 - t, sigma: t, rates: [-1, 1] };
@@ -470,6 +470,7 @@ function start_paths(figure) {
     const slope = at(z, now).noise, guess = mix(next.alpha / now.alpha, z, next.alpha * change, slope);
     return mix(next.alpha / now.alpha, z, next.alpha * change / 2, mix(1, slope, 1, at(guess, next).noise));
   };
+  const midpoint = (z, t, s) => mix(1, z, s - t, velocity(mix(1, z, (s - t) / 2, velocity(z, t)), (t + s) / 2));
   const rk4 = (z, t, s) => {
     const h = s - t, middle = t + h / 2, one = velocity(z, t), two = velocity(mix(1, z, h / 2, one), middle);
     const three = velocity(mix(1, z, h / 2, two), middle), four = velocity(mix(1, z, h, three), s);
@@ -492,8 +493,9 @@ function start_paths(figure) {
     const fresh = (i) => noise.slice(i * share, (i + 1) * share).reduce((a, b) => mix(1, a, 1, b)).map((v) => v / Math.sqrt(share));
     const found = {
       exact: path(rk4, fine_steps),
-      solver: path(method === "Heun" ? heun : ddim, steps),
-      ancestral: path((z, t, s, i) => ancestral(z, t, s, fresh(i)), steps),
+      solver: path({ Heun: heun, midpoint }[method] || ddim, steps),
+      // With an example, the straight path of the pair in place of random steps.
+      ancestral: example ? [[...start], example] : path((z, t, s, i) => ancestral(z, t, s, fresh(i)), steps),
     };
     for (const [name, states] of Object.entries(found)) {
       const inside = states.map((z) => z.map((v) => Math.min(limit, Math.max(-limit, v))));
@@ -504,7 +506,8 @@ function start_paths(figure) {
     first.setAttribute("cy", plot.y(start[1]));
     const [exact, end, random] = Object.values(found).map((states) => states[states.length - 1]);
     result.textContent = `start ${pair(start, 2)}: the exact ODE ends at ${pair(exact, 3)}, ${method} with ${steps} steps at ` +
-      `${pair(end, 3)}, at a distance of ${Math.hypot(end[0] - exact[0], end[1] - exact[1]).toPrecision(3)}; ancestral sampling at ${pair(random, 3)}`;
+      `${pair(end, 3)}, at a distance of ${Math.hypot(end[0] - exact[0], end[1] - exact[1]).toPrecision(3)}` +
+      (example ? `; the path of the pair leads to ${pair(random, 2)}` : `; ancestral sampling at ${pair(random, 3)}`);
   });
   movable(svg, plot, limit, start, update);
 }

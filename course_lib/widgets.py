@@ -407,6 +407,7 @@ def sampling_paths(
     start: tuple[float, float] = (-1.9, 1.3),
     steps: int = 8,
     seed: int = 0,
+    example: tuple[float, float] | None = None,
     limit: float = 2.8,
     alt: str,
     caption: str = "",
@@ -425,6 +426,8 @@ def sampling_paths(
         start: the point at time 1, within ±`limit`.
         steps: number of steps at the start, a power of 2 up to 128.
         seed: of the noise.
+        example: on a `LinearPath`, the clean end of a pair. The straight path of this pair, from the start to
+            the example, is drawn in the place of ancestral sampling.
         limit: the plane shown is [−limit, limit]².
         alt: what the element shows, for readers who do not see it.
         caption: one sentence shown below.
@@ -434,7 +437,8 @@ def sampling_paths(
 
     Raises:
         TypeError: `mixture` is not a `GaussianMixture`, or `schedule` not one of these two.
-        ValueError: the mixture is not of the plane, the ends are learned, or a number is out of range.
+        ValueError: the mixture is not of the plane, the ends are learned, a number is out of range, or an
+            example is given on another path.
     """
     _require_plane(mixture)
     schedule = LinearLogSNR(6.0, -6.0) if schedule is None else schedule
@@ -450,8 +454,14 @@ def sampling_paths(
         raise ValueError(
             f"steps is {steps!r}; one of {', '.join(map(str, live.STEPS))} is expected."
         )
+    if example is not None:
+        if not is_path:
+            raise ValueError(
+                "example is given; a LinearPath is expected with it, whose pairs are straight."
+            )
+        example = _require_point(example, "example", limit)
     noise = live.fixed_noise(seed)
-    methods = ("Euler" if is_path else "DDIM", "Heun")
+    methods = ("Euler", "Heun", "midpoint") if is_path else ("DDIM", "Heun")
     body = _plane(alt, "Move the start with the arrow keys.", legend=2) + (
         f'<div class="controls">{_stops("steps", "number of steps", live.STEPS, steps)}'
         f"{_choice('method', 'solver', methods)}</div><p><output></output></p>"
@@ -463,6 +473,7 @@ def sampling_paths(
         "ends": None if is_path else list(schedule.given),
         "noise": noise.tolist(),
         "fine_steps": live.FINE_STEPS,
+        "example": example,
     }
     widgets = partial(
         live.sampling_paths,
@@ -471,6 +482,7 @@ def sampling_paths(
         start,
         steps,
         noise=noise,
+        example=example,
         methods=methods,
         limit=limit,
         alt=alt,

@@ -272,6 +272,17 @@ def test_sampling_paths_follow_their_controls(schedule):
     assert live.numbers[8:] != before[8:]
 
 
+def test_the_path_of_a_pair_is_straight_and_midpoint_is_that_of_the_library():
+    path, mixture = LinearPath(), in_double(two_modes())
+    live = Live(widgets.sampling_paths(two_modes(), schedule=path, example=(0.8, -0.3), alt=ALT))
+    live.set("solver", "midpoint")
+    live.set("number of steps", 4)
+    z = torch.tensor([[-1.9, 1.3]]).double()
+    end = integrate(lambda z, t: mixture.velocity(z, t, path), z, time_grid(4), "midpoint")
+    assert live.numbers[5:7] == pytest.approx(end[0].tolist(), abs=6e-4)
+    assert live.numbers[8:] == [0.8, -0.3]
+
+
 def test_guided_gaussian_follows_its_slider():
     live = Live(widgets.guided_gaussian(own=(0.5, 0.4), every=(-0.2, 1.3), alt=ALT))
     live.set("guidance weight w", 1.5)

@@ -152,6 +152,10 @@ def test_elements_refuse_other_kinds(build):
             ),
             "ends of schedule are learned",
         ),
+        (
+            lambda: sampling_paths(round_mixture(), example=(0, 0), alt="x"),
+            "a LinearPath is expected",
+        ),
         (lambda: guided_gaussian(w=-1, alt="x"), "w is -1"),
         (lambda: guided_gaussian(own=(1.0, 1.5), alt="x"), "variances are 1.5 and 1"),
         (lambda: guided_gaussian(own=(1.0, 0.0), alt="x"), "variances are 0 and 1"),

@@ -275,6 +275,22 @@ def test_sampling_paths_are_those_of_the_library(show, float64, monkeypatch, sch
         assert len(re.findall("[ML]", drawn)) == steps + 1
 
 
+def test_the_path_of_a_pair_is_straight_and_midpoint_is_that_of_the_library(show, float64):
+    mixture, path = plane(), LinearPath()
+    figure = show(widgets.sampling_paths(mixture, schedule=path, example=(1.0, -0.4), alt=ALT))
+    for steps, x, y in ((1, -1.9, 1.3), (8, 0.9, -0.4)):
+        set_slider(figure, "steps", steps.bit_length() - 1)
+        figure.locator("select").select_option("midpoint")
+        press(figure, x, y)
+        shown = numbers(figure)
+        z = torch.tensor([shown[:2]])
+        end = integrate(lambda z, t: mixture.velocity(z, t, path), z, time_grid(steps), "midpoint")
+        assert shown[5:7] == pytest.approx(end[0].tolist(), abs=6e-4)
+        assert shown[8:] == [1.0, -0.4]
+        drawn = figure.locator("svg > path[stroke='#8a3800']").first.get_attribute("d")
+        assert len(re.findall("[ML]", drawn)) == 2
+
+
 def test_fixed_noise_of_long_steps_is_standard_normal():
     noise = torch.stack([fixed_noise(seed) for seed in range(300)])
     for steps in (1, 8, 128):
