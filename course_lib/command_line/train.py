@@ -15,7 +15,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="train a model by its recorded settings and write its record",
         description="Train a model by its recorded settings, measure it once on the test split, and "
         "write one JSON file, and pictures of samples beside it. "
-        "A run that was stopped, or killed, resumes where its last checkpoint is when the same command is called again; on a CPU the result is the same to the last bit. "
+        "A run that was stopped, or killed, resumes where its last checkpoint is when the same "
+        "command is called again; on a CPU the result is the same to the last bit. "
         "A run that is finished is not trained or measured again. "
         "The record is written over that of an earlier run of the same settings and seed, better or "
         "worse: the last run counts.",

@@ -23,6 +23,7 @@ from course_lib.files import replace_bytes
 PICTURE_SEED = 2025
 ROWS = 4
 LINE = 90  # grey level of the lines between the images of a sheet
+SHADES = 64  # of grey: what the eye can tell, at two thirds of the size
 
 
 def picture_path(folder: Path, record: str, picture: str) -> Path:
@@ -36,7 +37,8 @@ def sheet(images: Tensor) -> bytes:
     Args:
         images: intensities in [0, 1], shape ``(rows, columns, 1, H, W)``.
     """
-    levels = (images.detach().float().cpu().squeeze(2) * 255).round().to(torch.uint8)
+    shades = (images.detach().float().cpu().squeeze(2) * (SHADES - 1)).round()
+    levels = (shades * (255 / (SHADES - 1))).round().to(torch.uint8)
     lined = nn.functional.pad(levels, (1, 0, 1, 0), value=LINE)
     rows, columns, height, width = lined.shape
     whole = lined.transpose(1, 2).reshape(rows * height, columns * width)
