@@ -2,8 +2,8 @@
 
 A budget is a name for the means a recipe is made for: ``60s`` and ``300s`` of one CPU core for the
 digits; for MNIST ``cpu``, at most 40 minutes of processor time, that is 20 minutes of two cores,
-and ``gpu``; ``source`` for a recipe that is taken from elsewhere as it stands. What follows a hyphen tells a variant of the model or of the data, such as ``cpu-256``
-for 256 grey levels.
+and ``gpu``; and ``source`` for a recipe that is taken from elsewhere as it stands. What follows a hyphen
+tells a variant of the model or of the data, such as ``cpu-256`` for 256 grey levels.
 """
 
 from course_lib.autoregressive.family import AutoregressiveRecipe

@@ -152,7 +152,8 @@ def test_a_run_that_was_resumed_has_the_stages_from_before(short, tmp_path):
     before(10, model)  # no stage begins there
     after = Stages(data, short, checkpoint)
     after(20, model)
-    assert set(before.drawn) == {"samples-0"} and set(after.drawn) == {"samples-50"}
+    assert set(before.drawn) == {"samples-0"}
+    assert set(after.drawn) == {"samples-50"}
     assert after.pictures() == before.drawn | after.drawn
     assert set(after.pictures()) == {"samples-0", "samples-50"}
 
