@@ -20,7 +20,7 @@ from course_lib.families import find_family
 from course_lib.family import Recipe
 from course_lib.precision import float32_products
 from course_lib.randomness import seeded
-from course_lib.training import cosine_decay, fit
+from course_lib.training import History, cosine_decay, fit
 
 # Every model of binary images is tested on this one binarization of the test set.
 TEST_SEED = 2024
@@ -114,6 +114,7 @@ def run(
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         steps=recipe.steps,
         best_step=history.best_step,
+        curves={split: _curve(history, split) for split in ("train", "validation")},
         seed=seed,
         seconds=history.train[-1]["seconds"],
         settings=asdict(recipe),
@@ -125,6 +126,13 @@ def run(
     test = images_of(data.test, data, recipe).to(next(model.parameters()).device)
     drawn = draw(model, data, recipe, test) | stages.pictures()
     return replace(record, pictures=write_pictures(drawn, pictures, record.name))
+
+
+def _curve(history: History, split: str) -> list[list[float]]:
+    """Pairs of step and loss."""
+    return [
+        [step, round(loss, 4)] for step, loss in zip(*history.curve("loss", split), strict=True)
+    ]
 
 
 def accelerator_or_cpu() -> torch.device:

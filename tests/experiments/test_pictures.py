@@ -138,6 +138,10 @@ def test_a_run_leaves_its_pictures_and_their_digests(short, tmp_path):
         assert hashlib.sha256(contents[name]).hexdigest() == digest
     stages = [contents[name] for name in ("samples-0", "samples-50", "samples")]
     assert len(set(stages)) == 3  # training changes what is drawn from the same noise
+    # The loss was looked at four times, and falls.
+    for curve in found.curves.values():
+        assert [step for step, _ in curve] == [10, 20, 30, 40]
+        assert curve[-1][1] < curve[0][1]
     path = write_record(found, tmp_path)
     assert json.loads(path.read_text())["pictures"] == found.pictures
     assert [record.pictures for record in read_records(tmp_path)] == [found.pictures]
