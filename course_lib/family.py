@@ -13,8 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from course_lib.data import Dataset
+from course_lib.data import Dataset, intensities
 from course_lib.training import Loss
+
+# Columns of every picture of a trained model.
+PICTURED = 10
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Recipe(ABC):
         channels_last: lay the weights of convolutions out for it.
         evaluations: how often the validation split is looked at, and a checkpoint is written.
         validation_examples: how many validation images choose the best step; all if None.
+        stages: shares of training, such as 0 and 0.5, at which samples are drawn beside those of the end.
     """
 
     family: str = field(init=False)
@@ -48,6 +52,7 @@ class Recipe(ABC):
     channels_last: bool = False
     evaluations: int = 40
     validation_examples: int | None = None
+    stages: tuple[float, ...] = ()
 
     # Of the binary pixels that the models of the family take.
     binary_dtype: ClassVar[torch.dtype] = torch.int64
@@ -60,6 +65,15 @@ class Recipe(ABC):
     def levels(self, data: Dataset) -> int:
         """Number of values of a pixel."""
         return 2 if self.binary else data.levels
+
+    @property
+    def evaluate_every(self) -> int:
+        """Steps between two evaluations."""
+        return max(1, self.steps // self.evaluations)
+
+    def intensities(self, x: Tensor, data: Dataset) -> Tensor:
+        """Images as the model has them, as intensities in [0, 1]."""
+        return x.float() if self.binary else intensities(x, data.levels)
 
     @abstractmethod
     def build(self, model: type[nn.Module], data: Dataset) -> nn.Module:
@@ -88,6 +102,25 @@ class Recipe(ABC):
             By name, negative log-likelihoods or bounds of them in nats, shape ``(N,)``; by the first
             two records are compared.
         """
+
+    def samples(self, model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+        """Samples to look at, as the data are, shape ``(n, *event_shape)``."""
+        return model.sample(n, generator=generator)
+
+    def pictures(
+        self, model: nn.Module, test: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What can be drawn of a trained model beside its samples; nothing for a family that says nothing.
+
+        Args:
+            model: in evaluation mode.
+            test: test images, as the recipe has them; the first of them are used.
+            generator: source of the noise, on the model's device.
+
+        Returns:
+            By name, images as the data are, shape ``(rows, columns, *event_shape)``.
+        """
+        return {}
 
 
 @dataclass(frozen=True)

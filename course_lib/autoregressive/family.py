@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from course_lib import autoregressive
 from course_lib.data import Dataset
-from course_lib.family import Family, Recipe
+from course_lib.family import PICTURED, Family, Recipe
 from course_lib.progress import progress_bar
 from course_lib.training import Loss, negative_log_likelihood
 
@@ -38,6 +38,16 @@ class AutoregressiveRecipe(Recipe):
         """The negative log-likelihood."""
         parts = progress_bar(show=progress, iterable=test.split(500), desc="test images")
         return {"negative_log_likelihood": -torch.cat([model.log_prob(part) for part in parts])}
+
+    def pictures(
+        self, model: nn.Module, test: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Test images, and three completions of the upper half of each."""
+        images = test[:PICTURED]
+        known = torch.zeros(images.shape[1:], dtype=torch.bool, device=images.device)
+        known[..., : images.shape[-2] // 2, :] = True
+        completed = model.complete(images.repeat(3, 1, 1, 1), known, generator=generator)
+        return {"completions": torch.stack([images, *completed.split(len(images))])}
 
 
 FAMILY = Family(

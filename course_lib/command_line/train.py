@@ -14,8 +14,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "train",
         help="train a model by its recorded settings and write its record",
         description="Train a model by its recorded settings, measure it once on the test split, and "
-        "write one JSON file. A run that was stopped, or killed, resumes where its last checkpoint "
-        "is when the same command is called again; on a CPU the result is the same to the last bit. "
+        "write one JSON file, and pictures of samples beside it. "
+        "A run that was stopped, or killed, resumes where its last checkpoint is when the same "
+        "command is called again; on a CPU the result is the same to the last bit. "
         "A run that is finished is not trained or measured again. "
         "The record is written over that of an earlier run of the same settings and seed, better or "
         "worse: the last run counts.",
@@ -121,6 +122,7 @@ def _train(
 ) -> None:
     """One run: train, measure, write the record, say what was found."""
     from course_lib.experiments import run, write_record
+    from course_lib.experiments.pictures import picture_path
     from course_lib.experiments.records import is_recorded, record_name
 
     trial = options.steps is not None
@@ -139,6 +141,7 @@ def _train(
         budget=budget,
         seed=seed,
         checkpoints=options.checkpoints,
+        pictures=None if trial else options.results,
         progress=not options.quiet,
         devices=options.devices,
         num_nodes=options.nodes,
@@ -154,6 +157,8 @@ def _train(
             f"({metric.n} test images)"
         )
     print(f"  {record.seconds:.0f} s of training; written: {path}")
+    for picture in record.pictures:
+        print(f"  {picture}: {picture_path(options.results, record.name, picture)}")
     if trial:
         print("  It is the record of a trial: no table and no --recorded reads it.")
 

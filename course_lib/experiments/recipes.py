@@ -2,8 +2,8 @@
 
 A budget is a name for the means a recipe is made for: ``60s`` and ``300s`` of one CPU core for the
 digits; for MNIST ``cpu``, at most 40 minutes of processor time, that is 20 minutes of two cores,
-and ``gpu``. What follows a hyphen tells a variant of the model or of the data, such as ``cpu-256``
-for 256 grey levels.
+and ``gpu``; and ``source`` for a recipe that is taken from elsewhere as it stands. What follows a hyphen
+tells a variant of the model or of the data, such as ``cpu-256`` for 256 grey levels.
 """
 
 from course_lib.autoregressive.family import AutoregressiveRecipe
@@ -77,6 +77,14 @@ def _vae(
     return VAERecipe(steps, batch_size, 1e-3, arguments, binary=True, **settings)
 
 
+def _source_vae(latent_dim: int) -> Recipe:
+    """784–500–d: rectifiers in the encoder, tanh in the decoder."""
+    arguments = {"latent_dim": latent_dim, "hidden": (500,), "decoder_activation": "tanh"}
+    return VAERecipe(
+        40_000, 100, 1e-3, arguments, binary=True, precision="bf16-mixed", stages=(0.0, 0.5)
+    )
+
+
 RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("digits", "GatedPixelCNN", "60s"): _digits(1700, 4e-3, n_layers=4, dropout=0.2),
     ("digits", "RowLSTM", "60s"): _digits(2000, 5e-3, n_layers=2, dropout=0.1),
@@ -112,6 +120,10 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         precision="bf16-mixed",
         validation_examples=2000,
     ),
+    # The recipe of the notes that this course grew from: samples before, during and after training, and
+    # the plane of the same model with two latent dimensions.
+    ("mnist", "VAE", "source"): _source_vae(20),
+    ("mnist", "VAE", "source-2d"): _source_vae(2),
     ("mnist", "GatedPixelCNN", "cpu"): _cpu(4300, 64, 3e-3, channels=32, n_layers=6),
     ("mnist", "MADE", "cpu"): AutoregressiveRecipe(
         24_000,

@@ -88,6 +88,10 @@ class Record(Run):
         parameters: number of trainable parameters.
         steps: optimizer steps.
         best_step: the step whose weights were measured; chosen on the validation split.
+        curves: of the loss in training, ``"train"`` and ``"validation"``: pairs of step and value, nats per
+            image. Empty for runs from before they were kept.
+        pictures: SHA-256 digests of the files beside the record, by name; see
+            `course_lib.experiments.pictures`. Empty for runs from before there were any.
     """
 
     model: str
@@ -98,6 +102,8 @@ class Record(Run):
     parameters: int
     steps: int
     best_step: int | None
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from course_lib.data import Dataset, binarize, intensities, load
 from course_lib.evaluation import bits_per_dim, estimate
+from course_lib.experiments.pictures import Stages, draw, write_pictures
 from course_lib.experiments.recipes import find_recipe
 from course_lib.experiments.records import Metric, Record
 from course_lib.families import find_family
@@ -32,6 +33,7 @@ def run(
     budget: str | None = None,
     seed: int = 0,
     checkpoints: Path | None = None,
+    pictures: Path | None = None,
     progress: bool = True,
     devices: int | str = 1,
     num_nodes: int = 1,
@@ -45,6 +47,7 @@ def run(
         budget: which recipe; the first if None.
         seed: of weights, order of the data and noise.
         checkpoints: folder for checkpoints; a run that was stopped resumes from there, exactly.
+        pictures: folder for pictures; see `course_lib.experiments.pictures`.
         progress: show progress bars.
         devices: processes on this node, as in `course_lib.training.fit`.
         num_nodes: number of nodes.
@@ -70,10 +73,12 @@ def run(
         checkpoint = checkpoint_path(checkpoints, model_name, data_name, budget, seed, recipe)
     resumes = checkpoint is not None and checkpoint.exists()
     started = time.process_time()
+    stages = Stages(data, recipe, checkpoint)
     model, history = train(
         model_name,
         data,
         recipe,
+        callback=stages if recipe.stages and pictures is not None else None,
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,
@@ -88,7 +93,7 @@ def run(
         if torch.distributed.get_rank() > 0:
             return None
     model.to(accelerator_or_cpu())  # training has brought the model back from there
-    return Record(
+    record = Record(
         model=model_name,
         data=data_name,
         budget=budget,
@@ -97,12 +102,25 @@ def run(
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         steps=recipe.steps,
         best_step=history.best_step,
+        curves={split: _curve(history, split) for split in ("train", "validation")},
         seed=seed,
         seconds=history.train[-1]["seconds"],
         settings=asdict(recipe),
         command=command,
         cpu_seconds=None if resumes else round(cpu_seconds.item(), 1),
     )
+    if pictures is None:
+        return record
+    test = images_of(data.test, data, recipe).to(next(model.parameters()).device)
+    drawn = draw(model, data, recipe, test) | stages.pictures()
+    return replace(record, pictures=write_pictures(drawn, pictures, record.name))
+
+
+def _curve(history: History, split: str) -> list[list[float]]:
+    """Pairs of step and loss."""
+    return [
+        [step, round(loss, 4)] for step, loss in zip(*history.curve("loss", split), strict=True)
+    ]
 
 
 def train(
@@ -112,6 +130,7 @@ def train(
     *,
     seed: int = 0,
     checkpoint: Path | None = None,
+    callback: Callable[[int, nn.Module], None] | None = None,
     progress: bool = True,
     devices: int | str = 1,
     num_nodes: int = 1,
@@ -124,13 +143,13 @@ def train(
         recipe: how the model is built and trained.
         seed: of weights, order of the data and noise.
         checkpoint: file of the run; of a finished one nothing is trained.
+        callback: as in `course_lib.training.fit`.
         progress: show a progress bar.
         devices: processes on this node.
         num_nodes: number of nodes.
     """
     torch.manual_seed(seed)
     model = build(model_name, data, recipe)
-    every = max(1, recipe.steps // recipe.evaluations)
     history = fit(
         model,
         recipe.loss(),
@@ -142,9 +161,10 @@ def train(
         schedule=cosine_decay,
         transform=transform_of(data, recipe),
         ema=recipe.ema,
-        evaluate_every=every,
+        evaluate_every=recipe.evaluate_every,
         checkpoint=checkpoint,
-        checkpoint_every=every,
+        checkpoint_every=recipe.evaluate_every,
+        callback=callback,
         seed=seed,
         precision=recipe.precision,
         devices=devices,
@@ -217,6 +237,14 @@ def transform_of(
     return draw
 
 
+def images_of(images: Tensor, data: Dataset, recipe: Recipe) -> Tensor:
+    """Test images as the recipe has them: binarized once and for all, or as they are."""
+    transform = transform_of(data, recipe)
+    if transform is None:
+        return images
+    return transform(images, torch.Generator().manual_seed(TEST_SEED))
+
+
 @torch.no_grad()
 def measure(
     model: nn.Module, data: Dataset, recipe: Recipe, *, progress: bool = False
@@ -232,11 +260,8 @@ def measure(
     Returns:
         By name; the first is the model's score.
     """
-    test = data.test
-    if recipe.binary:
-        test = transform_of(data, recipe)(test, torch.Generator().manual_seed(TEST_SEED))
     device = next(model.parameters()).device
-    test, shape = test.to(device), data.event_shape
+    test, shape = images_of(data.test, data, recipe).to(device), data.event_shape
     with seeded(TEST_SEED, device), float32_products("ieee"):
         values = recipe.measure(model, test, progress=progress)
     unit = "nats" if recipe.binary else "bits/dim"

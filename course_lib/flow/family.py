@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from course_lib import flow
 from course_lib.data import Dataset
-from course_lib.family import Family, Recipe
+from course_lib.family import PICTURED, Family, Recipe
+from course_lib.interpolation import spherical_path
 from course_lib.progress import progress_bar
 from course_lib.training import Loss
 
@@ -61,6 +62,17 @@ class FlowRecipe(Recipe):
             "dequantization_bound": -weights.mean(0),
             f"importance_{k}": math.log(k) - weights.logsumexp(0),
         }
+
+    def pictures(
+        self, model: nn.Module, test: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Paths from one test image to another, along great circles of the latent space."""
+        rows = 4
+        y, _ = model.dequantizer(test[: 2 * rows], model.levels, generator)
+        start, end = model.flow(y)[0].split(rows)
+        path = spherical_path(start.flatten(1), end.flatten(1), PICTURED)
+        y = model.flow.inverse(path.reshape(-1, *start.shape[1:]))[0]
+        return {"interpolations": model.to_levels(y).unflatten(0, (rows, PICTURED))}
 
 
 FAMILY = Family(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from course_lib import vae
 from course_lib.data import Dataset
-from course_lib.family import Family, Recipe
+from course_lib.family import PICTURED, Family, Recipe
 from course_lib.training import Loss
 
 IWAE_SAMPLES = 500  # of the estimate that is recorded
@@ -50,6 +50,25 @@ class VAERecipe(Recipe):
         log_p = vae.log_likelihood(model, test, IWAE_SAMPLES, progress=progress)
         elbo = torch.cat([model.elbo(part, 10) for part in test.split(500)])
         return {f"iwae_{IWAE_SAMPLES}": -log_p, "negative_elbo": -elbo}
+
+    def samples(self, model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+        """Means of p(x|z) for z from the prior: each pixel's probability, and no noise of single pixels."""
+        weight = next(model.parameters())
+        z = torch.randn(n, model.latent_dim, device=weight.device, generator=generator)
+        return model.decode(z).mean
+
+    def pictures(
+        self, model: nn.Module, test: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Test images with their reconstructions; of two latent dimensions, the whole plane."""
+        images = test[: 2 * PICTURED].unflatten(0, (2, PICTURED))
+        means = model.decode(model.encode(images.flatten(0, 1)).mean).mean.view_as(images)
+        # The images of a row above their reconstructions.
+        drawn = {"reconstructions": torch.stack([images, means], 1).flatten(0, 1)}
+        if model.latent_dim == 2:
+            z = vae.latent_grid(PICTURED).to(images.device)
+            drawn["manifold"] = model.decode(z).mean.unflatten(0, (PICTURED, PICTURED))
+        return drawn
 
 
 FAMILY = Family(

@@ -15,6 +15,8 @@ from course_lib.inputs import (
 from course_lib.networks import mlp
 from course_lib.precision import at_least_float32, in_type_of
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
 
 def mlp_encoder(
     event_shape: Sequence[int], hidden: Sequence[int], out_features: int, dropout: float = 0.0
@@ -25,10 +27,20 @@ def mlp_encoder(
 
 
 def mlp_decoder(
-    event_shape: Sequence[int], hidden: Sequence[int], latent_dim: int, dropout: float = 0.0
+    event_shape: Sequence[int],
+    hidden: Sequence[int],
+    latent_dim: int,
+    dropout: float = 0.0,
+    activation: str = "relu",
 ) -> nn.Sequential:
     """Map a latent vector to one number per pixel: `mlp_encoder` with its layers reversed."""
-    body = mlp(latent_dim, hidden[::-1], math.prod(event_shape), dropout=dropout)
+    body = mlp(
+        latent_dim,
+        hidden[::-1],
+        math.prod(event_shape),
+        activation=ACTIVATIONS[activation],
+        dropout=dropout,
+    )
     return nn.Sequential(*body, nn.Unflatten(-1, tuple(event_shape)))
 
 

@@ -16,6 +16,7 @@ from course_lib.precision import at_least_float32
 from course_lib.saved_settings import SavedSettings
 from course_lib.vae import bounds
 from course_lib.vae.networks import (
+    ACTIVATIONS,
     apply_to_latents,
     convolutional_decoder,
     convolutional_encoder,
@@ -44,6 +45,7 @@ class VAE(SavedSettings):
         likelihood: the distribution p(x|z) of one pixel, of `course_lib.distributions`: `Bernoulli`
             (default), `Gaussian`, or one of grey levels, whose data then are intensities k/(K−1).
         dropout: probability of dropping a hidden unit while training (perceptrons only).
+        decoder_activation: of the decoder's hidden units, ``"relu"`` or ``"tanh"`` (perceptrons only).
 
     Attributes:
         event_shape: shape of one example.
@@ -51,7 +53,8 @@ class VAE(SavedSettings):
 
     Raises:
         TypeError: `likelihood` is not an output distribution, or a size not an integer.
-        ValueError: `latent_dim` is below 1, or the sizes do not suit convolutions.
+        ValueError: `latent_dim` is below 1, the sizes do not suit convolutions, or there is no such
+            activation.
 
     Example:
         >>> model = VAE((1, 8, 8), latent_dim=2)
@@ -69,6 +72,7 @@ class VAE(SavedSettings):
         channels: int | None = None,
         likelihood: OutputDistribution | None = None,
         dropout: float = 0.0,
+        decoder_activation: str = "relu",
     ) -> None:
         super().__init__()
         latent_dim = self.latent_dim = require_positive_integer(latent_dim, "latent_dim")
@@ -79,10 +83,18 @@ class VAE(SavedSettings):
                 f"likelihood is {likelihood!r}; an output distribution is expected, such as "
                 f"Bernoulli() or Gaussian()."
             )
+        if decoder_activation not in ACTIVATIONS:
+            raise ValueError(
+                f"decoder_activation is {decoder_activation!r}; one of {', '.join(ACTIVATIONS)} is "
+                f"expected."
+            )
+        self.decoder_activation = decoder_activation
         n_parameters = self.likelihood.n_parameters
         if channels is None:
             self.encoder = mlp_encoder(event_shape, hidden, 2 * latent_dim, dropout)
-            self.decoder = mlp_decoder((*event_shape, n_parameters), hidden, latent_dim, dropout)
+            self.decoder = mlp_decoder(
+                (*event_shape, n_parameters), hidden, latent_dim, dropout, self.decoder_activation
+            )
         else:
             channels = require_positive_integer(channels, "channels")
             self.encoder = convolutional_encoder(event_shape, channels, 2 * latent_dim)
@@ -94,6 +106,7 @@ class VAE(SavedSettings):
             "event_shape": self.event_shape,
             "latent_dim": self.latent_dim,
             "likelihood": self.likelihood.label(),
+            "decoder_activation": self.decoder_activation,
         }
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
