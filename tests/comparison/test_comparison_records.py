@@ -100,3 +100,18 @@ def test_what_is_said_of_the_diffusion_model_of_the_digits(digits):
     assert all(r.best_step == r.steps for r in first)
     longer = {m: mean(map(tightest, digits[m, "300s"])) for m in ("Diffusion", "GatedPixelCNN")}
     assert longer["GatedPixelCNN"] < longer["Diffusion"]
+
+
+def test_what_is_said_of_the_diffusion_model_of_mnist():
+    diffusion = mnist("Diffusion")
+    others = [
+        r
+        for r in read_records(RESULTS, data="mnist")
+        if r.protocol == diffusion.protocol and r.model != diffusion.model
+    ]
+    assert len(others) == 4
+    for other in others:
+        error = diffusion.tightest[1].standard_error + other.tightest[1].standard_error
+        assert tightest(diffusion) + 3 * error < tightest(other)
+        assert diffusion.cpu_seconds < other.cpu_seconds
+    assert all(r.best_step == r.steps for r in [diffusion, *others])
