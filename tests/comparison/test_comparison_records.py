@@ -88,13 +88,12 @@ def test_what_is_said_of_images_seen_and_of_the_encoder_of_the_iwae():
 
 
 def test_what_is_said_of_the_diffusion_model_of_the_digits(digits):
-    first, gated = digits["Diffusion", "60s"], digits["GatedPixelCNN", "60s"]
-    others = [mean(map(tightest, runs)) for key, runs in digits.items() if key[1] == "60s"]
-    assert mean(map(tightest, first)) == min(others)
-    lead = mean(map(tightest, gated)) - mean(map(tightest, first))
+    first, second = digits["Diffusion", "60s"], digits["DiagonalBiLSTM", "60s"]
+    every = sorted(mean(map(tightest, runs)) for key, runs in digits.items() if key[1] == "60s")
+    assert every[:2] == [mean(map(tightest, runs)) for runs in (first, second)]
     error = mean(r.metrics["negative_elbo"].standard_error for r in first)
-    assert 0 < lead < 2 * error
-    more = mean(r.cpu_seconds for r in first) / mean(r.cpu_seconds for r in gated)
+    assert 0.5 * error < every[1] - every[0] < 1.5 * error
+    more = mean(r.cpu_seconds for r in first) / mean(r.cpu_seconds for r in second)
     assert 1.6 < more < 2
     # Its bound was best at the last step: a minute is too short to overfit.
     assert all(r.best_step == r.steps for r in first)
