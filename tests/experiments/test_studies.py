@@ -310,6 +310,7 @@ def test_the_study_of_samplers_draws_measures_and_resumes(monkeypatch, tmp_path)
         for name in ("ancestral", "Heun")
     )
     monkeypatch.setattr(diffusion_samplers, "METHODS", (ancestral, heun))
+    monkeypatch.setattr(diffusion_samplers, "BUDGET", "60s")  # the smaller model
     monkeypatch.setattr(diffusion_samplers, "REAL_DRAWS", 2)
     monkeypatch.setattr(diffusion_samplers, "train_classifier", partial(train_classifier, steps=20))
     measure, measured = diffusion_samplers._measure, []
