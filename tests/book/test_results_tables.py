@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from sphinx.cmd.build import build_main
 
-from course_lib.experiments import read_records
+from course_lib.experiments import read_records, read_study
 from course_lib.experiments.tables import MNIST
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     (folder / "conf.py").write_text('extensions = ["myst_parser", "results_tables"]')
     (folder / "index.md").write_text(
         "# Results\n\n```{results-table} mnist\n```\n\n```{results-table} digits\n```\n\n"
-        "```{results-table} stability\n```\n"
+        "```{results-table} stability\n```\n\n```{results-table} samplers\n```\n"
     )
     return folder
 
@@ -70,8 +70,16 @@ def test_what_the_rows_of_a_study_share_is_written_once(tables):
     assert rows == sorted(rows, key=lambda row: row[0], reverse=True)  # the Gaussian, then Beta
 
 
+def test_every_sampler_of_the_study_has_a_row(tables):
+    header, *rows = tables[3]
+    assert header[:3] == ["images", "sampler", "evaluations"]
+    recorded = read_study(ROOT / "results", "diffusion_samplers").rows
+    assert [row[1:3] for row in rows] == [[r["method"], str(r["evaluations"])] for r in recorded]
+    assert len({row[0] for row in rows}) == 1
+
+
 def test_on_paper_a_table_goes_on_over_the_end_of_a_page(folder):
     assert build_main(["-q", "-b", "latex", str(folder), str(folder / "latex")]) == 0
     (document,) = (folder / "latex").glob("*.tex")
     text = document.read_text()
-    assert text.count(r"\begin{longtable}") == 3
+    assert text.count(r"\begin{longtable}") == 4
