@@ -249,9 +249,9 @@ class Diffusion(SavedSettings):
         w = require_guidance(guidance)
         if w > 0 and labels is None:
             advice = (
-                "the model has no classes; build and train it with n_classes, or leave guidance out."
+                "the model has no classes; one that was trained with n_classes is expected. Leave it out."
                 if self.n_classes is None
-                else "no labels were given; guidance strengthens a class. Pass labels, or guidance=0."
+                else "no labels were given; labels of the classes to guide to are expected, or guidance=0."
             )
             raise ValueError(f"guidance is {w:.4g} and {advice}")
         return w
