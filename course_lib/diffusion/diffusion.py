@@ -532,6 +532,7 @@ class Diffusion(SavedSettings):
     ) -> Tensor:
         """Draw grey levels from P(x | z_0 = z), int64, in the shape of `z`."""
         require_batch(z, self.event_shape, "z")
+        z = at_least_float32(z)
         labels = self._classes(labels, len(z))
         log_snr = self.schedule.log_snr(z.new_zeros(len(z)))
         outputs = self(z, log_snr, labels) if self.prediction == "levels" else None
