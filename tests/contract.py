@@ -512,13 +512,27 @@ def _diffusion() -> Iterator[tuple[str, Case]]:
             Case(model.complete, {"x": LEVELS, "known": KNOWN, "repeats": 1} | drawn),
         )
         z, t = torch.randn(3, *SHAPE), torch.tensor([0.1, 0.5, 0.9])
+        yield f"{name}.to_levels", Case(model.to_levels, {"z": z, "generator": GENERATOR})
         yield f"{name}.denoise", Case(model.denoise, {"z": z, "t": t}, overflows=True)
         yield f"{name}.forward", Case(model, {"z": z, "log_snr": 4 * t}, inner="x", overflows=True)
+    model = diffusion.Diffusion(SHAPE, 5, hidden=(4,), n_classes=3)
+    name, classes = "diffusion.Diffusion (classes)", {"labels": torch.tensor([0, 2, 1])}
+    drawn = classes | {"steps": 2, "generator": GENERATOR}
+    tilted = drawn | {"guidance": 0.5}
+    yield f"{name}.elbo", Case(model.elbo, {"x": LEVELS} | drawn)
+    yield (
+        f"{name}.bound_terms",
+        Case(model.bound_terms, {"x": LEVELS, "unlabelled": 0.5} | drawn),
+    )
+    yield f"{name}.sample", Case(model.sample, {"n": 3} | tilted)
+    yield f"{name}.complete", Case(model.complete, {"x": LEVELS, "known": KNOWN} | tilted)
+    guided = classes | {"z": torch.randn(3, *SHAPE), "t": 0.5, "guidance": 0.5}
+    yield f"{name}.denoise", Case(model.denoise, guided, overflows=True)
     three = torch.ones(3)
     terms = {"prior": three, "diffusion": three, "reconstruction": three}
     yield "diffusion.BoundTerms", Case(diffusion.BoundTerms, terms, tuple(terms))
     factors = {"alpha": torch.tensor(0.6), "sigma": torch.tensor(0.8)}
-    yield "diffusion.Level", Case(diffusion.Level, factors, tuple(factors))
+    yield "diffusion.Level", Case(diffusion.Level, factors)
     levels = {
         "s": diffusion.Level(three * 0.8, three * 0.6),
         "t": diffusion.Level(three * 0.6, three),
@@ -571,6 +585,8 @@ def _diffusion() -> Iterator[tuple[str, Case]]:
             overflows=True,
         ),
     )
+    pair = {"correlation": torch.tensor([0.5, -0.8]), "repeats": 2}
+    yield "diffusion.replacement_moments", Case(diffusion.replacement_moments, pair)
     yield "diffusion.langevin_variance", Case(diffusion.langevin_variance, {"step": 0.1})
     betas = {"betas": torch.tensor([0.1, 0.2])}
     yield "diffusion.noising_marginal", Case(diffusion.noising_marginal, betas)

@@ -252,6 +252,20 @@ MUTANTS = [
         "tests/diffusion/test_diffusion_equations.py::test_guidance",
     ),
     Mutant(
+        "the class never left out in training",
+        "course_lib/diffusion/diffusion.py",
+        "labels = torch.where(chance < unlabelled, self.n_classes, labels)",
+        "labels = torch.where(chance < 0, self.n_classes, labels)",
+        "tests/diffusion/test_diffusion.py::test_as_many_labels_are_left_out_as_stated",
+    ),
+    Mutant(
+        "known entries put in as they are, at every noise level",
+        "course_lib/diffusion/samplers.py",
+        "given = at.alpha * clean + at.sigma * _noise(z, generator)",
+        "given = clean",
+        "tests/diffusion/test_diffusion.py::test_completion_by_replacement_samples_what_its_formula_says",
+    ),
+    Mutant(
         "the sign of the divergence in a flow's log-density",
         "course_lib/solvers.py",
         "return log_prior(end) + integral",

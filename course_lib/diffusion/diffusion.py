@@ -249,9 +249,9 @@ class Diffusion(SavedSettings):
         w = require_guidance(guidance)
         if w > 0 and labels is None:
             advice = (
-                "the model has no classes; build and train it with n_classes, or leave guidance out."
+                "the model has no classes; one that was trained with n_classes is expected. Leave it out."
                 if self.n_classes is None
-                else "no labels were given; guidance strengthens a class. Pass labels, or guidance=0."
+                else "no labels were given; labels of the classes to guide to are expected, or guidance=0."
             )
             raise ValueError(f"guidance is {w:.4g} and {advice}")
         return w
@@ -532,6 +532,7 @@ class Diffusion(SavedSettings):
     ) -> Tensor:
         """Draw grey levels from P(x | z_0 = z), int64, in the shape of `z`."""
         require_batch(z, self.event_shape, "z")
+        z = at_least_float32(z)
         labels = self._classes(labels, len(z))
         log_snr = self.schedule.log_snr(z.new_zeros(len(z)))
         outputs = self(z, log_snr, labels) if self.prediction == "levels" else None

@@ -26,8 +26,12 @@ import torch
 from PIL import Image
 from torch.distributions import Normal, kl_divergence
 
+from course_lib.diffusion import heun
 from course_lib.gan import dirac
 from course_lib.live import VIEW
+from course_lib.mixtures import GaussianMixture
+from course_lib.schedules import LinearLogSNR
+from course_lib.solvers import time_grid
 from tests.book.environments import HIDDEN, prepared
 
 pytestmark = pytest.mark.live
@@ -68,6 +72,16 @@ receptive_field({"none": ~fields & fields, "all": fields}, alt="pixels")
     "reveal": """
 pixel_reveal(torch.arange(12).view(3, 4), torch.full((3, 4, 12), 1 / 12), alt="an image")
 """,
+    "noised": """
+mixture = GaussianMixture(
+    torch.tensor([0.4, 0.6]),
+    torch.tensor([[-1.0, 0.5], [0.8, -0.3]]),
+    torch.tensor([[[0.2, 0.1], [0.1, 0.3]], [[0.1, 0.0], [0.0, 0.2]]]),
+)
+noised_mixture(mixture, alt="a noised mixture")
+""",
+    "paths": "sampling_paths(mixture, alt='three paths')",
+    "guided": "guided_gaussian(alt='three curves')",
 }
 # Runs when all elements stand there already: their callbacks have to see it.
 AGAIN = "with torch.no_grad():\n    decoder[-1].bias += 2 * torch.linspace(-1, 1, 12)"
@@ -341,6 +355,56 @@ def test_field_and_reveal_follow_their_sliders(lab):
     seen.press("pixels revealed")
     seen.settle()
     assert seen.numbers()[:3] == [3, 2, 0.083]
+
+
+def in_double(code):
+    """The mixture of an element, in the type in which elements compute."""
+    names = {"torch": torch, "GaussianMixture": GaussianMixture}
+    exec(code.split("\nnoised_mixture")[0], names)
+    mixture = names["mixture"]
+    parts = (mixture.weights, mixture.means, mixture.covariances)
+    return GaussianMixture(*(part.double() for part in parts))
+
+
+def test_noised_mixture_follows_its_sliders(lab):
+    seen = lab.output("noised")
+    seen.drag("log signal-to-noise ratio λ", 0.3)
+    seen.press("first coordinate of z")
+    seen.drag("second coordinate of z", 0.8)
+    seen.settle()
+    mixture = in_double(ELEMENTS["noised"])
+    log_snr, alpha, sigma, *z = seen.numbers()[:5]
+    level = torch.tensor([log_snr, -log_snr]).double().sigmoid().sqrt()
+    assert [alpha, sigma] == pytest.approx(level.tolist(), abs=6e-4)
+    assert z[0] == 0.65
+    z = torch.tensor([z]).double()
+    known = [*mixture.score(z, *level)[0], *mixture.posterior_mean(z, *level)[0]]
+    expected = [mixture.log_prob(z, *level).item(), *(float(v) for v in known)]
+    assert seen.numbers()[5:] == pytest.approx(expected, abs=6e-4)
+
+
+def test_sampling_paths_follow_their_controls(lab):
+    seen = lab.output("paths")
+    seen.press("number of steps")
+    seen.changed(lambda: seen.box.locator("select").select_option("Heun"))
+    seen.drag("first coordinate of the start", 0.7)
+    seen.settle()
+    mixture, schedule = in_double(ELEMENTS["noised"]), LinearLogSNR(6.0, -6.0)
+    shown = seen.numbers()
+    assert shown[4] == 16
+    z = torch.tensor([shown[:2]]).double()
+    end = heun(mixture.denoiser(schedule), schedule, z, time_grid(16))[0]
+    assert shown[5:7] == pytest.approx(end.tolist(), abs=6e-4)
+
+
+def test_guided_gaussian_follows_its_slider(lab):
+    seen = lab.output("guided")
+    seen.press("guidance weight w", "ArrowLeft")
+    seen.settle()
+    precision = 2.9 / 0.3 - 1.9
+    shown = seen.numbers()
+    assert shown[0] == 1.9
+    assert shown[2:] == pytest.approx([0.3**2.9, 2.9 / 0.3 / precision, 1 / precision], abs=6e-4)
 
 
 def test_stored_notebook_opens_as_a_page_of_its_own(lab, visit, tmp_path):
