@@ -42,31 +42,38 @@ def fourier_features(value: Tensor, n_frequencies: int = N_FREQUENCIES) -> Tenso
 
 
 class Conditioning(nn.Module):
-    """The vector that a network is told of the time and of the class.
+    """The vector that a network is told of the time, or of several times, and of the class.
 
     Args:
         width: its size.
         n_classes: number of classes; none if None.
+        n_times: numbers of time for each example.
     """
 
-    def __init__(self, width: int, n_classes: int | None) -> None:
+    def __init__(self, width: int, n_classes: int | None, n_times: int = 1) -> None:
         super().__init__()
+        self.n_times = require_positive_integer(n_times, "n_times")
         self.n_classes = (
             None if n_classes is None else require_positive_integer(n_classes, "n_classes")
         )
         self.time = nn.Sequential(
-            nn.Linear(2 * N_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+            nn.Linear(2 * N_FREQUENCIES * self.n_times, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
         )
         if n_classes is not None:
             # One row more than classes: for examples without one.
             self.label = nn.Embedding(self.n_classes + 1, width)
 
     def forward(self, time: Tensor, labels: Tensor | None) -> Tensor:
-        """Shape ``(N, width)``, from times of shape ``(N,)`` and labels of shape ``(N,)`` or none.
+        """Shape ``(N, width)``, from times and labels of shape ``(N,)``, or no labels.
 
-        The label ``n_classes`` stands for an example without a class.
+        Several times for each example have the shape ``(N, n_times)``. The label ``n_classes`` stands for
+        an example without a class.
         """
-        told = self.time(fourier_features(time))
+        features = fourier_features(time)
+        told = self.time(features if self.n_times == 1 else features.flatten(1))
         if self.n_classes is None:
             require_labels(labels, len(time), None)
             return told
@@ -83,15 +90,21 @@ class TimedNetwork(SavedSettings):
         n_outputs: numbers for each entry of an example.
         n_classes: number of classes; none if None.
         width: size of the vector that tells of time and class.
+        n_times: numbers of time for each example.
     """
 
     def __init__(
-        self, event_shape: Sequence[int], n_outputs: int, n_classes: int | None, width: int
+        self,
+        event_shape: Sequence[int],
+        n_outputs: int,
+        n_classes: int | None,
+        width: int,
+        n_times: int = 1,
     ) -> None:
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
         self.n_outputs = require_positive_integer(n_outputs, "n_outputs")
-        self.conditioning = Conditioning(width, n_classes)
+        self.conditioning = Conditioning(width, n_classes, n_times)
         self.n_classes = self.conditioning.n_classes
 
     def settings(self) -> dict[str, object]:
@@ -100,7 +113,8 @@ class TimedNetwork(SavedSettings):
 
     def _told(self, x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
         require_batch(x, self.event_shape)
-        require_shape(time, (), "time")
+        n_times = self.conditioning.n_times
+        require_shape(time, () if n_times == 1 else (n_times,), "time")
         if len(time) != len(x):
             raise ValueError(
                 f"time has {len(time)} entries for {len(x)} examples; {len(x)} are expected."
@@ -117,6 +131,7 @@ class TimedMLP(TimedNetwork):
         n_outputs: numbers for each entry of an example.
         n_classes: number of classes; none if None.
         dropout: probability of dropping a hidden unit while training.
+        n_times: numbers of time for each example, such as both ends of an interval.
 
     Raises:
         ValueError: there is no hidden layer, or their widths differ.
@@ -130,6 +145,7 @@ class TimedMLP(TimedNetwork):
         n_outputs: int = 1,
         n_classes: int | None = None,
         dropout: float = 0.0,
+        n_times: int = 1,
     ) -> None:
         hidden = require_widths(hidden)
         if len(set(hidden)) != 1:
@@ -138,7 +154,7 @@ class TimedMLP(TimedNetwork):
                 f"to the one before."
             )
         width = hidden[0]
-        super().__init__(event_shape, n_outputs, n_classes, width)
+        super().__init__(event_shape, n_outputs, n_classes, width, n_times)
         size = math.prod(self.event_shape)
         self.first = nn.Linear(size, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in hidden)
@@ -153,7 +169,7 @@ class TimedMLP(TimedNetwork):
 
         Args:
             x: noised examples, shape ``(N, *event_shape)``.
-            time: a number of time for each, shape ``(N,)``.
+            time: a number of time for each, shape ``(N,)``; several, shape ``(N, n_times)``.
             labels: classes, shape ``(N,)``, ``n_classes`` for none; None for none at all.
 
         Returns:
@@ -219,6 +235,7 @@ class TimedConvNet(TimedNetwork):
         n_outputs: numbers for each entry of an image.
         n_classes: number of classes; none if None.
         dropout: probability of dropping a unit while training.
+        n_times: numbers of time for each example, such as both ends of an interval.
 
     Raises:
         ValueError: the shape is not one of images.
@@ -233,10 +250,11 @@ class TimedConvNet(TimedNetwork):
         n_outputs: int = 1,
         n_classes: int | None = None,
         dropout: float = 0.0,
+        n_times: int = 1,
     ) -> None:
         channels = require_positive_integer(channels, "channels")
         width = 4 * channels
-        super().__init__(event_shape, n_outputs, n_classes, width)
+        super().__init__(event_shape, n_outputs, n_classes, width, n_times)
         if len(self.event_shape) != 3:
             raise ValueError(
                 f"event_shape is {self.event_shape}; (C, H, W) is expected. Use TimedMLP for vectors."

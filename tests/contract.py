@@ -17,6 +17,7 @@ from course_lib import (
     divergences,
     evaluation,
     flow,
+    flow_matching,
     gan,
     interpolation,
     mmd,
@@ -64,6 +65,7 @@ def _cases() -> Iterator[tuple[str, Case]]:
     yield from _flow()
     yield from _gan()
     yield from _diffusion()
+    yield from _flow_matching()
     yield from _distributions()
     yield from _shared()
 
@@ -586,6 +588,141 @@ def _diffusion() -> Iterator[tuple[str, Case]]:
     yield "diffusion.Memorizer", Case(diffusion.Memorizer, {"data": X})
     loss = {"share": 2, "evaluations": 2, "unlabelled": 0.1}
     yield "diffusion.NegativeBound", Case(diffusion.NegativeBound, loss)
+
+
+def _flow_matching() -> Iterator[tuple[str, Case]]:
+    dense = {"event_shape": SHAPE, "levels": 5, "hidden": (4,), "dropout": 0.1}
+    image = {"event_shape": SHAPE, "levels": 5, "channels": 2, "n_blocks": 1}
+    classes, path = {"n_classes": 3}, schedules.LinearPath()
+    own = classes | {"schedule": path, "prediction": "levels"}
+    for name, more in {"VelocityFlow": own, "MeanFlow": {}}.items():
+        kind = getattr(flow_matching, name)
+        yield f"flow_matching.{name}", Case(kind, dense | more)
+        yield f"flow_matching.{name} (convolutional)", Case(kind, image)
+    model = flow_matching.VelocityFlow(**dense, **classes)
+    grey = flow_matching.VelocityFlow(SHAPE, 5, hidden=(4,))
+    solved = {"steps": 2, "method": "heun"}
+    name, t = "flow_matching.VelocityFlow", torch.tensor([0.1, 0.5, 0.9])
+    yield f"{name}.forward", Case(model, {"x": X, "t": t, "labels": LABELS}, overflows=True)
+    for method in ("log_prob", "log_prob_with_error"):
+        arguments = {"x": X, "labels": LABELS, "n_probes": 1, "generator": GENERATOR} | solved
+        yield f"{name}.{method}", Case(getattr(model, method), arguments, overflows=True)
+    bound = {"x": LEVELS, "n_samples": 1, "n_probes": 1, "generator": GENERATOR}
+    yield f"{name}.elbo", Case(grey.elbo, bound | solved)
+    drawn = {"n": 3, "labels": LABELS, "generator": GENERATOR}
+    yield f"{name}.sample", Case(model.sample, drawn | solved)
+    yield f"{name}.from_noise", Case(model.from_noise, {"noise": X} | solved, overflows=True)
+    yield f"{name}.to_noise", Case(model.to_noise, {"x": X} | solved, overflows=True)
+    yield f"{name}.initialize", Case(grey.initialize, {"x": LEVELS})
+    yield f"{name}.fill", Case(grey.fill, {"x": LEVELS, "generator": GENERATOR})
+    yield f"{name}.to_levels", Case(grey.to_levels, {"x": X})
+    levels = {"logits": torch.randn(3, 2, 5), "z": torch.randn(3, 2)}
+    factors = {"alpha": torch.tensor([0.1, 0.5, 0.9]), "sigma": torch.tensor([0.9, 0.5, 0.1])}
+    yield "flow_matching.level_ends", Case(flow_matching.level_ends, levels | factors)
+    mean_flow, r = flow_matching.MeanFlow(**dense), torch.tensor([0.0, 0.2, 0.9])
+    name = "flow_matching.MeanFlow"
+    yield f"{name}.forward", Case(mean_flow, {"x": X, "r": r, "t": t}, overflows=True)
+    yield f"{name}.sample", Case(mean_flow.sample, {"n": 3, "steps": 2, "generator": GENERATOR})
+    yield f"{name}.from_noise", Case(mean_flow.from_noise, {"noise": X, "steps": 2}, overflows=True)
+    yield (
+        "flow_matching.mean_flow_target",
+        Case(
+            flow_matching.mean_flow_target,
+            {"average": mean_flow, "x": X, "velocity": X, "r": r, "t": t},
+            overflows=True,
+        ),
+    )
+    three = torch.ones(3)
+    terms = {"log_prob": three, "error": three}
+    yield (
+        "flow_matching.LogProbWithError",
+        Case(flow_matching.LogProbWithError, terms, tuple(terms)),
+    )
+    loss = {
+        "power": 1.5,
+        "quantiles": flow_matching.logit_normal_times,
+        "weight": lambda t: t,
+        "coupling": "optimal",
+        "evaluations": 2,
+        "unlabelled": 0.1,
+    }
+    yield "flow_matching.FlowMatching", Case(flow_matching.FlowMatching, loss)
+    loss = {"share": 0.5, "mean": 0.1, "deviation": 0.5, "power": 1.0, "evaluations": 2}
+    yield "flow_matching.MeanFlowLoss", Case(flow_matching.MeanFlowLoss, loss)
+    times = {"u": torch.rand(4), "mean": 0.1, "deviation": 0.5}
+    yield "flow_matching.logit_normal_times", Case(flow_matching.logit_normal_times, times)
+    pairs = {"x": X, "noise": torch.randn(3, *SHAPE)}
+    yield "flow_matching.optimal_pairing", Case(flow_matching.optimal_pairing, pairs)
+    yield "flow_matching.transport_cost", Case(flow_matching.transport_cost, pairs, overflows=True)
+    yield (
+        "flow_matching.paired",
+        Case(flow_matching.paired, pairs | {"labels": LABELS, "n_classes": 3}, inner="labels"),
+    )
+    yield (
+        "flow_matching.reflow_pairs",
+        Case(
+            flow_matching.reflow_pairs,
+            {"model": model, "batch_size": 2} | drawn | solved,
+        ),
+    )
+    z, x = torch.randn(3, 2), torch.randn(3, 2)
+    given = {"schedule": path, "t": t}
+    for name, more in {
+        "conditional_velocity": {"x": x, "noise": z},
+        "ends_from_velocity": {"velocity": x, "z": z},
+        "velocity_from_score": {"score": x, "z": z},
+        "score_from_velocity": {"velocity": x, "z": z},
+        "noise_loss_weight": {},
+        "edm_sigma": {},
+    }.items():
+        function = getattr(flow_matching, name)
+        yield f"flow_matching.{name}", Case(function, given | more, overflows=True)
+    moments = {"mean": torch.tensor([0.3, -1.0]), "variance": torch.tensor([0.5, 2.0])}
+    for name, more in {
+        "gaussian_velocity": given,
+        "gaussian_flow_map": given | {"r": r},
+        "gaussian_average_velocity": {"r": r, "t": t},
+    }.items():
+        function = getattr(flow_matching, name)
+        yield f"flow_matching.{name}", Case(function, {"z": z} | more | moments, overflows=True)
+    variance = {"variance": moments["variance"]}
+    yield "flow_matching.gaussian_loss_floor", Case(flow_matching.gaussian_loss_floor, variance)
+    matrices = {
+        "covariance": torch.tensor([[1.0, 0.6], [0.6, 0.8]]),
+        "source_covariance": torch.tensor([[2.0, -0.9], [-0.9, 0.7]]),
+    }
+    for name, more in {
+        "gaussian_pair_velocity": {"z": z, "t": torch.tensor(0.3)},
+        "gaussian_optimal_map": {},
+    }.items():
+        function = getattr(flow_matching, name)
+        yield f"flow_matching.{name}", Case(function, matrices | more, overflows=True)
+    plain = flow_matching.VelocityFlow((2,), hidden=(4,))
+    yield (
+        "flow_matching.consistency_function",
+        Case(
+            flow_matching.consistency_function,
+            {"model": plain, "x": x, "t": 0.5} | solved,
+            overflows=True,
+        ),
+    )
+    levels = {"sigma": torch.tensor([0.1, 2.0]), "least": 0.01, "deviation": 0.5}
+    yield (
+        "flow_matching.consistency_weights",
+        Case(flow_matching.consistency_weights, levels, overflows=True),
+    )
+    velocity = {"velocity": lambda x, t: x}
+    yield "flow_matching.reversed_time", Case(flow_matching.reversed_time, velocity)
+    paths = {"old": path, "new": schedules.Cosine(4.0, -4.0)}
+    yield "flow_matching.on_another_path", Case(flow_matching.on_another_path, velocity | paths)
+    for name, more in {
+        "guidance_scale": {"w": 0.5},
+        "guidance_weight": {"scale": 1.5},
+        "log_snr_from_ratio": {"ratio": torch.tensor([0.1, 2.0])},
+        "alpha_from_ddim": {"alpha_bar": torch.tensor([0.1, 0.9])},
+        "time_of_edm_sigma": {"schedule": path, "sigma": torch.tensor([0.1, 2.0])},
+    }.items():
+        yield f"flow_matching.{name}", Case(getattr(flow_matching, name), more)
 
 
 def _distributions() -> Iterator[tuple[str, Case]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from course_lib import autoregressive, diffusion, flow, gan, training, vae
+from course_lib import autoregressive, diffusion, flow, flow_matching, gan, training, vae
 from tests.contract import CASES, Case, wrong
 
 ARGUMENTS = [
@@ -29,7 +29,7 @@ NO_CASE = {
 }
 
 
-@pytest.mark.parametrize("package", [vae, gan, autoregressive, flow, diffusion, training])
+@pytest.mark.parametrize("package", [vae, gan, autoregressive, flow, diffusion, flow_matching, training])
 def test_everything_public_has_a_case(package):
     short = package.__name__.removeprefix("course_lib.")
     called = {name.split(" ")[0].split(".")[1] for name in CASES if name.startswith(f"{short}.")}

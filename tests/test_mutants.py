@@ -265,6 +265,66 @@ MUTANTS = [
         "apart = x.unsqueeze(1) - self.means",
         "tests/diffusion/test_diffusion_equations.py::test_mixture_score",
     ),
+    Mutant(
+        "time reversed without the sign of the velocity",
+        "course_lib/flow_matching/translations.py",
+        "return lambda x, t: -velocity(x, 1 - t)",
+        "return lambda x, t: velocity(x, 1 - t)",
+        "tests/flow_matching/test_translations.py::test_reversed_time_runs_from_noise_to_data_forwards",
+    ),
+    Mutant(
+        "the end point fed to the velocity",
+        "course_lib/flow_matching/objectives.py",
+        "error = model(model.schedule.noised(x, noise, t), t, labels) - target",
+        "error = model(x, t, labels) - target",
+        "tests/flow_matching/test_velocity_flow.py::test_the_network_sees_the_noised_example_at_its_own_time",
+    ),
+    Mutant(
+        "the sign of the divergence of a velocity flow",
+        "course_lib/solvers.py",
+        "return log_prior(end) + integral",
+        "return log_prior(end) - integral",
+        "tests/flow_matching/test_velocity_flow.py::test_the_log_density_is_that_of_the_maps_jacobian",
+    ),
+    Mutant(
+        "the last divergence alone",
+        "course_lib/solvers.py",
+        "    end, integral = _solve(rates, (x, x.new_zeros(len(x))), times, method)\n",
+        "    end, integral = _solve(rates, (x, x.new_zeros(len(x))), times, method)\n"
+        "    integral = rates((end,), times[-1])[1]\n",
+        "tests/flow_matching/test_velocity_flow.py::test_the_density_of_the_exact_velocity_is_the_mixtures",
+    ),
+    Mutant(
+        "probes drawn anew within a solve",
+        "course_lib/solvers.py",
+        "return probed_divergence(velocity, state[0], t, probes)",
+        "return probed_divergence(velocity, state[0], t, draw_probes(state[0], len(probes)))",
+        "tests/flow_matching/test_velocity_flow.py::test_probes_stay_the_same_within_a_solve",
+    ),
+    Mutant(
+        "reflow with new noise",
+        "course_lib/flow_matching/reflow.py",
+        "    return (torch.cat(made), noise) if labels is None",
+        "    noise = model.prior(n, generator=generator)\n"
+        "    return (torch.cat(made), noise) if labels is None",
+        "tests/flow_matching/test_couplings_and_reflow.py"
+        "::test_reflow_pairs_hold_the_noise_from_which_each_example_came",
+    ),
+    Mutant(
+        "a pairing blind to the classes",
+        "course_lib/flow_matching/couplings.py",
+        "    if labels is None:\n        return noise[optimal_pairing(x, noise)]",
+        "    if True:\n        return noise[optimal_pairing(x, noise)]",
+        "tests/flow_matching/test_couplings_and_reflow.py::test_each_class_keeps_its_own_noise",
+    ),
+    Mutant(
+        "the transport term of the average velocity dropped",
+        "course_lib/flow_matching/mean_flow.py",
+        "direction = (velocity, torch.zeros_like(r), torch.ones_like(t))",
+        "direction = (torch.zeros_like(velocity), torch.zeros_like(r), torch.ones_like(t))",
+        "tests/flow_matching/test_mean_flow_and_consistency.py"
+        "::test_the_true_average_velocity_is_its_own_target",
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ def test_hosted_notebooks_satisfy_the_bounds():
     hosted = {
         "torch": "2.11.0", "numpy": "2.1.0", "matplotlib": "3.10.0", "scikit-learn": "1.6.0",
         "ipywidgets": "7.7.0", "pooch": "1.8.0", "tqdm": "4.66.0", "seaborn": "0.13.2",
-        "ipython": "7.34.0", "pillow": "11.0.0", "sympy": "1.13.0",
+        "ipython": "7.34.0", "pillow": "11.0.0", "sympy": "1.13.0", "scipy": "1.14.0",
     }  # fmt: skip
     for name, version in hosted.items():
         assert RUN_TIME[name].specifier.contains(version), name

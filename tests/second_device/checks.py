@@ -21,7 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from course_lib import autoregressive as ar
-from course_lib import distributions, divergences, evaluation, flow, gan, mmd, training, vae
+from course_lib import (
+    distributions,
+    divergences,
+    evaluation,
+    flow,
+    flow_matching,
+    gan,
+    mmd,
+    training,
+    vae,
+)
 from course_lib.data import Dataset, binarize, digits, intensities
 from course_lib.experiments import RECIPES, running
 from course_lib.families import FAMILIES
@@ -220,6 +230,35 @@ def adversarial_networks(place):
         yield gan.gradient_penalty(judge, real, fake)
         yield gan.r1_penalty(judge, real)
         yield gan.roth_penalty(judge, real, fake)
+
+
+# Flow matching. -----------------------------------------------------------------------------------
+
+
+@check
+def flow_matching_models(place):
+    torch.manual_seed(0)
+    grey = torch.randint(5, (4, 1, 4, 4), generator=source())
+    model = flow_matching.VelocityFlow((1, 4, 4), 5, channels=2, n_blocks=1, n_classes=3)
+    model.initialize(grey)
+    model, x, labels = place(model), place(grey), place(torch.tensor([2, 0, 1, 0]))
+    y = model.fill(x, generator=place(source()))
+    yield from model.log_prob_with_error(y, labels, steps=2)
+    yield model.log_prob(y, labels, steps=1, n_probes=2, generator=place(source()))
+    yield model.elbo(x, labels=labels, steps=1, generator=place(source()))
+    yield model.sample(4, labels=labels, steps=2, generator=place(source()))
+    pairs = flow_matching.reflow_pairs(model, 4, steps=1, labels=labels, generator=place(source()))
+    yield from pairs
+    for loss, batch in (
+        (flow_matching.FlowMatching(coupling="optimal"), (x, labels)),
+        (flow_matching.FlowMatching(given_noise=True), pairs),
+    ):
+        loss(model, batch, place(torch.tensor(0.2))).backward()  # the noise is the global one's
+    other = flow_matching.MeanFlow((1, 4, 4), 5, hidden=(8,))
+    other.initialize(grey)
+    other = place(other)
+    yield other.sample(3, steps=2, generator=place(source()))
+    flow_matching.MeanFlowLoss()(other, x, place(torch.tensor(0.2)))["loss"].backward()
 
 
 # What is measured. --------------------------------------------------------------------------------

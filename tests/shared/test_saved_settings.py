@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from course_lib import autoregressive as ar
-from course_lib import diffusion, experiments, flow, gan, vae
+from course_lib import diffusion, experiments, flow, flow_matching, gan, vae
 from course_lib.autoregressive import raster, wavenet
 from course_lib.classifier import Classifier
 from course_lib.distributions import (
@@ -29,7 +29,7 @@ from course_lib.families import FAMILIES
 from course_lib.flow import checks
 from course_lib.masked import MaskedLinear, made_mask
 from course_lib.saved_settings import SavedSettings
-from course_lib.schedules import Cosine, LinearLogSNR, Schedule
+from course_lib.schedules import Cosine, LinearLogSNR, LinearPath, Schedule
 from tests.autoregressive import properties
 
 WEIGHT, BIAS = torch.tensor([[1.0, 0.5], [0.2, -1.0], [0.0, 0.3]]), torch.zeros(3)
@@ -195,6 +195,25 @@ KINDS = {
         lambda s=s: diffusion.Diffusion(s, 4, channels=3, n_blocks=1, n_classes=3)
         for s in ((1, 4, 4), (1, 2, 8), (1, 16, 16))
     ],
+    "VelocityFlow": [
+        lambda s=s, k=k, p=p: flow_matching.VelocityFlow(s, k, hidden=(5,), schedule=p)
+        for s, k, p in (
+            ((1, 2, 4), None, None),
+            ((1, 4, 2), None, None),
+            ((1, 2, 4), 4, None),
+            ((1, 2, 4), 5, LinearPath()),
+            ((1, 2, 4), 4, Cosine(6.0, -6.0)),
+            ((1, 2, 4), 4, LinearLogSNR(6.0, -6.0)),
+        )
+    ],
+    "VelocityFlow with convolutions": [
+        lambda s=s: flow_matching.VelocityFlow(s, 4, channels=3, n_blocks=1, n_classes=3)
+        for s in ((1, 4, 4), (1, 2, 8))
+    ],
+    "MeanFlow": [
+        lambda s=s, k=k: flow_matching.MeanFlow(s, k, hidden=(5,))
+        for s, k in (((1, 2, 4), None), ((1, 4, 2), None), ((1, 2, 4), 4), ((1, 2, 4), 5))
+    ],
     "DDPMSchedule": [
         lambda n=n, last=last: diffusion.DDPMSchedule(diffusion.linear_betas(n, 0.01, last))
         for n, last in ((5, 0.2), (5, 0.3), (6, 0.2))
@@ -273,6 +292,15 @@ def outputs(module, like):
             module.elbo(x, **labels, generator=source()),
             module.sample(3, steps=2, **labels, generator=source()),
         ]
+    if isinstance(module, flow_matching.VelocityFlow):
+        x = real(like.event_shape)
+        return [
+            module.log_prob(x, *labels.values(), steps=1),
+            module.sample(3, steps=2, **labels, generator=source()),
+        ]
+    if isinstance(module, flow_matching.MeanFlow):
+        times = (torch.zeros(3), torch.tensor([0.0, 0.5, 1.0]))
+        return [module(real(like.event_shape), *times), module.sample(3, generator=source())]
     if isinstance(module, Schedule):
         times = module.grid(3)
         return [module.alpha(times), module.sigma(times)]
