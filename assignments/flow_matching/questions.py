@@ -862,7 +862,7 @@ HEUN_SAMPLE = Question(
 
 
 def cost(x, noise):
-    return torch.cdist(x.double(), noise.double()) ** 2
+    return torch.cdist(x.detach().double(), noise.detach().double()) ** 2
 
 
 def best(x, noise, sign=1):
