@@ -12,6 +12,9 @@ from course_lib.progress import progress_bar
 from course_lib.training import Loss
 
 
+PART = 500  # images that are measured at once
+
+
 @dataclass(frozen=True)
 class FlowMatchingRecipe(Recipe):
     """How a flow of grey levels is trained by flow matching, and its likelihood measured.
@@ -25,7 +28,7 @@ class FlowMatchingRecipe(Recipe):
 
     family: str = field(default="flow_matching", init=False)
     power: float = 1.7
-    solver_steps: int = 40
+    solver_steps: int = 30
     n_probes: int = 1
     dequantization_samples: int = 4
 
@@ -46,26 +49,16 @@ class FlowMatchingRecipe(Recipe):
     def measure(
         self, model: nn.Module, test: Tensor, *, progress: bool = False
     ) -> dict[str, Tensor]:
-        """Minus the dequantization bound, and an estimate of the solver's absolute error in it."""
+        """Minus the dequantization bound, and the solver's absolute error in it, of at most 500 images."""
         draws = progress_bar(
             show=progress, iterable=range(self.dequantization_samples), desc="draws of the noise"
         )
         options = {"steps": self.solver_steps, "n_probes": self.n_probes}
-        found = [
-            torch.cat(
-                [
-                    torch.stack(model.log_prob_with_error(model.fill(part), **options))
-                    for part in test.split(500)
-                ],
-                1,
-            )
-            for _ in draws
+        bound = [
+            torch.cat([model.elbo(part, **options) for part in test.split(PART)]) for _ in draws
         ]
-        log_prob, error = torch.stack(found).mean(0)
-        return {
-            "dequantization_bound": -log_prob - model.log_volume(),
-            "solver_error": error,
-        }
+        error = model.log_prob_with_error(model.fill(test[:PART]), **options).error
+        return {"dequantization_bound": -torch.stack(bound).mean(0), "solver_error": error}
 
 
 FAMILY = Family(
