@@ -11,7 +11,6 @@ from course_lib.family import Family, Recipe
 from course_lib.progress import progress_bar
 from course_lib.training import Loss
 
-
 PART = 500  # images that are measured at once
 
 
