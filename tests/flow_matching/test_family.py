@@ -1,5 +1,6 @@
 """A recipe of the family, from the untrained model to what is recorded of it."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -25,9 +26,13 @@ def test_a_recipe_builds_trains_and_measures():
     fit(model, recipe.loss(), data.train, steps=3, batch_size=8, progress=False)
     model.eval()
     found = recipe.measure(model, data.test[:6])
-    assert list(found) == ["dequantization_bound", "solver_error"]
+    assert list(found) == ["dequantization_bound", "bound_plus_solver_error"]
     assert all(values.shape == (6,) for values in found.values())
-    assert (found["solver_error"] >= 0).all()
+    bound, with_error = found.values()
+    assert (with_error >= bound).all()
+    assert (with_error > bound).any()
+    # Bits per dimension between nothing known and all known.
+    assert 2 < bound.mean() / (64 * math.log(2)) < math.log2(17)
     assert recipe.log_likelihood(model, data.test[:3]).shape == (3,)
     # Both draws count: with one of them the number is another.
     torch.manual_seed(0)
