@@ -1027,6 +1027,31 @@ def _student_ddim(z, alpha, sigma, weight, bias, steps):
     return z
 
 
+def _student_euler(z, weight, bias, sign):
+    n = len(bias) - 1
+    for k in reversed(range(1, n + 1)):
+        z = z + sign * torch.tanh(z @ weight + bias[k]) / n
+    return z
+
+
+def _student_density(x, weight, bias, add):
+    total, n = 0, len(bias)
+    for k in range(n):
+        v = torch.tanh(x @ weight + bias[k])
+        jacobian = torch.diag_embed(1 - v**2) @ weight.T
+        total = add(total, jacobian.diagonal(dim1=1, dim2=2).sum(1), n)
+        x = x + v / n
+    return torch.distributions.Normal(0, 1).log_prob(x).sum(1) + total
+
+
+def _student_target(z, r, t, v, weight, of_r, of_t, along, of_time):
+    def u(z, t):
+        return torch.tanh(z @ weight + torch.outer(r, of_r) + torch.outer(t, of_t))
+
+    _, rate = torch.func.jvp(u, (z, t), (along, of_time))
+    return v - (t - r)[:, None] * rate
+
+
 STUDENTS = {
     "vae.kl_diagonal": {
         "mean over dimensions": lambda m, v, pm, pv: torch.distributions.kl_divergence(
@@ -1219,6 +1244,42 @@ STUDENTS = {
     },
     "diffusion.guided_score": {
         "weight taken for the scale": lambda c, u, s, w: -torch.lerp(u, c, w) / s[:, None],
+    },
+    "flow_matching.mixture_velocity": {
+        "denoiser": lambda z, w, m, c, t: torch.einsum(
+            "nk,nkd->nd",
+            M.responsibilities(z, w, m, c, t),
+            m
+            + ((1 - t[:, None]) * c / ((1 - t[:, None]) ** 2 * c + t[:, None] ** 2))[..., None]
+            * (z[:, None] - (1 - t)[:, None, None] * m),
+        ),
+        "weights dropped": lambda z, w, m, c, t: M.mixture_velocity_by_score(
+            z, torch.full_like(w, 1 / len(w)), m, c, t
+        ),
+    },
+    "flow_matching.heun_sample": {
+        "Euler": lambda z, w, b: _student_euler(z, w, b, -1),
+    },
+    "flow_matching.ode_log_density": {
+        "last divergence alone": lambda x, w, b: _student_density(
+            x, w, b, lambda total, div, n: div
+        ),
+        "last term alone": lambda x, w, b: _student_density(x, w, b, lambda total, div, n: div / n),
+        "h missing": lambda x, w, b: _student_density(x, w, b, lambda total, div, n: total + div),
+        "sign of the divergence": lambda x, w, b: _student_density(
+            x, w, b, lambda total, div, n: total - div / n
+        ),
+    },
+    "flow_matching.mean_flow_target": {
+        "transport term dropped": lambda z, r, t, v, w, a, b: _student_target(
+            z, r, t, v, w, a, b, torch.zeros_like(v), torch.ones_like(t)
+        ),
+        "time derivative dropped": lambda z, r, t, v, w, a, b: _student_target(
+            z, r, t, v, w, a, b, v, torch.zeros_like(t)
+        ),
+        "u along its own direction": lambda z, r, t, v, w, a, b: _student_target(
+            z, r, t, v, w, a, b, M.mean_flow_parts(z, r, t, w, a, b)[0], torch.ones_like(t)
+        ),
     },
     "flow.sinh_arcsinh": {
         "log_tail as factor": lambda x, a, b: (
