@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.checking.measures import Invalid, denoiser_bits, images
+from course_lib.checking.measures import Invalid, denoiser_bits, images, velocity_bits
 from course_lib.checking.measures import denoiser as measure
 from course_lib.checking.measures.denoiser import LOG_SNR_MAX, LOG_SNR_MIN
 
@@ -171,6 +171,22 @@ class Remembering:
 def test_what_is_no_denoiser_is_refused_with_a_reason(denoise, message):
     with pytest.raises(Invalid, match=message):
         measured(denoise, "validation")
+
+
+def test_a_velocity_is_measured_as_the_denoiser_that_it_stands_for():
+    """v = (z − x̂)/t on the linear path, whose latents are those of the other one divided by α + σ."""
+
+    def velocity(name, z, t):
+        assert name == "velocity"
+        assert z.dtype == t.dtype == np.float32
+        assert 0 < t.min() <= t.max() < 1
+        z, t = torch.from_numpy(z).double(), torch.from_numpy(t).double()
+        log_snr = 2 * torch.log((1 - t) / t)
+        scale = sum(noise(log_snr))
+        return {"": ((z - of_pixels(z * scale, log_snr)) / t[:, None]).numpy()}
+
+    found = velocity_bits(velocity, split="validation", seed=3)
+    assert found.value == pytest.approx(measured(of_pixels, "validation").value, abs=1e-3)
 
 
 def test_it_gives_the_same_number_again():

@@ -21,9 +21,9 @@ from course_lib.grading.question import Question
 
 from .assignments import ASSIGNMENTS
 
-V, G, A, N, D = (
+V, G, A, N, D, M = (
     sys.modules[f"questions_of_{name}"]
-    for name in ("vae", "gan", "autoregressive", "flow", "diffusion")
+    for name in ("vae", "gan", "autoregressive", "flow", "diffusion", "flow_matching")
 )
 QUESTIONS = {
     f"{a.name}.{q.name}": q for a in ASSIGNMENTS for q in a.questions if isinstance(q, Question)
@@ -715,7 +715,150 @@ WRONG = {
         "one σ": lambda c, u, s, w: D.guided_score(c, u, s.mean().expand_as(s), w),
         "moduli": with_inputs(D.guided_score, of_moduli(0, 1)),
     },
+    "flow_matching.training_pair": {
+        "x and noise": lambda x, e, t: (x, e),
+        "half-way": lambda x, e, t: M.training_pair(x, e, torch.full_like(t, 0.5)),
+        "z alone": lambda x, e, t: (M.training_pair(x, e, t)[0], 0 * x),
+        "velocity alone": lambda x, e, t: (x, e - x),
+        "moduli": with_inputs(M.training_pair, of_moduli(0, 1)),
+        "later times": lambda x, e, t: M.training_pair(x, e, t.clamp(min=0.5)),
+        "earlier times": lambda x, e, t: M.training_pair(x, e, t.clamp(max=0.5)),
+    },
+    "flow_matching.mixture_velocity": {
+        "zeros": lambda z, *m: 0 * z,
+        "standard normal data": lambda z, w, m, c, t: (
+            z * ((2 * t - 1) / (1 - 2 * t + 2 * t**2))[:, None]
+        ),
+        "nearest component": M.velocity_with(
+            lambda *m: F.one_hot(M.responsibilities(*m).argmax(1), len(m[1])).to(m[0])
+        ),
+        "one time": lambda z, w, m, c, t: M.mixture_velocity(z, w, m, c, t[:1].expand_as(t)),
+        "points for components": lambda z, w, m, c, t: M.mixture_velocity(z, w, m, 0 * c + 1e-3, t),
+        "equal variances": lambda z, w, m, c, t: M.mixture_velocity(
+            z, w, m, c.mean().expand_as(c), t
+        ),
+        "first three components": lambda z, w, m, c, t: M.mixture_velocity(
+            z, w[:3] / w[:3].sum(), m[:3], c[:3], t
+        ),
+        "first two dimensions": lambda z, w, m, c, t: M.combined(
+            M.responsibilities(z[:, :1], w, m[:, :1], c, t), *M.mixture_parts(z, w, m, c, t)[1:], m
+        ),
+    },
+    "flow_matching.velocity_from_score": {
+        "score": lambda z, s, *p: s,
+        "z": lambda z, s, *p: z,
+        "first point's path": lambda z, s, *p: M.velocity_from_score(
+            z, s, *(v[:1].expand_as(v) for v in p)
+        ),
+        "moduli": with_inputs(M.velocity_from_score, of_moduli(0, 1)),
+        "rising signal": lambda z, s, a, b, da, db: M.velocity_from_score(z, s, a, b, -da, db),
+        "unit rates": lambda z, s, a, b, da, db: M.velocity_from_score(
+            z, s, a, b, -torch.ones_like(a), torch.ones_like(b)
+        ),
+    },
+    "flow_matching.gaussian_by_hand": {
+        "zeros": dict.fromkeys(M.GAUSSIAN, 0.0),
+        "three digits": {k: float(f"{v:.3g}") for k, v in M.GAUSSIAN.items()},
+        "without a key": {k: v for k, v in M.GAUSSIAN.items() if k != "floor"},
+        "noise": M.GAUSSIAN | {"exact": 1.6},
+    },
+    "flow_matching.heun_sample": {
+        "noise": lambda z, w, b: z,
+        "no weights": lambda z, w, b: M.heun_sample(z, 0 * w, b),
+        "no bias": lambda z, w, b: M.heun_sample(z, w, 0 * b),
+        "one step": lambda z, w, b: M.heun_sample(z, w, b[[0, -1]]),
+        "three steps": lambda z, w, b: M.heun_sample(z, w, b[:4]),
+        "transposed": lambda z, w, b: M.heun_sample(z, w.T, b),
+        "first example": lambda z, w, b: M.heun_sample(z[:1].expand_as(z), w, b),
+        "one bias": lambda z, w, b: M.heun_sample(z, w, b[-1:].expand_as(b)),
+    },
+    "flow_matching.ode_log_density": {
+        "zeros": lambda x, w, b: torch.zeros(len(x)),
+        "first divergence": lambda x, w, b: (
+            M.log_normal(M.euler_terms(x, w, b)[0]) + M.euler_terms(x, w, b)[1][0]
+        ),
+        "four steps": lambda x, w, b: M.ode_log_density(x, w, b[:4]),
+        "one bias": lambda x, w, b: M.ode_log_density(x, w, b[:1].expand_as(b)),
+        "transposed": lambda x, w, b: M.ode_log_density(x, w.T, b),
+        "exact determinants": lambda x, w, b: _residual_log_density(x, w, b),
+        "mean of the batch": lambda *x: M.ode_log_density(*x).mean().expand(len(x[0])),
+        "three dimensions": lambda x, w, b: (
+            M.log_normal(M.euler_terms(x, w, b)[0])
+            + M.euler_terms(x, w * (torch.arange(len(w)) < 3), b)[1].mean(0)
+        ),
+    },
+    "flow_matching.hutchinson": {
+        "zeros": lambda a, z: (0.0, 0.0),
+        "first probe": lambda a, z: (M.hutchinson(a, z[:1])[0], M.hutchinson(a, z)[1]),
+        "three probes": lambda a, z: M.hutchinson(a, z[:3]),
+        "moduli": with_inputs(M.hutchinson, of_moduli(0)),
+        "ones": lambda a, z: M.hutchinson(a, z.abs()),
+        "own probes": lambda a, z: M.hutchinson(a, torch.randn_like(z).sign()),
+        "estimate alone": lambda a, z: (M.hutchinson(a, z)[0], 0.0),
+    },
+    "flow_matching.pair_noise": {
+        "examples": lambda x, e, y: x,
+        "zeros": lambda x, e, y: 0 * e,
+        "sorted": lambda x, e, y: M.pair_within(
+            lambda a, b: b[:, 0].argsort()[a[:, 0].argsort().argsort()]
+        )(x, e, y),
+        "first class alone": lambda x, e, y: torch.where(y[:, None] == 0, M.pair_noise(x, e, y), e),
+        "first two classes": lambda x, e, y: (
+            torch.where(y[:, None] < 2, M.pair_noise(x, e, y), e) if y.max() > 1 else e
+        ),
+        "first dimension": lambda x, e, y: M.pair_within(lambda a, b: M.best(a[:, :1], b[:, :1]))(
+            x, e, y
+        ),
+        "pairs swapped once": M.pair_within(lambda x, e: _swapped_once(x, e)),
+    },
+    "flow_matching.average_velocity": {
+        "z": "z",
+        "straight to the mean": "z/t",
+        "c at most 1": (
+            "(1 - sqrt(((1 - r)**2*Min(c, 1) + r**2)/((1 - t)**2*Min(c, 1) + t**2)))*z/(t - r)"
+        ),
+        "c at least 1": (
+            "(1 - sqrt(((1 - r)**2*Max(c, 1) + r**2)/((1 - t)**2*Max(c, 1) + t**2)))*z/(t - r)"
+        ),
+        "modulus of z": f"(1 - sqrt({M.S_R}/{M.S_T}))*Abs(z)/(t - r)",
+        "velocity in the middle": (
+            "((r + t)/2 - (1 - (r + t)/2)*c)/((1 - (r + t)/2)**2*c + ((r + t)/2)**2)*z"
+        ),
+    },
+    "flow_matching.mean_flow_target": {
+        "zeros": lambda z, *more: 0 * z,
+        "one interval": lambda z, r, t, v, w, a, b: M.mean_flow_target(
+            z, r[:1].expand_as(r), t[:1].expand_as(t), v, w, a, b
+        ),
+        "no weights": lambda z, r, t, v, w, a, b: M.mean_flow_target(z, r, t, v, 0 * w, a, b),
+        "slope 1": M.target_with(lambda u, s, v, w, a, b: v @ w + b),
+        "moduli": with_inputs(M.mean_flow_target, of_moduli(3)),
+        "network": lambda z, r, t, v, w, a, b: M.mean_flow_parts(z, r, t, w, a, b)[0],
+        "r = 0": lambda z, r, t, v, w, a, b: M.mean_flow_target(z, 0 * r, t, v, w, a, b),
+    },
 }
+
+
+def _residual_log_density(x, weight, bias):
+    """The density of the steps as a flow of residual layers, by their determinants."""
+    log_det = 0
+    for row in bias:
+        v = torch.tanh(x @ weight + row)
+        jacobian = torch.eye(len(weight)).to(x) + (1 - v**2)[:, :, None] * weight.T / len(bias)
+        log_det = log_det + torch.linalg.slogdet(jacobian)[1]
+        x = x + v / len(bias)
+    return M.log_normal(x) + log_det
+
+
+def _swapped_once(x, noise):
+    """The best of one exchange of two."""
+    orders = [torch.arange(len(x))]
+    for i in range(len(x)):
+        for j in range(i):
+            order = torch.arange(len(x))
+            order[[i, j]] = order[[j, i]]
+            orders.append(order)
+    return min(orders, key=lambda order: ((x - noise[order]) ** 2).sum().item())
 
 
 def _naive_score(z, weights, means, covariances, alpha, sigma, epsilon=0.0):
@@ -882,6 +1025,31 @@ def _student_ddim(z, alpha, sigma, weight, bias, steps):
         e = torch.tanh(z @ weight + bias[t])
         z = alpha[s] / alpha[t] * (z - sigma[t] * e) + sigma[s] * e
     return z
+
+
+def _student_euler(z, weight, bias, sign):
+    n = len(bias) - 1
+    for k in reversed(range(1, n + 1)):
+        z = z + sign * torch.tanh(z @ weight + bias[k]) / n
+    return z
+
+
+def _student_density(x, weight, bias, add):
+    total, n = 0, len(bias)
+    for k in range(n):
+        v = torch.tanh(x @ weight + bias[k])
+        jacobian = torch.diag_embed(1 - v**2) @ weight.T
+        total = add(total, jacobian.diagonal(dim1=1, dim2=2).sum(1), n)
+        x = x + v / n
+    return torch.distributions.Normal(0, 1).log_prob(x).sum(1) + total
+
+
+def _student_target(z, r, t, v, weight, of_r, of_t, along, of_time):
+    def u(z, t):
+        return torch.tanh(z @ weight + torch.outer(r, of_r) + torch.outer(t, of_t))
+
+    _, rate = torch.func.jvp(u, (z, t), (along, of_time))
+    return v - (t - r)[:, None] * rate
 
 
 STUDENTS = {
@@ -1076,6 +1244,42 @@ STUDENTS = {
     },
     "diffusion.guided_score": {
         "weight taken for the scale": lambda c, u, s, w: -torch.lerp(u, c, w) / s[:, None],
+    },
+    "flow_matching.mixture_velocity": {
+        "denoiser": lambda z, w, m, c, t: torch.einsum(
+            "nk,nkd->nd",
+            M.responsibilities(z, w, m, c, t),
+            m
+            + ((1 - t[:, None]) * c / ((1 - t[:, None]) ** 2 * c + t[:, None] ** 2))[..., None]
+            * (z[:, None] - (1 - t)[:, None, None] * m),
+        ),
+        "weights dropped": lambda z, w, m, c, t: M.mixture_velocity_by_score(
+            z, torch.full_like(w, 1 / len(w)), m, c, t
+        ),
+    },
+    "flow_matching.heun_sample": {
+        "Euler": lambda z, w, b: _student_euler(z, w, b, -1),
+    },
+    "flow_matching.ode_log_density": {
+        "last divergence alone": lambda x, w, b: _student_density(
+            x, w, b, lambda total, div, n: div
+        ),
+        "last term alone": lambda x, w, b: _student_density(x, w, b, lambda total, div, n: div / n),
+        "h missing": lambda x, w, b: _student_density(x, w, b, lambda total, div, n: total + div),
+        "sign of the divergence": lambda x, w, b: _student_density(
+            x, w, b, lambda total, div, n: total - div / n
+        ),
+    },
+    "flow_matching.mean_flow_target": {
+        "transport term dropped": lambda z, r, t, v, w, a, b: _student_target(
+            z, r, t, v, w, a, b, torch.zeros_like(v), torch.ones_like(t)
+        ),
+        "time derivative dropped": lambda z, r, t, v, w, a, b: _student_target(
+            z, r, t, v, w, a, b, v, torch.zeros_like(t)
+        ),
+        "u along its own direction": lambda z, r, t, v, w, a, b: _student_target(
+            z, r, t, v, w, a, b, M.mean_flow_parts(z, r, t, w, a, b)[0], torch.ones_like(t)
+        ),
     },
     "flow.sinh_arcsinh": {
         "log_tail as factor": lambda x, a, b: (

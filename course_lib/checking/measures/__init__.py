@@ -16,7 +16,7 @@ from course_lib.checking.measures.common import (
     one_array,
 )
 from course_lib.checking.measures.decoder import decoder_nats
-from course_lib.checking.measures.denoiser import denoiser_bits
+from course_lib.checking.measures.denoiser import denoiser_bits, velocity_bits
 from course_lib.checking.measures.flow import flow_bits
 from course_lib.checking.measures.generator import generator_distance, image_features
 
@@ -33,4 +33,5 @@ __all__ = [
     "image_features",
     "images",
     "one_array",
+    "velocity_bits",
 ]

@@ -39,15 +39,41 @@ def denoiser_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
         Invalid: an answer depends on other rows, on its place, on earlier calls or on chance; or it has
             another shape, or is not finite.
     """
+
+    def query(points: Tensor) -> Tensor:
+        z, log_snr = points[:, :-1].contiguous(), points[:, -1].contiguous()
+        arrays = ask("denoise", z.numpy(), log_snr.numpy())
+        return one_array(arrays, tuple(z.shape), "denoise(z, log_snr)")
+
+    return _bits(query, "denoise", split, seed)
+
+
+def velocity_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
+    """As `denoiser_bits`, of the denoiser that a velocity on the linear path stands for.
+
+    Asks ``velocity(z, t)`` for v at z = (1 − t) x + t ε, shape ``(N, 64)``, with a time for each, ``(N,)``,
+    float32. The estimate of the clean image is z − t v. The bound depends on a path only through the
+    signal-to-noise ratios at its ends, so the latents are those of `denoiser_bits` on another scale.
+
+    Raises:
+        Invalid: as `denoiser_bits`.
+    """
+
+    def query(points: Tensor) -> Tensor:
+        alpha, sigma = (a.unsqueeze(-1) for a in _noise_level(points[:, -1].double()))
+        z, t = (points[:, :-1] / (alpha + sigma)).float(), (sigma / (alpha + sigma)).float()
+        arrays = ask("velocity", z.contiguous().numpy(), t.flatten().contiguous().numpy())
+        return z - t.double() * one_array(arrays, tuple(z.shape), "velocity(z, t)")
+
+    return _bits(query, "velocity", split, seed)
+
+
+def _bits(query: Callable[[Tensor], Tensor], name: str, split: str, seed: int) -> Measurement:
+    """The bound of a denoiser, of points ``(N, D + 1)`` that hold z and λ."""
     generator = torch.Generator().manual_seed(seed)
     levels = images(split).flatten(1).long()
     x = 2 * levels.double() / (LEVELS - 1) - 1
     n, d = x.shape
-
-    def query(points: Tensor) -> Tensor:
-        z, log_snr = points[:, :d].contiguous(), points[:, d].contiguous()
-        arrays = ask("denoise", z.numpy(), log_snr.numpy())
-        return one_array(arrays, tuple(z.shape), "denoise(z, log_snr)")
 
     log_snr, latents = _path(x, generator)
     width = LOG_SNR_MAX - LOG_SNR_MIN
@@ -57,7 +83,7 @@ def denoiser_bits(ask: Ask, *, split: str, seed: int) -> Measurement:
     for k in reversed(range(ROUNDS)):
         order = torch.randperm(n, generator=generator)
         kept[k, order] = query(points[k, order])
-    _require_same(query, points.flatten(0, 1), kept.flatten(0, 1), generator)
+    _require_same(query, name, points.flatten(0, 1), kept.flatten(0, 1), generator)
 
     squared = (x - kept).square().sum(-1)  # (rounds, n)
     diffusion = 0.5 * width * (log_snr.exp() * squared).mean(0)
@@ -104,11 +130,15 @@ def _reconstruction(x: Tensor, levels: Tensor, generator: torch.Generator) -> Te
 
 
 def _require_same(
-    query: Callable[[Tensor], Tensor], points: Tensor, kept: Tensor, generator: torch.Generator
+    query: Callable[[Tensor], Tensor],
+    name: str,
+    points: Tensor,
+    kept: Tensor,
+    generator: torch.Generator,
 ) -> None:
     """Ask some points of all rounds again, mixed, and require the same answers."""
     few = torch.randperm(len(points), generator=generator)[:500]
-    what = "denoise of a point"
+    what = f"{name} of a point"
     again = ask_each(query, points[few], generator, what, tolerance=1e-2)
     if ((again - kept[few]).abs() > 1e-2 * (1 + kept[few].abs())).any():
         raise Invalid(
