@@ -202,11 +202,11 @@ class MixedBlock(nn.Module):
         self.scale = nn.Linear(width, 2 * channels)
         self.norm = nn.GroupNorm(1, channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, channels, 3, padding=1)
         self.mix = None if places is None else nn.Linear(places, places)
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
         if self.mix is not None:
             nn.init.zeros_(self.mix.weight)
             nn.init.zeros_(self.mix.bias)
@@ -218,7 +218,7 @@ class MixedBlock(nn.Module):
         if self.mix is not None:
             inner = inner + self.mix(inner.flatten(2)).view_as(inner)
         inner = self.first(nn.functional.silu(inner))
-        return h + self.second(self.dropout(nn.functional.silu(inner)))
+        return h + self.last(self.dropout(nn.functional.silu(inner)))
 
 
 class TimedConvNet(TimedNetwork):

@@ -618,7 +618,10 @@ def _flow_matching() -> Iterator[tuple[str, Case]]:
     yield f"{name}.to_levels", Case(grey.to_levels, {"x": X})
     levels = {"logits": torch.randn(3, 2, 5), "z": torch.randn(3, 2)}
     factors = {"alpha": torch.tensor([0.1, 0.5, 0.9]), "sigma": torch.tensor([0.9, 0.5, 0.1])}
-    yield "flow_matching.level_ends", Case(flow_matching.level_ends, levels | factors)
+    yield (
+        "flow_matching.level_ends",
+        Case(flow_matching.level_ends, levels | factors, overflows=True),
+    )
     mean_flow, r = flow_matching.MeanFlow(**dense), torch.tensor([0.0, 0.2, 0.9])
     name = "flow_matching.MeanFlow"
     yield f"{name}.forward", Case(mean_flow, {"x": X, "r": r, "t": t}, overflows=True)
@@ -683,8 +686,9 @@ def _flow_matching() -> Iterator[tuple[str, Case]]:
         "gaussian_flow_map": given | {"r": r},
         "gaussian_average_velocity": {"r": r, "t": t},
     }.items():
-        function = getattr(flow_matching, name)
-        yield f"flow_matching.{name}", Case(function, {"z": z} | more | moments, overflows=True)
+        function, inner = getattr(flow_matching, name), "r" if "average" in name else "t"
+        arguments = {"z": z} | more | moments
+        yield f"flow_matching.{name}", Case(function, arguments, inner=inner, overflows=True)
     variance = {"variance": moments["variance"]}
     yield "flow_matching.gaussian_loss_floor", Case(flow_matching.gaussian_loss_floor, variance)
     matrices = {

@@ -67,5 +67,5 @@ def consistency_weights(
     if not (sigma >= least).all():
         raise ValueError(f"sigma has a value below least, {least:.4g}; none is expected there.")
     apart = sigma - least
-    of_x = deviation**2 / (apart**2 + deviation**2)
-    return of_x, deviation * apart / (sigma**2 + deviation**2).sqrt()
+    of_x = 1 / ((apart / deviation) ** 2 + 1)
+    return of_x, apart / ((sigma / deviation) ** 2 + 1).sqrt()

@@ -63,7 +63,7 @@ def paired(
         ValueError: labels are missing, unwanted or out of range; else as `optimal_pairing`.
     """
     require_alike(x=x, noise=noise)
-    if n_classes is not None:
+    if labels is not None:
         n_classes = require_positive_integer(n_classes, "n_classes")
     labels = require_labels(labels, len(x), n_classes)
     if labels is None:

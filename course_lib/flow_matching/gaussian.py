@@ -108,7 +108,8 @@ def gaussian_pair_velocity(
     """
     matrices = {"covariance": (covariance, "d d"), "source_covariance": (source_covariance, "d d")}
     require_shapes(z=(z, "N d"), **matrices)
-    z, covariance, source_covariance = in_one_type(z, covariance, source_covariance)
+    given = {"z": z} | {name: matrix for name, (matrix, _) in matrices.items()}
+    z, covariance, source_covariance = in_one_type(**given)
     t = require_times(t).to(z)
     drift = t * source_covariance - (1 - t) * covariance
     spread = (1 - t) ** 2 * covariance + t**2 * source_covariance

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from course_lib.inputs import where_values_can_be_read
 from course_lib.schedules import per_example, require_single
 
 NARROW = 0.1  # below this ratio of an interval's width to the noise a series is more exact
@@ -32,15 +33,21 @@ def level_ends(logits: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> tuple
 
     Raises:
         TypeError: an argument is not a tensor of float32 or float64.
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or there is no noise.
     """
-    require_single(z, "z")
-    require_single(logits, "logits")
+    for name, tensor in {"z": z, "logits": logits, "alpha": alpha, "sigma": sigma}.items():
+        require_single(tensor, name)
     if logits.shape[:-1] != z.shape or logits.shape[-1] < 2:
         raise ValueError(
             f"logits has shape {tuple(logits.shape)} and z {tuple(z.shape)}; the shape of z with an axis of "
             f"at least 2 levels more is expected."
         )
+    with where_values_can_be_read():
+        if not (sigma > 0).all():
+            raise ValueError(
+                "sigma has a value that is not positive; a positive standard deviation of the noise is "
+                "expected. Without noise the entry itself is known."
+            )
     alpha, sigma = (
         per_example(value, z, name).unsqueeze(-1)
         for value, name in ((alpha, "alpha"), (sigma, "sigma"))

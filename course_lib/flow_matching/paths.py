@@ -76,10 +76,15 @@ def velocity_from_score(schedule: Schedule, score: Tensor, z: Tensor, t: Tensor)
 
     Returns:
         The velocity, in the shape of `z`.
+
+    Raises:
+        ValueError: α is 0 at a time.
     """
     require_kind(schedule, Schedule, "schedule")
     require_alike(z=z, score=score)
     alpha, sigma = _factors(schedule, t, z)
+    if not (alpha > 0).all():
+        raise ValueError("t has a time at which α is 0; times with some signal are expected.")
     alpha_rate, sigma_rate = _rates(schedule, t, z)
     return alpha_rate / alpha * z + (alpha_rate * sigma**2 / alpha - sigma * sigma_rate) * score
 
@@ -95,9 +100,15 @@ def score_from_velocity(schedule: Schedule, velocity: Tensor, z: Tensor, t: Tens
 
     Returns:
         The score, in the shape of `z`.
+
+    Raises:
+        ValueError: σ is 0 at a time.
     """
     noise = ends_from_velocity(schedule, velocity, z, t)[1]
-    return -noise / _factors(schedule, t, z)[1]
+    sigma = _factors(schedule, t, z)[1]
+    if not (sigma > 0).all():
+        raise ValueError("t has a time at which σ is 0; times with some noise are expected.")
+    return -noise / sigma
 
 
 def gaussian_velocity(
@@ -144,7 +155,10 @@ def noise_loss_weight(schedule: Schedule, t: Tensor) -> Tensor:
     """
     require_kind(schedule, Schedule, "schedule")
     t = require_times(t)
-    return schedule.sigma(t).square() * schedule.log_snr_rate(t).abs() / 4
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    # σ² |λ̇|/4, with λ̇ = 2 (α̇/α − σ̇/σ), multiplied out: at σ = 0 it is 0.
+    turned = schedule.alpha_rate(t) * sigma - alpha * schedule.sigma_rate(t)
+    return sigma * turned.abs() / (2 * alpha)
 
 
 def require_moments(z: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

@@ -133,8 +133,7 @@ class VelocityFlow(FromNoise):
         """
         super().initialize(x)
         if self.prediction == "levels":
-            every = torch.arange(self.levels, device=x.device)
-            counts = (x.unsqueeze(-1) == every).sum(0)
+            counts = torch.stack([(x == level).sum(0) for level in range(self.levels)], -1)
             # As if each level had been seen a little more often: none is impossible.
             self.log_frequencies.copy_(((counts + 0.1) / (len(x) + 0.1 * self.levels)).log())
 
