@@ -379,7 +379,7 @@ def couplings() -> Figure:
     generator = torch.Generator().manual_seed(1)
     x = _half_circles(4096, generator)[torch.randperm(4096, generator=generator)]
     noise = torch.randn(4096, 2, generator=generator)
-    figure, panels = plt.subplots(1, 4, figsize=(11, 3.2))
+    figure, panels = plt.subplots(1, 4, figsize=(9, 2.7))
     for axes, size, name in (
         (panels[0], 1, "independent"),
         (panels[1], 8, "batches of 8"),
@@ -421,13 +421,13 @@ def reflow() -> Figure:
     many = torch.special.ndtri((torch.arange(2000).double() + 0.5) / 2000)[:, None]
     ends = integrate(_field(mixture), many, time_grid(40), "rk4")
     after = (many - ends).square().mean().item()
-    figure, panels = plt.subplots(1, 3, figsize=(10, 3.5), sharey=True)
+    figure, panels = plt.subplots(1, 3, figsize=(9, 3.3), sharey=True)
     for axes in panels:
         _density(axes)
         axes.set_xlim(1, 0)
         axes.set_xlabel("time $t$")
     panels[0].plot([1, 0], torch.cat([noise, x], 1).mT, color="C0", lw=1.1)
-    panels[0].set_title(f"independent pairs: cost {independent:.2f}")
+    panels[0].set_title(f"independent: cost {independent:.2f}")
     panels[1].plot(times, curves, color="C1", lw=1.2)
     panels[1].set_title("their flow")
     panels[2].plot(

@@ -138,7 +138,7 @@ def gaussian_velocity(
 
 
 def noise_loss_weight(schedule: Schedule, t: Tensor) -> Tensor:
-    r"""The weight of ‖ε − ε̂‖² dλ in the flow-matching loss, equation ``eq-weighting``: σ² |λ̇| / 4.
+    r"""The weight of ‖ε − ε̂‖² dλ in the flow-matching loss, equation ``eq-weighting``.
 
     .. math:: \int \lVert v - \hat v\rVert^2\,\mathrm dt
               = \int \tfrac14\sigma^2|\dot\lambda|\,

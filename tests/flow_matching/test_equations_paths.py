@@ -49,6 +49,7 @@ def changed(z, score, path, t, clean=1.0, first=1.0, second=1.0, power=2):
         "σ for σ²": lambda *a: changed(*a, power=1),
         "z dropped": lambda *a: changed(*a, clean=0.0),
     },
+    implemented_by="course_lib.flow_matching.velocity_from_score",
 )
 @pytest.mark.parametrize("path", [PATH, Cosine(6.0, -6.0)], ids=["linear", "cosine"])
 def test_velocity_score(formula, path):
@@ -94,6 +95,7 @@ def other_path(z, tau, path, other, rescaled=True, clocked=True, moving=True):
             z, tau, path
         ),
     },
+    implemented_by="course_lib.flow_matching.on_another_path",
 )
 @pytest.mark.parametrize("tau", [0.3, 0.6])
 def test_path_change(formula, tau):
@@ -142,6 +144,7 @@ def weighted(first, last, density, weight):
         "sign of the exponent": lambda *a: weighted(*a, lambda level: 0.5 * (level / 2).exp()),
         "SNR for its root": lambda *a: weighted(*a, lambda level: 0.5 * (-level).exp()),
     },
+    implemented_by="course_lib.flow_matching.noise_loss_weight",
 )
 @pytest.mark.parametrize("density", [torch.ones_like, lambda t: 6 * t * (1 - t)])
 def test_weighting(formula, density):
@@ -241,6 +244,7 @@ def mutated(kind, change):
         ),
         "another denoiser's scale": mutated("denoiser", lambda x, z, t: (z / (1 - t) - x) / t),
     },
+    implemented_by="course_lib.flow_matching.reversed_time",
 )
 @pytest.mark.parametrize("t", [0.35, 0.8])
 def test_dictionary(formula, t):
@@ -348,6 +352,7 @@ def reversed_without_sign(z, steps, method):
         "order for the factor": lambda method: (ORDERS[method], by_solver),
         "the local order": lambda method: (2 ** (ORDERS[method] + 1), by_solver),
     },
+    implemented_by="course_lib.solvers.integrate",
 )
 def test_solver_order(formula):
     z = torch.tensor([[0.6], [-1.1], [1.3]])
@@ -373,6 +378,7 @@ def richardson(coarse, fine, order):
         ),
         "order for its power": lambda coarse, fine, order: fine + (fine - coarse) / (order + 1),
     },
+    implemented_by="course_lib.flow_matching.VelocityFlow.log_prob_with_error",
 )
 def test_richardson(formula):
     """Of log-densities by the ODE: the mixture's own value is the truth."""

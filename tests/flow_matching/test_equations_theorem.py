@@ -169,6 +169,7 @@ def with_end_point(z, t, path):
             z, path.alpha(t), path.sigma(t)
         ),
     },
+    implemented_by="course_lib.mixtures.GaussianMixture.velocity",
 )
 @pytest.mark.parametrize("path", [PATH, Cosine(6.0, -6.0)], ids=["linear", "cosine"])
 def test_marginal_velocity(formula, path):
@@ -266,6 +267,7 @@ def conditional_variance(t):
             0.5 * marginal_loss(field, t) + conditional_variance(t)
         ),
     },
+    implemented_by="course_lib.flow_matching.FlowMatching",
 )
 @pytest.mark.parametrize("t", [0.3, 0.75])
 def test_cfm_gradient(formula, t):
@@ -294,6 +296,7 @@ def root_of(matrix):
         "half of it": lambda cov: math.pi / 4 * root_of(cov).trace(),
         "sum of the two variances": lambda cov: cov.trace() + len(cov),
     },
+    implemented_by="course_lib.flow_matching.gaussian_loss_floor",
 )
 def test_cfm_floor(formula):
     """The residual of the best affine prediction of ε − x, by the normal equations at each time."""

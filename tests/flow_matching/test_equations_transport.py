@@ -58,6 +58,7 @@ def cholesky_matrix(source, data):
         "roots of both": lambda source, data: root_of(data) @ torch.linalg.inv(root_of(source)),
         "covariance for its root": lambda source, data: data @ torch.linalg.inv(source),
     },
+    implemented_by="course_lib.flow_matching.gaussian_pair_velocity",
 )
 def test_gaussian_transport(formula):
     """The ODE of the conditional expectation E[ε − x | z_t], of two Gaussian vectors."""
@@ -130,6 +131,7 @@ def joint_of_batches(pairing, n):
         "no pairing": lambda x, e: tuple(range(len(x))),
         "one example for the batch": lambda x, e: (0,) * len(x),
     },
+    implemented_by="course_lib.flow_matching.optimal_pairing",
 )
 def test_coupling(formula):
     """Marginals stay, and the cost falls with the batch, down to that of the linear programme."""
@@ -166,6 +168,7 @@ def class_noise(share):
         "the other class": lambda share: -class_noise(1 - share),
         "quantile for the mean": lambda share: torch.tensor(ndtri(1 - share)),
     },
+    implemented_by="course_lib.flow_matching.paired",
 )
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_class_coupling(formula, share):
@@ -226,6 +229,7 @@ def simpson(points):
         "bending only": lambda floor, bend: bend,
         "the cost rises": lambda floor, bend: -floor - bend,
     },
+    implemented_by="course_lib.flow_matching.reflow_pairs",
 )
 def test_reflow(formula):
     """Both costs: that of independent pairs, and by quantiles that of the pairs of the flow."""
@@ -280,6 +284,7 @@ def identity(u, v, along, dt, span):
         "derivative in time dropped": lambda u, v, along, dt, span: v - span * along,
         "span dropped": lambda u, v, along, dt, span: v - (along + dt),
     },
+    implemented_by="course_lib.flow_matching.mean_flow_target",
 )
 @pytest.mark.parametrize(("r", "t"), [(0.2, 0.7), (0.0, 0.9)])
 def test_mean_flow(formula, r, t):
@@ -312,6 +317,7 @@ def consistency(z, t):
         "variance for its root": lambda z, t: C / spread(t) * z,
         "the boundary only": lambda z, t: (1 - t + t * 0.3) * z,
     },
+    implemented_by="course_lib.flow_matching.consistency_function",
 )
 def test_consistency(formula):
     """Constant along trajectories, the identity at time 0, and what the solver arrives at."""
@@ -349,6 +355,7 @@ def skip_weights(t, first, deviation=0.5):
         "both of the denoiser": lambda t, first: skip_weights(t, 0.0),
         "exchanged": lambda t, first: skip_weights(t, first)[::-1],
     },
+    implemented_by="course_lib.flow_matching.consistency_weights",
 )
 def test_consistency_boundary(formula):
     """Whatever the network says, the first time is left as it is; later times are not."""
