@@ -107,12 +107,17 @@ results: $(STAMP) ## Repeat every run and study of which results/ holds a record
 
 # Peers stay out of .venv, and come without dependencies: they are measured on the same torch.
 PEERS := _build/peers
-$(PEERS): $(STAMP)
+$(PEERS): $(STAMP) Makefile
 	$(call ALONE,peers) $(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(PEERS) \
-	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3
+	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3 \
+	  smalldiffusion==0.5.0 accelerate==1.15.0 einops==0.8.2 azula==0.11.1 diffusers==0.42.1 \
+	  huggingface_hub==2.4.0 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5 \
+	  importlib_metadata==10.2.0 zipp==4.1.2 regex==2026.11.19
+	@touch $(PEERS)
 
 bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, growth, grading and the book
 	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.flows
+	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.diffusion
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.sampling --sizes 28 --naive-seconds 0
 	$(BIN)/python -m benchmarks.growth
