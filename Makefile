@@ -9,6 +9,9 @@ PORT ?= 8000
 # One thread per process: with two busy processes, spinning workers cost far more than they bring.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
+# Compiled files are kept, whatever the caller's shell says: the hundreds of processes that tests and notebooks
+# start would each compile the library again, and pytest every test.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests or notebooks at once: one for each processor; beyond eight the memory of a laptop would not do.
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count()))")
 # Named at each call: pip would split a variable at a space, which the folder's path may have.
@@ -66,8 +69,9 @@ test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutan
 # but one, which tests/grading/test_masters.py runs under nbgrader.
 # Without bars: nbval reads a cell's messages when the cell is done, and above about 2000 some are lost.
 NBVAL := TQDM_DISABLE=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile --nbval-lax --nbval-cell-timeout=600
-test: test-fast book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
-	$(PYTEST) -rs -m "slow or browser or mutants or isolation"
+# All in one go, not after test-fast: to collect the tests takes each process a quarter of a minute.
+test: lint book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
+	$(PYTEST) -rs -m "not hosted and not live"
 	JUPYTER_PATH="$(CURDIR)/tools/jupyter" $(NBVAL) --nbval-kernel-name executed book
 	$(NBVAL) $(filter-out %/vae.ipynb,$(wildcard assignments/*/*.ipynb))
 
@@ -103,12 +107,17 @@ results: $(STAMP) ## Repeat every run and study of which results/ holds a record
 
 # Peers stay out of .venv, and come without dependencies: they are measured on the same torch.
 PEERS := _build/peers
-$(PEERS): $(STAMP)
+$(PEERS): $(STAMP) Makefile
 	$(call ALONE,peers) $(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(PEERS) \
-	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3
+	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3 \
+	  smalldiffusion==0.5.0 accelerate==1.15.0 einops==0.8.2 azula==0.11.1 diffusers==0.42.1 \
+	  huggingface_hub==2.4.0 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5 \
+	  importlib_metadata==10.2.0 zipp==4.1.2 regex==2026.11.19
+	@touch $(PEERS)
 
 bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, growth, grading and the book
 	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.flows
+	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.diffusion
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.sampling --sizes 28 --naive-seconds 0
 	$(BIN)/python -m benchmarks.growth
