@@ -224,6 +224,35 @@ def diffusion() -> str:
     return "".join(parts)
 
 
+def flow_matching() -> str:
+    """Straight paths between data and noise, and the bent ones along their mean velocity."""
+
+    def place(t: float, x: float) -> tuple[float, float]:
+        return 110 + 500 * t, 112 - 34 * x
+
+    parts = []
+    noise = (-2.1, -1.3, -0.5, 0.3, 1.1, 1.9)
+    for i, end in enumerate(noise):
+        start = 1 if i % 2 else -1
+        parts.append(curve([place(0, start), place(1, end)], colour=GREY))
+    for x in noise:
+        path, steps = [(1.0, x)], 200
+        for step in range(steps, 1, -1):
+            # The mean of the data ±1 given x at time t is tanh((1 − t) x / t²).
+            t = step / steps
+            x -= (x - math.tanh((1 - t) * x / t**2)) / t / steps
+            path.append((t - 1 / steps, x))
+        parts.append(curve([place(*point) for point in path], colour=BLUE))
+    parts += [
+        text(60, 82, "data"),
+        text(60, 152, "data"),
+        text(660, 117, "noise"),
+        text(360, 20, "pairs: straight lines that cross", colour=INK, size=14),
+        text(360, 222, "along the mean velocity: bent, and never crossing", colour=BLUE, size=14),
+    ]
+    return "".join(parts)
+
+
 def comparison() -> str:
     """Two wrong models of one distribution: a wide one that covers it, a sharp one that misses a mode."""
 
@@ -251,11 +280,12 @@ def comparison() -> str:
 def course() -> str:
     """The chapters, and what each makes possible."""
     leaves = (
-        (76, "2  Autoregressive", "exact, one by one", BLUE),
-        (218, "5  Flows", "exact, invertible", GREEN),
-        (360, "3  VAE", "a lower bound", BLUE),
-        (502, "6  Diffusion", "a bound, in steps", GREEN),
-        (644, "4  GAN", "samples only", ORANGE),
+        (62, "2  Autoregressive", "exact, one by one", BLUE),
+        (181, "5  Flows", "exact, invertible", GREEN),
+        (300, "7  Flow matching", "exact, by an ODE", GREEN),
+        (420, "6  Diffusion", "a bound, in steps", BLUE),
+        (539, "3  VAE", "a lower bound", BLUE),
+        (658, "4  GAN", "samples only", ORANGE),
     )
     parts = [
         box(235, 12, 250, 44, fill=PALE),
@@ -264,9 +294,9 @@ def course() -> str:
     for x, name, what, colour in leaves:
         parts += [
             arrow(360, 60, x, 108, colour=GREY),
-            box(x - 66, 112, 132, 66),
-            text(x, 138, name, colour=colour, size=14),
-            text(x, 162, what, size=13),
+            box(x - 57, 112, 114, 66),
+            text(x, 138, name, colour=colour, size=13),
+            text(x, 162, what, size=12),
         ]
     parts.append(text(360, 215, "every equation tested · every figure computed", size=14))
     return "".join(parts)
@@ -283,7 +313,17 @@ def picture(draw: object) -> str:
 
 PICTURES = {
     f.__name__: f
-    for f in (course, foundations, autoregressive, vae, gan, flow, diffusion, comparison)
+    for f in (
+        course,
+        foundations,
+        autoregressive,
+        vae,
+        gan,
+        flow,
+        diffusion,
+        flow_matching,
+        comparison,
+    )
 }
 
 
