@@ -131,7 +131,7 @@ def scores() -> Figure:
         density = mixture.log_prob(points, alpha, sigma).exp().view(90, 90).mT
         axes.contourf(side, side, density, levels=9, cmap="Blues")
         score = mixture.score(arrows, alpha, sigma)
-        # Their directions, with lengths that saturate: at little noise they differ by a factor of ten.
+        # Their directions, with lengths that saturate: they differ by more than a factor of ten.
         length = score.norm(dim=1, keepdim=True)
         score = score / length * torch.tanh(length / 3)
         axes.quiver(*arrows.T, *score.T, color="C1", angles="xy", scale=16, width=0.006)
