@@ -1,11 +1,12 @@
 """The diffusion model of grey levels: a fixed noising, a learned denoiser, and a bound in three terms."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.data import intensities
 from course_lib.diffusion import samplers
@@ -122,7 +123,7 @@ class Diffusion(SavedSettings):
         if schedule is None:
             schedule = LinearLogSNR(6.0, -6.0, learned=True)
         require_kind(schedule, VariancePreserving, "schedule")
-        require_falling_snr(schedule, time_grid(64))
+        require_falling_snr(schedule, _times_for(schedule, 64))
         self.schedule = schedule
         n_outputs = self.levels if prediction == "levels" else 1
         options = {"n_outputs": n_outputs, "n_classes": n_classes, "dropout": dropout}
@@ -542,9 +543,7 @@ class Diffusion(SavedSettings):
 
     def sampling_times(self, steps: int) -> Tensor:
         """Equally spaced times from noise to data, in float64, shape ``(steps + 1,)``."""
-        device = next(self.parameters()).device
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        return time_grid(steps, dtype=wide, device=device)
+        return _times_for(self, steps)
 
     def _prior(self, n: int, generator: torch.Generator | None) -> Tensor:
         parameter = next(self.parameters())
@@ -553,6 +552,13 @@ class Diffusion(SavedSettings):
         return torch.randn(
             n, *self.event_shape, dtype=dtype, device=parameter.device, generator=generator
         )
+
+
+def _times_for(module: nn.Module, steps: int) -> Tensor:
+    """Equally spaced times on the device of a module, in the widest type that it has."""
+    own = next(chain(module.parameters(), module.buffers()), torch.empty(0))
+    wide = torch.float32 if own.device.type == "mps" else torch.float64
+    return time_grid(steps, dtype=wide, device=own.device)
 
 
 def _require_steps(steps: int, dtype: torch.dtype) -> int:
