@@ -669,6 +669,7 @@ def draw_probes(g: torch.Generator, p: tuple[int, int], d: int) -> tuple[Tensor,
         probes = signed(g, 1, 1, integer(g, *p), d)
         estimate, variance = hutchinson(a, probes)
         away = (estimate - a.trace()).abs(), estimate.abs(), variance, (variance - 1).abs()
+        away += (((probes @ a).sum(1).mean() - estimate).abs(),)
         if min(away) > 0.3:
             return a, probes
 
@@ -794,7 +795,17 @@ def heun_by_reversed_time(z, weight, bias):
 
 
 def draw_heun(g: torch.Generator, n: int, d: int, steps: int) -> tuple[Tensor, ...]:
-    return normal(g, n, d), normal(g, d, d), 0.8 * normal(g, steps + 1, d)
+    while True:
+        z, weight, bias = normal(g, n, d), normal(g, d, d), 0.8 * normal(g, steps + 1, d)
+        right = heun_sample(z, weight, bias)
+        others = (
+            heun_with(z, weight, bias, second=lambda k: k),
+            heun_with(z, weight, bias, moved=False),
+            heun_with(z, weight, bias, corrected=False),
+            heun_with(z, weight, bias.flip(0)),
+        )
+        if min((right - other).abs().max() for other in others) > 0.03:
+            return z, weight, bias
 
 
 HEUN_SAMPLE = Question(
