@@ -42,7 +42,7 @@ def consistency_function(
 def consistency_weights(
     sigma: Tensor, least: float, deviation: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    r"""The weights of x and of the network in a consistency model, equation ``eq-consistency-boundary``.
+    r"""The weights of x and of the network in a consistency model, ``eq-consistency-boundary``.
 
     .. math:: f(x, \sigma) = \frac{s^2}{(\sigma-\epsilon)^2 + s^2}\,x
               + \frac{s(\sigma-\epsilon)}{\sqrt{\sigma^2 + s^2}}\,F(x, \sigma)

@@ -48,7 +48,8 @@ def paired(
 
     A pairing that does not look at the classes gives each class noise from the part of the space that lies
     towards it. The conditional model then is trained on p(noise | class), which is not normal, and sampled
-    from a normal distribution. Within each class noise is independent of the class, as it has to be.
+    from a normal distribution. Within each class noise is independent of the class, as it has to be:
+    ``eq-class-coupling``.
 
     Args:
         x: examples, shape ``(N, *event_shape)``.

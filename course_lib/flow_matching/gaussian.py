@@ -73,7 +73,7 @@ def gaussian_loss_floor(variance: Tensor) -> Tensor:
     r"""The least flow-matching loss of N(m, diag c) on the linear path at uniform times: Σ √c π/2.
 
     Given x_t the conditional velocity ε − x still has the variance c/S_t, whose integral over time is
-    √c π/2. No network gets below it, ``eq-cfm-gradient``.
+    √c π/2. No network gets below it, ``eq-cfm-floor``.
 
     Args:
         variance: c ≥ 0, any shape.

@@ -78,7 +78,7 @@ def time_of_edm_sigma(schedule: Schedule, sigma: Tensor) -> Tensor:
 
 
 def on_another_path(velocity: Velocity, old: Schedule, new: Schedule) -> Velocity:
-    r"""The velocity of the same model on another path, without training.
+    r"""The velocity of the same model on another path, without training, equation ``eq-path-change``.
 
     Two paths at the same log SNR hold the same example up to a factor k: :math:`x'_{t'} = k\,x_t` with
     :math:`k = \alpha'/\alpha`, where t is the time at which the old path has the noise level of the new one

@@ -246,7 +246,8 @@ class VelocityFlow(FromNoise):
         """Log-density with an estimate of the solver's error, from half as many steps.
 
         If a method of order q has the error E with n steps, it has about 2^q E with n/2, so the difference of
-        the two is about (2^q − 1) E. That holds once the steps are small enough; probes are the same in both.
+        the two is about (2^q − 1) E, ``eq-richardson``. That holds once the steps are small enough. Probes
+        are the same in both.
 
         Args:
             x: as in `log_prob`.

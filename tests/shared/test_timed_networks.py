@@ -77,3 +77,19 @@ def test_examples_do_not_mix(name):
 def test_bad_values_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_several_times_are_told_apart(name):
+    network = moved(NETWORKS[name](n_times=2))
+    x, times = torch.randn(2, *network.event_shape), torch.tensor([[0.1, 0.7], [0.5, 0.2]])
+    out = network(x, times)
+    assert (out - network(x, times.flip(1))).abs().max() > 1e-4
+    for index in (0, 1):
+        other = times.clone()
+        other[0, index] += 0.1
+        changed = (network(x, other) - out).flatten(1).abs().amax(1)
+        assert changed[0] > 1e-5
+        assert changed[1] == 0
+    with pytest.raises(ValueError, match=r"time has shape \(2,\).*\(N, 2\) is expected"):
+        network(x, times[:, 0])
