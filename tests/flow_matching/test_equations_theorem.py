@@ -157,9 +157,8 @@ def with_end_point(z, t, path):
     formula=by_pairs,
     wrong={
         "mean example in every pair": with_end_point,
-        "network fed the end point": lambda z, t, path: (
-            path.alpha_rate(t) * z + path.sigma_rate(t) * 0 * z
-        ),
+        # It learns E[α̇x + σ̇ε | x] = α̇x, and is given z in the place of x.
+        "network fed the end point": lambda z, t, path: path.alpha_rate(t) * z,
         "sign": lambda z, t, path: -by_pairs(z, t, path),
         "rate of the noise dropped": lambda z, t, path: (
             by_pairs(z, t, path)

@@ -288,7 +288,7 @@ def identity(u, v, along, dt, span):
 )
 @pytest.mark.parametrize(("r", "t"), [(0.2, 0.7), (0.0, 0.9)])
 def test_mean_flow(formula, r, t):
-    """u by its definition, as an integral of velocities along the trajectory; jvp for the derivative."""
+    """u by its definition, an integral of velocities along the trajectory; derivatives by jvp."""
     z, r, t = torch.tensor([0.8, -1.3]), torch.tensor(r), torch.tensor(t)
 
     def by_definition(z, t):
