@@ -29,7 +29,9 @@ NO_CASE = {
 }
 
 
-@pytest.mark.parametrize("package", [vae, gan, autoregressive, flow, diffusion, flow_matching, training])
+@pytest.mark.parametrize(
+    "package", [vae, gan, autoregressive, flow, diffusion, flow_matching, training]
+)
 def test_everything_public_has_a_case(package):
     short = package.__name__.removeprefix("course_lib.")
     called = {name.split(" ")[0].split(".")[1] for name in CASES if name.startswith(f"{short}.")}
