@@ -7,12 +7,13 @@ from course_lib.autoregressive.family import FAMILY as AUTOREGRESSIVE
 from course_lib.diffusion.family import FAMILY as DIFFUSION
 from course_lib.family import Family
 from course_lib.flow.family import FAMILY as FLOW
+from course_lib.flow_matching.family import FAMILY as FLOW_MATCHING
 from course_lib.gan.family import FAMILY as GAN
 from course_lib.vae.family import FAMILY as VAE
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION)  # as in the book
+    for family in (AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION, FLOW_MATCHING)  # as in the book
 }
 
 

@@ -23,7 +23,7 @@ ABOVE = (
 )
 
 # Models that no recipe trains and no assignment asks for yet; like families they import no family.
-WITHOUT_RECIPES = ("flow_matching",)
+WITHOUT_RECIPES = ()
 
 
 def names_imported(path):

@@ -10,6 +10,7 @@ from course_lib.autoregressive.family import AutoregressiveRecipe
 from course_lib.diffusion.family import DiffusionRecipe
 from course_lib.family import Recipe
 from course_lib.flow.family import FlowRecipe
+from course_lib.flow_matching.family import FlowMatchingRecipe
 from course_lib.vae.family import VAERecipe
 
 
@@ -25,6 +26,12 @@ def _digits_flow(steps: int, learning_rate: float = 1e-3, **arguments: object) -
 def _diffusion(steps: int, learning_rate: float, ema: float, **arguments: object) -> Recipe:
     """A diffusion model of the digits, by a convolutional network."""
     return DiffusionRecipe(steps, 32, learning_rate, arguments, ema=ema, evaluations=10)
+
+
+def _flow_matching(steps: int, learning_rate: float, ema: float, **arguments: object) -> Recipe:
+    """A flow of the digits by flow matching, whose network tells the grey levels' probabilities."""
+    arguments["prediction"] = "levels"
+    return FlowMatchingRecipe(steps, 32, learning_rate, arguments, ema=ema, evaluations=10)
 
 
 def _binary(steps: int, batch_size: int, learning_rate: float, **arguments: object) -> Recipe:
@@ -99,6 +106,12 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("digits", "Diffusion", "300s"): _diffusion(
         3000, 3e-3, 0.998, channels=48, n_blocks=4, dropout=0.2
     ),
+    ("digits", "VelocityFlow", "60s"): _flow_matching(
+        2000, 4e-3, 0.995, channels=32, n_blocks=3, dropout=0.1
+    ),
+    ("digits", "VelocityFlow", "300s"): _flow_matching(
+        3500, 3e-3, 0.998, channels=48, n_blocks=4, dropout=0.2
+    ),
     ("mnist", "VAE", "cpu"): _vae(
         90_000, 128, 40, (500, 500), ema=0.999, warm_up=0.3, precision="bf16-mixed"
     ),
@@ -153,6 +166,18 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         evaluations=5,
         bound_samples=5,
     ),
+    ("mnist", "VelocityFlow", "cpu"): FlowMatchingRecipe(
+        5500,
+        16,
+        2e-3,
+        {"channels": 32, "n_blocks": 3, "prediction": "levels"},
+        ema=0.998,
+        precision="bf16-mixed",
+        validation_examples=300,
+        evaluations=5,
+        solver_steps=10,
+        dequantization_samples=1,
+    ),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),
     ("mnist", "VAE", "gpu-iwae50"): _vae(500_000, 128, 50, (200, 200), ema=0.9999, iwae_samples=50),
@@ -180,6 +205,13 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ),
     ("mnist", "Diffusion", "gpu"): DiffusionRecipe(
         120_000, 128, 1e-3, {"channels": 96, "n_blocks": 6, "dropout": 0.1}, ema=0.9995
+    ),
+    ("mnist", "VelocityFlow", "gpu"): FlowMatchingRecipe(
+        120_000,
+        128,
+        1e-3,
+        {"channels": 96, "n_blocks": 6, "dropout": 0.1, "prediction": "levels"},
+        ema=0.9995,
     ),
     ("mnist", "Glow", "gpu"): FlowRecipe(
         120_000, 128, 1e-3, {"width": 128, "logit_margin": 1e-6}, ema=0.9995

@@ -22,8 +22,8 @@ def enter(copy: Path) -> list[str]:
     for file, right, changed in (
         (
             "families.py",
-            "(AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION)",
-            "(AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION, DUMMY)",
+            "(AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION, FLOW_MATCHING)",
+            "(AUTOREGRESSIVE, VAE, GAN, FLOW, DIFFUSION, FLOW_MATCHING, DUMMY)",
         ),
         (
             "families.py",

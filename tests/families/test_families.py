@@ -43,7 +43,7 @@ def test_every_family_is_measured():
 
 
 def test_an_unknown_family_is_an_error():
-    known = "one of autoregressive, vae, gan, flow, diffusion is expected"
+    known = "one of autoregressive, vae, gan, flow, diffusion, flow_matching is expected"
     with pytest.raises(ValueError, match=f"no family 'energy'; {known}"):
         find_family("energy")
 

@@ -371,7 +371,12 @@ def few_digits(name: str) -> Dataset:
 running.load = few_digits
 for key, settings in RECIPES.items():
     if key[0] == "digits":
-        changes = {"batch_size": 4, "dequantization_samples": 2, "evaluations": 1}
+        changes = {
+            "batch_size": 4,
+            "dequantization_samples": 2,
+            "evaluations": 1,
+            "solver_steps": 2,
+        }
         own = {name: value for name, value in changes.items() if hasattr(settings, name)}
         RECIPES[key] = replace(settings, **own)
         CHECKS["recipe " + " ".join(key)] = recipe(key)
