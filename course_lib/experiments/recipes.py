@@ -191,18 +191,6 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
         solver_steps=10,
         dequantization_samples=1,
     ),
-    ("mnist", "VelocityFlow", "cpu"): FlowMatchingRecipe(
-        5500,
-        16,
-        2e-3,
-        {"channels": 32, "n_blocks": 3, "prediction": "levels"},
-        ema=0.998,
-        precision="bf16-mixed",
-        validation_examples=300,
-        evaluations=5,
-        solver_steps=10,
-        dequantization_samples=1,
-    ),
     # Sizes and lengths for a GPU, after the papers; see the table for which of them have been run.
     ("mnist", "VAE", "gpu"): _vae(500_000, 128, 50, (500, 500), ema=0.9999),
     ("mnist", "VAE", "gpu-iwae50"): _vae(500_000, 128, 50, (200, 200), ema=0.9999, iwae_samples=50),
