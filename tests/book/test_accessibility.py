@@ -93,6 +93,31 @@ def test_no_serious_finding_in_light_and_dark(page):
     assert not audit_colours(page)
 
 
+@pytest.mark.parametrize(
+    ("rule", "wrong"),
+    [
+        ("color-contrast", "<p style='color: #999'>Grey words.</p>"),
+        ("color-contrast", "<div style='opacity: 0.4'><p>Words behind a veil.</p></div>"),
+        ("color-contrast", "<section style='background: #555'><p>Words on grey.</p></section>"),
+        (
+            "link-in-text-block",
+            "<p>Many words <a href='#' style='color: #333; text-decoration: none'>a link</a> more.</p>",
+        ),
+    ],
+)
+def test_one_wrong_text_among_many_that_look_alike_is_found(visit, tmp_path, rule, wrong):
+    fine = "<p>Many words and <a href='#'>a link</a> among them.</p>" * 20
+    path = tmp_path / "page.html"
+    head = "<!doctype html><html lang=en><title>T</title><body style='color: #000'><main>"
+    path.write_text(head + fine + wrong + fine, encoding="utf-8")
+    page = visit(path).page
+    page.evaluate(AXE)
+    found = audit_colours(page)
+    page.close()
+    assert [finding.split()[0] for finding in found] == [rule]
+    assert "(serious, 1 times)" in found[0]
+
+
 def test_narrow_screens_scroll_in_one_direction(page):
     page.set_viewport_size({"width": 375, "height": 800})
     wide = page.evaluate(
