@@ -91,6 +91,7 @@ def test_what_is_said_of_the_models_of_noised_images_on_the_digits(digits):
     flow, first, second = (
         digits[m, "60s"] for m in ("VelocityFlow", "Diffusion", "DiagonalBiLSTM")
     )
+    assert flow, "VelocityFlow has not been recorded on the digits"
     every = sorted(mean(map(tightest, runs)) for key, runs in digits.items() if key[1] == "60s")
     assert every[:3] == [mean(map(tightest, runs)) for runs in (flow, first, second)]
     assert every[1] < 1.76  # what stands in for the figure says so
