@@ -201,7 +201,9 @@ def digits_ranking() -> Figure:
 
     def loose(metrics: dict) -> float:
         # The other number of flow matching is not looser: it holds the solver's error.
-        return metrics.get("dequantization_bound", min(metrics.values(), key=value_of)).value
+        return metrics.get(
+            "dequantization_bound", min(metrics.values(), key=value_of)
+        ).value
 
     order = sorted(groups, key=lambda model: -mean(groups[model], tight))
     figure, ax = plt.subplots(figsize=(6.8, 4.0))

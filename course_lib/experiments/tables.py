@@ -322,7 +322,7 @@ def _which_number(runs: Sequence[Record], name: str) -> str:
     if WITH_SOLVER_ERROR not in runs[0].metrics:
         return text
     error = _average(runs, WITH_SOLVER_ERROR).mean - _average(runs, name).mean
-    return f"{text} by an ODE solver, whose error is about {error:.4f}"
+    return f"{text} by an ODE, solver's error {error:.4f}"
 
 
 def _with_error(value: float, error: float | None, digits: int) -> str:

@@ -134,7 +134,7 @@ def test_a_number_by_a_solver_stands_with_the_solvers_error():
     ]
     _, row = digits_rows(runs)
     assert row[1] == "1.7500 ± 0.0500"
-    assert row[3] == "dequantization bound by an ODE solver, whose error is about 0.0050"
+    assert row[3] == "dequantization bound by an ODE, solver's error 0.0050"
     metrics = {n: replace(m, unit="bits/dim") for n, m in solved(1.2, 0.003).items()}
     _, row = mnist_rows([record("VelocityFlow", "mnist", "cpu", 0.0, metrics=metrics)])
     assert row[1].startswith("0.99 bits/dim, 8 bits; ")
