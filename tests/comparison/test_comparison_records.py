@@ -99,9 +99,9 @@ def test_what_is_said_of_the_models_of_noised_images_on_the_digits(digits):
     assert 0 < solver < every[1] - every[0]
     error = mean(r.metrics["negative_elbo"].standard_error for r in first)
     assert 0.5 * error < every[2] - every[1] < 1.5 * error
-    for runs in (flow, first):
+    for runs, least, most in ((flow, 1.3, 1.7), (first, 1.6, 2)):
         more = mean(r.cpu_seconds for r in runs) / mean(r.cpu_seconds for r in second)
-        assert 1.6 < more < 2.1
+        assert least < more < most
         # They were best at the last step: a minute is too short to overfit.
         assert all(r.best_step == r.steps for r in runs)
     longer = {m: mean(map(tightest, digits[m, "300s"])) for m in ("Diffusion", "GatedPixelCNN")}
