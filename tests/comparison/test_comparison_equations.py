@@ -1,5 +1,6 @@
 """Likelihood against samples: the claims of the comparison chapter, on distributions of a few values."""
 
+import math
 from itertools import chain, combinations
 
 import pytest
@@ -112,3 +113,4 @@ def test_the_numbers_of_the_exercises():
     for n_dims, parts in ((64, 6), (784, 70), (65536, 6000)):
         assert 10 / n_dims < 1 / parts
     assert torch.log(torch.tensor(100.0)) < 5
+    assert 0.01 < 1 / (128 * math.log(2)) < 0.012
