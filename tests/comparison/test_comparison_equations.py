@@ -1,5 +1,6 @@
 """Likelihood against samples: the claims of the comparison chapter, on distributions of a few values."""
 
+import math
 from itertools import chain, combinations
 
 import pytest
@@ -78,6 +79,30 @@ def test_the_restricted_distribution_is_near_in_reverse_divergence(formula):
     assert (P * (P.log() - RESTRICTED.log())).sum() == torch.inf
 
 
+@pytest.mark.equation(
+    "eq-noisy-importance",
+    formula=lambda log_mean, s: log_mean + s**2 / 2,
+    wrong={
+        "the errors cancel": lambda log_mean, s: log_mean,
+        "the sign": lambda log_mean, s: log_mean - s**2 / 2,
+        "the variance without the half": lambda log_mean, s: log_mean + s**2,
+        "the standard deviation": lambda log_mean, s: log_mean + s / 2,
+    },
+)
+def test_noise_of_log_densities_makes_the_log_of_a_mean_of_densities_larger(formula):
+    """Draws of exact and of estimated densities: the limit is met up to the draws' standard error."""
+    generator = torch.Generator().manual_seed(0)
+    s, n = torch.tensor(0.6, dtype=torch.float64), 400_000
+    # A density on an interval that is no straight line, and its mean by quadrature.
+    u = torch.rand(n, generator=generator, dtype=torch.float64)
+    middles = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    exact = (0.3 + middles.square()).mean().log()
+    noise = s * torch.randn(n, generator=generator, dtype=torch.float64)
+    density = ((0.3 + u.square()).log() + noise).exp()
+    standard_error = density.std() / n**0.5 / density.mean()
+    assert (formula(exact, s) - density.mean().log()).abs() < 4 * standard_error
+
+
 def test_the_numbers_of_the_exercises():
     """The fewest samples that show what is left out; bits per dimension of the mixture."""
 
@@ -88,3 +113,4 @@ def test_the_numbers_of_the_exercises():
     for n_dims, parts in ((64, 6), (784, 70), (65536, 6000)):
         assert 10 / n_dims < 1 / parts
     assert torch.log(torch.tensor(100.0)) < 5
+    assert 0.01 < 1 / (128 * math.log(2)) < 0.012

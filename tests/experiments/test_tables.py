@@ -123,6 +123,24 @@ def test_the_leaderboard_ranks_by_the_tighter_bound_and_averages_over_seeds():
     assert rows[1][1:5] == ["2.1000 ± 0.1000", "0.050", "negative elbo", "2"]
 
 
+def test_a_number_by_a_solver_stands_with_the_solvers_error():
+    def solved(value, error):
+        names = ("bound_plus_solver_error", "dequantization_bound")
+        return {n: bound(v) for n, v in zip(names, (value + error, value), strict=True)}
+
+    runs = [
+        record("VelocityFlow", "digits", "60s", 0.0, seed, metrics=solved(value, error))
+        for seed, (value, error) in enumerate([(1.7, 0.004), (1.8, 0.006)])
+    ]
+    _, row = digits_rows(runs)
+    assert row[1] == "1.7500 ± 0.0500"
+    assert row[3] == "dequantization bound by an ODE, solver's error 0.0050"
+    metrics = {n: replace(m, unit="bits/dim") for n, m in solved(1.2, 0.003).items()}
+    _, row = mnist_rows([record("VelocityFlow", "mnist", "cpu", 0.0, metrics=metrics)])
+    assert row[1].startswith("0.99 bits/dim, 8 bits; ")
+    assert "(dequantization bound); 1.203 ± 0.050 bits/dim (bound plus solver error)" in row[2]
+
+
 def test_every_record_of_the_repository_is_in_a_table():
     records = read_records(ROOT / "results")
     text = str(mnist_rows(records)) + str(digits_rows(records))
