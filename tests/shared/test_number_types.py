@@ -8,7 +8,19 @@ import pytest
 import torch
 
 from course_lib import autoregressive as ar
-from course_lib import data, distributions, divergences, evaluation, flow, gan, mmd, plotting, vae
+from course_lib import (
+    data,
+    diffusion,
+    distributions,
+    divergences,
+    evaluation,
+    flow,
+    flow_matching,
+    gan,
+    mmd,
+    plotting,
+    vae,
+)
 from course_lib.autoregressive import masks
 from course_lib.distributions import Bernoulli, Gaussian
 from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
@@ -16,6 +28,7 @@ from course_lib.families import FAMILIES
 from course_lib.flow import checks
 from course_lib.gan import dirac
 from course_lib.precision import at_least_float32
+from course_lib.schedules import Cosine, LinearPath
 from tests.autoregressive import properties
 
 HALF = (torch.bfloat16, torch.float16)
@@ -133,7 +146,180 @@ FUNCTIONS = {
         exact(0.25, 0.5, 0.75),
     ),
     "binarize": (lambda x: data.binarize(x, generator=source()), exact(0, 1, 1)),
+    "guided": (lambda a, b: diffusion.guided(a, b, 2.0), ROWS, OTHERS),
+    "gaussian_optimal_map": (flow_matching.gaussian_optimal_map, COV, 2 * COV),
 }
+
+
+def half_of(z, _):
+    """A denoiser, or a velocity."""
+    return z / 2
+
+
+def two_levels(a, b):
+    """A level with less noise, and one with more."""
+    return diffusion.Level(a, b), diffusion.Level(b, a)
+
+
+LINEAR = LinearPath()
+NOISY = exact(3, 1, -2, 1, 0.5, -1).view(3, 2)
+CLEAN = exact(1, 0.5, -0.5, 1, 0.25, -1).view(3, 2)
+ALPHA, SIGMA, TIMES = exact(0.75, 0.5, 0.25), exact(0.5, 0.75, 1), exact(0.5, 0.25, 0.75)
+MOST, MIDDLE, LEAST = exact(0.75, 0.75, 0.75), exact(0.5, 0.5, 0.5), exact(0.25, 0.25, 0.25)
+# Functions that refuse half precision: a signal-to-noise ratio, or a time, is too coarse in it.
+OF_NOISE_LEVELS = {
+    "clip_clean": (lambda *a: torch.stack(diffusion.clip_clean(*a)), CLEAN, NOISY, ALPHA, SIGMA),
+    "from_clean": (lambda *a: diffusion.from_clean("noise", *a), CLEAN, NOISY, ALPHA, SIGMA),
+    "to_clean": (lambda *a: diffusion.to_clean("noise", *a), CLEAN, NOISY, ALPHA, SIGMA),
+    "noising_marginal": (
+        lambda b: torch.stack(diffusion.noising_marginal(b)),
+        exact(0.25, 0.5, 0.125),
+    ),
+    "posterior": (
+        lambda z, x, a, b: torch.cat(
+            [v.flatten() for v in diffusion.posterior(z, x, *two_levels(a, b))]
+        ),
+        NOISY,
+        CLEAN,
+        MOST,
+        MIDDLE,
+    ),
+    "reverse_variances": (
+        lambda a, b: torch.stack(diffusion.reverse_variances(*two_levels(a, b))),
+        exact(0.75),
+        exact(0.5),
+    ),
+    "step_variance": (
+        lambda a, b: diffusion.step_variance(*two_levels(a, b)),
+        exact(0.75),
+        exact(0.5),
+    ),
+    "step_kl": (
+        lambda x, p, a, b: diffusion.step_kl(x, p, *two_levels(a, b)),
+        CLEAN,
+        NOISY,
+        MOST,
+        MIDDLE,
+    ),
+    "replacement_moments": (
+        lambda c: torch.stack(diffusion.replacement_moments(c)),
+        exact(0.5, -0.25),
+    ),
+    "langevin": (
+        lambda x: diffusion.langevin(lambda y: -y, x, 0.125, 3, generator=source()),
+        NOISY,
+    ),
+    "ddim": (lambda z, t: diffusion.ddim(half_of, Cosine(), z, t), NOISY, exact(0.75, 0.5, 0.25)),
+    "heun": (lambda z, t: diffusion.heun(half_of, Cosine(), z, t), NOISY, exact(0.75, 0.5, 0.25)),
+    "ancestral": (
+        lambda z, t: diffusion.ancestral(half_of, Cosine(), z, t, generator=source()),
+        NOISY,
+        exact(0.75, 0.5, 0.25),
+    ),
+    "inpaint": (
+        lambda z, t: diffusion.inpaint(
+            half_of,
+            Cosine(),
+            z,
+            t,
+            CLEAN.to(z.dtype),
+            torch.tensor([True, False]).expand(3, 2),
+            generator=source(),
+        ),
+        NOISY,
+        exact(0.75, 0.5, 0.25),
+    ),
+    "alpha_from_ddim": (lambda a: torch.stack(flow_matching.alpha_from_ddim(a)), TIMES),
+    "conditional_velocity": (
+        lambda x, n, t: flow_matching.conditional_velocity(LINEAR, x, n, t),
+        CLEAN,
+        NOISY,
+        TIMES,
+    ),
+    "consistency_weights": (
+        lambda s: torch.stack(flow_matching.consistency_weights(s, 0.125)),
+        exact(0.5, 1, 2),
+    ),
+    "edm_sigma": (lambda t: flow_matching.edm_sigma(LINEAR, t), TIMES),
+    "time_of_edm_sigma": (lambda t: flow_matching.time_of_edm_sigma(LINEAR, t), exact(0.5, 1, 2)),
+    "ends_from_velocity": (
+        lambda v, z, t: torch.stack(flow_matching.ends_from_velocity(LINEAR, v, z, t)),
+        CLEAN,
+        NOISY,
+        TIMES,
+    ),
+    "gaussian_average_velocity": (
+        flow_matching.gaussian_average_velocity,
+        NOISY,
+        LEAST,
+        MIDDLE,
+        exact(1, 2),
+        exact(2, 4),
+    ),
+    "gaussian_flow_map": (
+        lambda *a: flow_matching.gaussian_flow_map(LINEAR, *a),
+        NOISY,
+        MIDDLE,
+        LEAST,
+        exact(1, 2),
+        exact(2, 4),
+    ),
+    "gaussian_velocity": (
+        lambda *a: flow_matching.gaussian_velocity(LINEAR, *a),
+        NOISY,
+        TIMES,
+        exact(1, 2),
+        exact(2, 4),
+    ),
+    "gaussian_loss_floor": (flow_matching.gaussian_loss_floor, exact(1, 4, 9)),
+    "gaussian_pair_velocity": (
+        flow_matching.gaussian_pair_velocity,
+        NOISY,
+        exact(0.5)[0],
+        COV,
+        2 * COV,
+    ),
+    "log_snr_from_ratio": (flow_matching.log_snr_from_ratio, exact(1, 2, 4)),
+    "logit_normal_times": (flow_matching.logit_normal_times, TIMES),
+    "noise_loss_weight": (lambda t: flow_matching.noise_loss_weight(LINEAR, t), TIMES),
+    "optimal_pairing": (flow_matching.optimal_pairing, NOISY, CLEAN),
+    "paired": (flow_matching.paired, NOISY, CLEAN),
+    "transport_cost": (flow_matching.transport_cost, NOISY, CLEAN),
+    "level_ends": (
+        lambda *a: torch.stack(flow_matching.level_ends(*a)),
+        exact(1, 2, 0, 1, 3, 1, 2, 2, 0, 1, 0, 1).view(2, 2, 3),
+        NOISY[:2],
+        exact(0.75, 0.5),
+        exact(0.5, 0.75),
+    ),
+    "score_from_velocity": (
+        lambda *a: flow_matching.score_from_velocity(LINEAR, *a),
+        CLEAN,
+        NOISY,
+        TIMES,
+    ),
+    "velocity_from_score": (
+        lambda *a: flow_matching.velocity_from_score(LINEAR, *a),
+        CLEAN,
+        NOISY,
+        TIMES,
+    ),
+    "mean_flow_target": (
+        lambda x, v, r, t: flow_matching.mean_flow_target(
+            lambda x, r, t: x * (t - r)[:, None], x, v, r, t
+        )[0],
+        NOISY,
+        CLEAN,
+        LEAST,
+        MIDDLE,
+    ),
+    "on_another_path": (
+        lambda z, t: flow_matching.on_another_path(half_of, LINEAR, Cosine())(z, t),
+        NOISY,
+        MIDDLE,
+    ),
+}
+FUNCTIONS |= OF_NOISE_LEVELS
 # What takes no number of a type that matters, or is tried below.
 ELSEWHERE = {
     "dequantize", "intensities", "load", "mnist", "digits", "data_folder", "fill_intervals",
@@ -144,6 +330,8 @@ ELSEWHERE = {
     "wae_objective", "negative_dequantization_bound", "one_ordering_loss", "receptive_field_map",
     "alternating_mask", "channel_mask",
     "checkerboard_mask", "half_mask", "glow_step",
+    "linear_betas", "langevin_variance", "guidance_scale", "guidance_weight",
+    "flow_velocity", "reversed_time", "consistency_function", "reflow_pairs",
 }  # fmt: skip
 
 
@@ -183,7 +371,8 @@ def test_functions_take_numbers_of_any_type_or_say_what_they_take(name, dtype):
     result, error = attempt(call, converted)
     if error is not None:
         assert says_what_to_do(error), repr(error)
-        assert not dtype.is_floating_point, f"{dtype} is refused: {error}"
+        half_is_refused = dtype in HALF and name in OF_NOISE_LEVELS
+        assert half_is_refused or not dtype.is_floating_point, f"{dtype} is refused: {error}"
         return
     expected = call(*(x.double() for x in converted))
     error = (result.double() - expected.double()).abs().max().item()
@@ -195,6 +384,7 @@ def test_functions_take_numbers_of_any_type_or_say_what_they_take(name, dtype):
         "traversal",
         "reparameterize",
         "binarize",
+        "guided",
     )
     assert error <= scale * (torch.finfo(result.dtype).eps if coarse else 1e-5)
 
