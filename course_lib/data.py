@@ -27,6 +27,7 @@ from course_lib.inputs import (
     require_tensor,
     require_unit_interval,
 )
+from course_lib.precision import at_least_float32
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -276,6 +277,24 @@ def fill_intervals(x: Tensor, u: Tensor, levels: int, dtype: torch.dtype | None 
     up, down = (torch.nextafter(rounded, torch.full_like(rounded, end)) for end in (2, -1))
     rounded = torch.where(rounded.to(u.dtype) < x / levels, up, rounded)
     return torch.where(rounded.to(u.dtype) > largest, down, rounded)
+
+
+def to_levels(y: Tensor, levels: int) -> Tensor:
+    """The grey level whose interval holds each value: what `dequantize` filled, undone.
+
+    Args:
+        y: values, any shape; those outside [0, 1) fall to the levels at the ends.
+        levels: number K of grey levels.
+
+    Returns:
+        Grey levels 0 … K−1, int64, same shape.
+
+    Raises:
+        TypeError: `y` is not of a floating-point type.
+    """
+    levels = require_positive_integer(levels, "levels")
+    require_floating(y, "y")
+    return (at_least_float32(y) * levels).floor().long().clamp(0, levels - 1)
 
 
 def _types(dtype: torch.dtype | None) -> tuple[torch.dtype, torch.dtype]:

@@ -190,3 +190,27 @@ class GaussianMixture:
             return self.posterior_mean(z, schedule.alpha(t).to(z), schedule.sigma(t).to(z))
 
         return denoise
+
+
+def two_modes() -> GaussianMixture:
+    """Two narrow modes on the line, nearly of unit variance together: an example of the book's figures."""
+    return GaussianMixture(
+        torch.tensor([0.4, 0.6]).double(),
+        torch.tensor([[-1.2], [0.8]]).double(),
+        torch.full((2, 1, 1), 0.04).double(),
+    )
+
+
+def three_modes() -> GaussianMixture:
+    """Three modes of the plane, of different shapes: an example of the book's figures."""
+    return GaussianMixture(
+        torch.tensor([0.4, 0.35, 0.25]).double(),
+        torch.tensor([[-1.0, -0.6], [1.0, -0.4], [0.1, 1.1]]).double(),
+        torch.tensor(
+            [
+                [[0.08, 0.03], [0.03, 0.06]],
+                [[0.05, -0.02], [-0.02, 0.1]],
+                [[0.12, 0], [0, 0.05]],
+            ]
+        ).double(),
+    )

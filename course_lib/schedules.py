@@ -468,6 +468,7 @@ class Tabulated(VariancePreserving):
 def low_discrepancy_times(
     n: int,
     *,
+    shuffled: bool = False,
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -480,15 +481,19 @@ def low_discrepancy_times(
 
     Args:
         n: how many, at least 1.
-        generator: source of u; the global one if none is given.
+        shuffled: in random order, so that examples in any order see times in any order.
+        generator: source of u and of the order; the global one if none is given.
         dtype: of the result, float32 or float64.
         device: of the result.
 
     Returns:
-        Times in [0, 1), shape ``(n,)``, increasing: shuffle them if the order of the examples matters.
+        Times in [0, 1), shape ``(n,)``; increasing unless they are shuffled.
     """
     n = require_positive_integer(n, "n")
     require_single_type(dtype)
     offset = torch.rand((), generator=generator, dtype=dtype, device=device)
     times = (torch.arange(n, dtype=offset.dtype, device=offset.device) + offset) / n
-    return times.clamp(max=1 - torch.finfo(times.dtype).eps / 2)
+    times = times.clamp(max=1 - torch.finfo(times.dtype).eps / 2)
+    if not shuffled:
+        return times
+    return times[torch.randperm(n, generator=generator, device=times.device)]

@@ -301,3 +301,25 @@ class TimedConvNet(TimedNetwork):
             return out
         # (N, C·P, H, W) → (N, C, H, W, P)
         return out.unflatten(1, (self.event_shape[0], self.n_outputs)).movedim(2, -1)
+
+
+def timed_network(
+    event_shape: Sequence[int],
+    *,
+    hidden: Sequence[int],
+    channels: int | None,
+    n_blocks: int,
+    **options: object,
+) -> TimedMLP | TimedConvNet:
+    """The network that a model's arguments ask for: convolutional if `channels` are given, else a perceptron.
+
+    Args:
+        event_shape: shape of one example.
+        hidden: widths of the perceptron's layers.
+        channels: of the convolutional network; None for the perceptron.
+        n_blocks: of the convolutional network.
+        options: of either, such as ``n_outputs`` and ``n_classes``.
+    """
+    if channels is None:
+        return TimedMLP(event_shape, hidden, **options)
+    return TimedConvNet(event_shape, channels, n_blocks, **options)

@@ -792,6 +792,7 @@ def _shared() -> Iterator[tuple[str, Case]]:
         Case(data.dequantize, given | {"generator": GENERATOR, "dtype": torch.float32}),
     )
     yield "data.fill_intervals", Case(data.fill_intervals, given | {"u": X, "dtype": torch.float32})
+    yield "data.to_levels", Case(data.to_levels, {"y": X, "levels": 4})
     covariance = torch.tensor([[2.0, 0.3], [0.3, 1.0]])
     gaussians = {
         "mu_q": torch.randn(2),

@@ -19,7 +19,7 @@ from course_lib.diffusion import (
 )
 from course_lib.diffusion.samplers import level
 from course_lib.experiments import read_study
-from course_lib.mixtures import GaussianMixture
+from course_lib.mixtures import GaussianMixture, three_modes, two_modes
 from course_lib.schedules import Cosine, LinearLogSNR, LinearPath
 from course_lib.solvers import integrate, time_grid
 from matplotlib.figure import Figure
@@ -28,36 +28,14 @@ from torch import Tensor
 RESULTS = Path(__file__).parents[2] / "results"
 
 
-def _line() -> GaussianMixture:
-    """Two narrow modes on the line, of unit variance together."""
-    return GaussianMixture(
-        torch.tensor([0.4, 0.6]).double(),
-        torch.tensor([[-1.2], [0.8]]).double(),
-        torch.full((2, 1, 1), 0.04).double(),
-    )
-
-
-def _plane() -> GaussianMixture:
-    """Three modes of the plane."""
-    return GaussianMixture(
-        torch.tensor([0.4, 0.35, 0.25]).double(),
-        torch.tensor([[-1.0, -0.6], [1.0, -0.4], [0.1, 1.1]]).double(),
-        torch.tensor(
-            [
-                [[0.08, 0.03], [0.03, 0.06]],
-                [[0.05, -0.02], [-0.02, 0.1]],
-                [[0.12, 0], [0, 0.05]],
-            ]
-        ).double(),
-    )
-
-
 def _map(schedule: Cosine, limit: float = 2.8) -> tuple[Tensor, Tensor, Tensor]:
     """Times, places and the density of the line's mixture there, for a map."""
     times = torch.linspace(0, 1, 160).double()
     places = torch.linspace(-limit, limit, 240).double()
     rows = [
-        _line().log_prob(places[:, None], schedule.alpha(t), schedule.sigma(t)).exp()
+        two_modes()
+        .log_prob(places[:, None], schedule.alpha(t), schedule.sigma(t))
+        .exp()
         for t in times
     ]
     return times, places, torch.stack(rows, 1)
@@ -124,7 +102,7 @@ def information() -> Figure:
 
 def scores() -> Figure:
     """The score of a mixture of the plane at three noise levels, over its density."""
-    mixture = _plane()
+    mixture = three_modes()
     side = torch.linspace(-2.4, 2.4, 90).double()
     points = torch.cartesian_prod(side, side)
     coarse = torch.linspace(-2.1, 2.1, 11).double()
@@ -178,7 +156,7 @@ def memorizer() -> Figure:
 
 def paths() -> Figure:
     """Trajectories of the probability-flow ODE and of a process with noise, over the same density."""
-    schedule, mixture = Cosine(8.0, -8.0), _line()
+    schedule, mixture = Cosine(8.0, -8.0), two_modes()
     times, places, density = _map(schedule)
     grid = time_grid(100)
     generator = torch.Generator().manual_seed(3)
@@ -218,7 +196,7 @@ def paths() -> Figure:
 
 def samplers() -> Figure:
     """Error of DDIM and Heun's method, and of ancestral sampling's variance, against evaluations."""
-    schedule, mixture = LinearLogSNR(7.0, -7.0), _plane()
+    schedule, mixture = LinearLogSNR(7.0, -7.0), three_modes()
     denoise = mixture.denoiser(schedule)
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(64, 2, dtype=torch.float64, generator=generator)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from course_lib.mixtures import GaussianMixture
+from course_lib.mixtures import GaussianMixture, three_modes, two_modes
 from course_lib.schedules import LinearPath
 from course_lib.solvers import (
     flow_log_prob,
@@ -20,30 +20,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 PATH = LinearPath()
-
-
-def _line() -> GaussianMixture:
-    """Two narrow modes on the line, of unit variance together."""
-    return GaussianMixture(
-        torch.tensor([0.4, 0.6]).double(),
-        torch.tensor([[-1.2], [0.8]]).double(),
-        torch.full((2, 1, 1), 0.04).double(),
-    )
-
-
-def _plane() -> GaussianMixture:
-    """Three modes of the plane."""
-    return GaussianMixture(
-        torch.tensor([0.4, 0.35, 0.25]).double(),
-        torch.tensor([[-1.0, -0.6], [1.0, -0.4], [0.1, 1.1]]).double(),
-        torch.tensor(
-            [
-                [[0.08, 0.03], [0.03, 0.06]],
-                [[0.05, -0.02], [-0.02, 0.1]],
-                [[0.12, 0], [0, 0.05]],
-            ]
-        ).double(),
-    )
 
 
 def _field(mixture: GaussianMixture) -> Callable[[Tensor, Tensor], Tensor]:
@@ -62,7 +38,7 @@ def _density(axes: Axes, limit: float = 2.8, cmap: str = "Greys") -> None:
     """The density of the line's mixture over time, as a map."""
     times = torch.linspace(0, 1, 120).double()
     places = torch.linspace(-limit, limit, 200).double()
-    rows = [_line().log_prob(places[:, None], 1 - t, t).exp() for t in times]
+    rows = [two_modes().log_prob(places[:, None], 1 - t, t).exp() for t in times]
     axes.pcolormesh(
         times,
         places,
@@ -77,7 +53,7 @@ def _density(axes: Axes, limit: float = 2.8, cmap: str = "Greys") -> None:
 
 def layers_limit() -> Figure:
     """Residual blocks along a trajectory, and their log-determinants against their number."""
-    mixture = _plane()
+    mixture = three_modes()
     x = torch.tensor([[0.55, -0.1]]).double()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
     curve = _trajectory(mixture, x, time_grid(60, 0.0, 1.0))[:, 0]
@@ -132,7 +108,7 @@ def _sums(mixture: GaussianMixture, x: Tensor, n: int) -> tuple[float, float]:
 
 def mean_velocity() -> Figure:
     """Pairs through one point of the plane with their mean velocity, and the field of such means."""
-    mixture, t = _plane(), 0.55
+    mixture, t = three_modes(), 0.55
     here = torch.tensor([[1.0, 0.75]]).double()
     generator = torch.Generator().manual_seed(4)
     x = mixture.sample(4000, generator=generator)
@@ -251,7 +227,7 @@ def weights() -> Figure:
 
 def bending() -> Figure:
     """Straight conditional paths that cross, and the trajectories of their mean velocity."""
-    mixture = _line()
+    mixture = two_modes()
     generator = torch.Generator().manual_seed(6)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7), sharey=True)
     for axes in (left, right):
@@ -279,7 +255,7 @@ def bending() -> Figure:
 
 def solver_order() -> Figure:
     """Error at the end of four solvers against evaluations of the exact field of the plane."""
-    mixture = _plane()
+    mixture = three_modes()
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(64, 2, dtype=torch.float64, generator=generator)
     truth = integrate(_field(mixture), z, time_grid(160), "rk4")
@@ -410,7 +386,7 @@ def couplings() -> Figure:
 
 def reflow() -> Figure:
     """Independent pairs, their flow, and the pairs that the flow makes, with their costs."""
-    mixture = _line()
+    mixture = two_modes()
     generator = torch.Generator().manual_seed(2)
     noise = torch.linspace(0.04, 0.96, 16).double()
     noise = torch.special.ndtri(noise)[:, None]
@@ -440,7 +416,7 @@ def reflow() -> Figure:
 
 def average_velocity() -> Figure:
     """A trajectory with a tangent and a chord, and three functions along it."""
-    mixture = _line()
+    mixture = two_modes()
     times = time_grid(120)
     curve = _trajectory(mixture, torch.tensor([[-0.7]]).double(), times)[:, 0, 0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
@@ -492,7 +468,7 @@ def _standard(z: Tensor) -> Tensor:
 
 def few_steps_flatter() -> Figure:
     """The mass of what few steps report as a density, and the mean error on data."""
-    mixture = _line()
+    mixture = two_modes()
     z = torch.linspace(-6, 6, 2401).double()[:, None]
     step = 12 / 2400
     truth = mixture.log_prob(z)
@@ -525,7 +501,7 @@ def few_steps_flatter() -> Figure:
 
 def extrapolated() -> Figure:
     """A log-density by two methods, and what doubling the steps makes of it."""
-    mixture = _plane()
+    mixture = three_modes()
     x = torch.tensor([[0.9, -0.3]]).double()
     truth = mixture.log_prob(x).item()
     figure, axes = plt.subplots(figsize=(7, 3.6))

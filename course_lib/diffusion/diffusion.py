@@ -39,7 +39,7 @@ from course_lib.schedules import (
     require_times,
 )
 from course_lib.solvers import time_grid
-from course_lib.timed_networks import TimedConvNet, TimedMLP
+from course_lib.timed_networks import timed_network
 
 PREDICTIONS = ("levels", "clean", "noise", "velocity")
 
@@ -126,11 +126,15 @@ class Diffusion(SavedSettings):
         require_falling_snr(schedule, _times_for(schedule, 64))
         self.schedule = schedule
         n_outputs = self.levels if prediction == "levels" else 1
-        options = {"n_outputs": n_outputs, "n_classes": n_classes, "dropout": dropout}
-        if channels is None:
-            self.network = TimedMLP(self.event_shape, hidden, **options)
-        else:
-            self.network = TimedConvNet(self.event_shape, channels, n_blocks, **options)
+        self.network = timed_network(
+            self.event_shape,
+            hidden=hidden,
+            channels=channels,
+            n_blocks=n_blocks,
+            n_outputs=n_outputs,
+            n_classes=n_classes,
+            dropout=dropout,
+        )
         self.n_classes = self.network.n_classes
 
     def settings(self) -> dict[str, object]:
@@ -305,9 +309,9 @@ class Diffusion(SavedSettings):
             chance = torch.rand(len(x), device=x.device, generator=generator)
             labels = torch.where(chance < unlabelled, self.n_classes, labels)
         n, first = len(x), x[::share]
-        times = low_discrepancy_times(n, generator=generator, dtype=x.dtype, device=x.device)
-        if generator is None or n > 1:  # examples in any order see times in any order
-            times = times[torch.randperm(n, generator=generator, device=x.device)]
+        times = low_discrepancy_times(
+            n, shuffled=True, generator=generator, dtype=x.dtype, device=x.device
+        )
         if steps is not None:
             times = ((times * steps).floor() + 1) / steps
         noise = torch.empty_like(torch.cat([x, first])).normal_(generator=generator)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from course_lib.classifier import Classifier, train_classifier
 from course_lib.data import Dataset, intensities, load
 from course_lib.evaluation import frechet_distance, nearest_neighbours, precision_recall
-from course_lib.experiments.parts import of_each
+from course_lib.experiments.parts import of_each, study_command
 from course_lib.experiments.records import StudyRecord, commit
 from course_lib.experiments.running import accelerator_or_cpu, checkpoint_path, plan, train
 from course_lib.precision import float32_products
@@ -141,9 +141,6 @@ def run(
             progress=progress,
         )
     rows = [row for (row,) in found]
-    command = f"course-lib study {NAME}"
-    command += f" --seeds {n_seeds}" if n_seeds != DRAWS else ""
-    command += f" --steps {steps}" if steps is not None else ""
     return StudyRecord(
         study=NAME,
         noise_floor={DATA: judge.of_training_images()},
@@ -153,7 +150,7 @@ def run(
         seconds=round(sum(row["seconds_all_targets"] for row in rows), 1),
         cpu_seconds=round(sum(row["cpu_seconds_all_targets"] for row in rows), 1),
         settings=settings(METHODS, n_seeds, budget),
-        command=command,
+        command=study_command(NAME, n_seeds, DRAWS, steps),
         commit=begun,
     )
 

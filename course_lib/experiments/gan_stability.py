@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from course_lib.experiments import line_study as study
-from course_lib.experiments.parts import of_each
+from course_lib.experiments.parts import of_each, study_command
 from course_lib.experiments.records import StudyRecord, commit
 
 NAME = "gan_stability"
@@ -102,9 +102,6 @@ def run(
         checkpoints=checkpoints,
         progress=progress,
     )
-    command = f"course-lib study {NAME}"
-    command += f" --seeds {n_seeds}" if n_seeds != SEEDS else ""
-    command += f" --steps {steps}" if steps is not None else ""
     return StudyRecord(
         study=NAME,
         noise_floor=_references(study.noise_floor),
@@ -114,7 +111,7 @@ def run(
         seconds=round(sum(rows[0]["seconds_all_targets"] for rows in found), 1),
         cpu_seconds=round(sum(rows[0]["cpu_seconds_all_targets"] for rows in found), 1),
         settings=settings(methods, n_seeds),
-        command=command,
+        command=study_command(NAME, n_seeds, SEEDS, steps),
         commit=begun,
     )
 

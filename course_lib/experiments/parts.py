@@ -52,3 +52,10 @@ def of_each(
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def study_command(name: str, n_seeds: int, usual_seeds: int, steps: int | None) -> str:
+    """What to type to repeat a study; `steps` is None unless they are those of a trial."""
+    command = f"course-lib study {name}"
+    command += f" --seeds {n_seeds}" if n_seeds != usual_seeds else ""
+    return command + (f" --steps {steps}" if steps is not None else "")

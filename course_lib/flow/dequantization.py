@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.data import dequantize, fill_intervals, intensities
+from course_lib.data import dequantize, fill_intervals, intensities, to_levels
 from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow.conditioners import VectorConditioner
 from course_lib.flow.coupling import AffineCoupling
@@ -20,7 +20,6 @@ from course_lib.flow.flow import Flow
 from course_lib.flow.transform import Composition
 from course_lib.inputs import (
     require_event_shape,
-    require_floating,
     require_floating_type,
     require_function,
     require_generator,
@@ -294,8 +293,7 @@ class DequantizedFlow(SavedSettings):
 
     def to_levels(self, y: Tensor) -> Tensor:
         """Return the grey level of each value, the ends for values outside [0, 1)."""
-        require_floating(y, "y")
-        return (at_least_float32(y) * self.levels).floor().long().clamp(0, self.levels - 1)
+        return to_levels(y, self.levels)
 
 
 def negative_dequantization_bound(model: Bound, x: Tensor, progress: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from course_lib.data import dequantize
+from course_lib.data import dequantize, to_levels
 from course_lib.inputs import (
     require_batch,
     require_count,
@@ -94,7 +94,7 @@ class FromNoise(SavedSettings):
         """The grey level whose interval holds each value, the ends for values outside [−1, 1)."""
         levels = self._require_levels()
         require_batch(x, self.event_shape)
-        return ((at_least_float32(x) + 1) / 2 * levels).floor().long().clamp(0, levels - 1)
+        return to_levels((at_least_float32(x) + 1) / 2, levels)
 
     def log_volume(self) -> float:
         """Log of the volume of the box that an image of grey levels owns: D log(2/K)."""

@@ -24,7 +24,7 @@ from course_lib.schedules import (
     require_alike,
     require_times,
 )
-from course_lib.timed_networks import TimedConvNet, TimedMLP
+from course_lib.timed_networks import timed_network
 
 
 class MeanFlow(FromNoise):
@@ -61,11 +61,14 @@ class MeanFlow(FromNoise):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(event_shape, levels)
-        options = {"n_times": 2, "dropout": dropout}
-        if channels is None:
-            self.network = TimedMLP(self.event_shape, hidden, **options)
-        else:
-            self.network = TimedConvNet(self.event_shape, channels, n_blocks, **options)
+        self.network = timed_network(
+            self.event_shape,
+            hidden=hidden,
+            channels=channels,
+            n_blocks=n_blocks,
+            n_times=2,
+            dropout=dropout,
+        )
         self.n_classes = None
 
     def forward(self, x: Tensor, r: Tensor | float, t: Tensor | float) -> Tensor:
@@ -214,9 +217,11 @@ class MeanFlowLoss:
         """Both ends of an interval for each example, r ≤ t, each of shape ``(N,)``."""
         first, second = (
             logit_normal_times(
-                u[torch.randperm(len(x), device=x.device)], self.mean, self.deviation
+                low_discrepancy_times(len(x), shuffled=True, dtype=x.dtype, device=x.device),
+                self.mean,
+                self.deviation,
             )
-            for u in (low_discrepancy_times(len(x), dtype=x.dtype, device=x.device) for _ in "rt")
+            for _ in range(2)
         )
         t = torch.maximum(first, second)
         apart = torch.arange(len(x), device=x.device) < round(self.share * len(x))

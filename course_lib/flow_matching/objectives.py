@@ -111,8 +111,7 @@ class FlowMatching:
 
     def times(self, x: Tensor) -> Tensor:
         """A time for each example, in random order, shape ``(N,)``."""
-        u = low_discrepancy_times(len(x), dtype=x.dtype, device=x.device)
-        u = u[torch.randperm(len(x), device=x.device)]
+        u = low_discrepancy_times(len(x), shuffled=True, dtype=x.dtype, device=x.device)
         return u**self.power if self.quantiles is None else self.quantiles(u)
 
 

@@ -21,7 +21,7 @@ from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32, parameter_type
 from course_lib.schedules import LinearPath, Schedule, per_example, require_times
 from course_lib.solvers import draw_probes, find_method, flow_log_prob, integrate, time_grid
-from course_lib.timed_networks import TimedConvNet, TimedMLP
+from course_lib.timed_networks import timed_network
 
 PREDICTIONS = ("velocity", "levels")
 NEARLY_NO_NOISE = 1e-3  # keeps the log SNR that the network is told finite at both ends
@@ -100,11 +100,15 @@ class VelocityFlow(FromNoise):
         self.schedule = schedule
         self.prediction = self._require_prediction(prediction)
         n_outputs = self.levels if prediction == "levels" else 1
-        options = {"n_outputs": n_outputs, "n_classes": n_classes, "dropout": dropout}
-        if channels is None:
-            self.network = TimedMLP(self.event_shape, hidden, **options)
-        else:
-            self.network = TimedConvNet(self.event_shape, channels, n_blocks, **options)
+        self.network = timed_network(
+            self.event_shape,
+            hidden=hidden,
+            channels=channels,
+            n_blocks=n_blocks,
+            n_outputs=n_outputs,
+            n_classes=n_classes,
+            dropout=dropout,
+        )
         self.n_classes = self.network.n_classes
         if prediction == "levels":
             self.register_buffer("log_frequencies", torch.zeros(*self.event_shape, self.levels))
