@@ -21,7 +21,7 @@ ALONE = $(PYTHON) tools/alone.py _build/$(1).lock --
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test test-fast test-hosted test-live lint zip pdf linkcheck notebooks results bench clean distclean
+.PHONY: help setup book serve test test-fast test-hosted test-live lint zip slides pdf linkcheck notebooks results bench clean distclean
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,10 @@ test-live: $(STAMP) ## Move the elements of a notebook in JupyterLab, with today
 
 zip: book ## Build the site and one file to download with all of it
 	@echo "The book in one file: $(CURDIR)/$(SITE)/book.zip"
+
+slides: book ## Build a deck of slides for each chapter from its pages, for a folder without a network
+	$(call ALONE,environment) $(INSTALL) --editable ".[slides]"  # brings reveal.js
+	$(BIN)/python tools/slides.py
 
 pdf: $(STAMP) ## Build one PDF of the whole book (needs a TeX installation)
 	@command -v latexmk >/dev/null && command -v xelatex >/dev/null || \

@@ -24,6 +24,7 @@ EXTRAS = {
     "course_lib/sandbox/": ("grade",),
     "course_lib/": (),
     "book/_ext/": ("book",),
+    "tools/slides.py": ("slides",),
     "tools/": ("book",),
     # What draws a chapter's figures runs when the book is built.
     **{path.relative_to(ROOT).as_posix(): ("book",) for path in ROOT.glob("book/*/figures.py")},

@@ -7,6 +7,7 @@ fork has nothing to change here.
 import html
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from docutils import nodes
@@ -14,12 +15,14 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
+from equation_labels import ROOT
 from repository import HOW_TO_SET, read
 
 logger = logging.getLogger(__name__)
 
 PREVIEW = "readme.png"
 ARCHIVE = "book.zip"
+FIGURES = "figures.zip"
 
 
 def configure(app: Sphinx, config: Config) -> None:
@@ -90,23 +93,42 @@ def write_sitemap(site: Path, base: str) -> None:
     (site / "robots.txt").write_text(f"User-agent: *\nSitemap: {base}sitemap.xml\n")
 
 
-def write_archive(site: Path) -> None:
-    """Pack the site into one file; the same site gives the same bytes."""
-    archive = site / ARCHIVE
+def pack(archive: Path, files: Mapping[str, Path]) -> None:
+    """Pack files, by their names in the archive, into one; the same files give the same bytes."""
     archive.unlink(missing_ok=True)
-    files = sorted(p for p in site.rglob("*") if p.is_file() and p.suffix != ".map")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in files:
-            name = f"deep-generative-models/{path.relative_to(site).as_posix()}"
+        for name, path in files.items():
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def write_archive(site: Path) -> None:
+    """Pack the site into one file."""
+    archives = {site / ARCHIVE, site / FIGURES}
+    files = sorted(p for p in site.rglob("*") if p.is_file() and p.suffix != ".map")
+    pack(
+        site / ARCHIVE,
+        {
+            f"deep-generative-models/{path.relative_to(site).as_posix()}": path
+            for path in files
+            if path not in archives
+        },
+    )
+
+
+def write_figures(site: Path) -> None:
+    """Pack the figures of the text and the chapters' opening pictures, as drawings for one's own slides."""
+    drawn = {f"{p.parent.name}/{p.name}": p for p in sorted(ROOT.glob("_build/figures/*/*.svg"))}
+    opening = {f"opening/{p.name}": p for p in sorted(ROOT.glob("book/_static/pictures/*.svg"))}
+    pack(site / FIGURES, {f"figures/{name}": path for name, path in {**drawn, **opening}.items()})
 
 
 def publish(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
         write_sitemap(Path(app.outdir), app.config.html_baseurl)
         write_archive(Path(app.outdir))
+        write_figures(Path(app.outdir))
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
