@@ -40,10 +40,6 @@ def shown_pages(chapter):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_nothing_of_the_chapter_is_missing_and_nothing_is_twice(decks, chapter):
     deck = BeautifulSoup((decks / f"{chapter}.html").read_text(encoding="utf-8"), "html.parser")
-    shown = [
-        section.select_one(".notes") or section for section in deck.select("section[data-kind]")
-    ]
-    assert shown
     wanted = {"equations": [], "figures": [], "questions": [], "statements": []}
     for page in shown_pages(chapter):
         wanted["equations"] += [number.get_text()[:-1] for number in page.select(".eqno")]
