@@ -1,4 +1,4 @@
-"""``course-lib assignment``: release an assignment, and grade what was handed in."""
+"""``course-lib assignment``: release an assignment, grade what was handed in, compare classes."""
 
 import argparse
 import os
@@ -10,8 +10,8 @@ from course_lib.command_line.options import factor, positive
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``assignment release`` and ``assignment grade``."""
-    parser = subparsers.add_parser("assignment", help="release and grade assignments")
+    """Declare ``assignment release``, ``assignment grade`` and ``assignment compare``."""
+    parser = subparsers.add_parser("assignment", help="release, grade and compare assignments")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     command = commands.add_parser(
@@ -83,6 +83,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _root(command)
     command.set_defaults(run=grade)
 
+    command = commands.add_parser(
+        "compare",
+        help="points and misconceptions of several runs of grading, of classes or of years, on one page",
+    )
+    command.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="output folders of 'assignment grade' for one assignment, in the order of the page",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("comparison.html"),
+        help="the page (default: %(default)s)",
+    )
+    command.set_defaults(run=compare)
+
 
 def release(options: argparse.Namespace) -> int:
     """Release the assignments that `options` names."""
@@ -151,6 +170,20 @@ def grade(options: argparse.Namespace) -> int:
     for what, path in paths.items():
         print(f"{what:>8}: {path}")
     return 1 if any(record.fault.startswith("the grader failed") for record in records) else 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Write the page of several runs."""
+    from course_lib.files import replace_text
+    from course_lib.grading.report.runs import read_runs, runs_page
+
+    try:
+        runs = read_runs(options.folders)
+        replace_text(options.output, runs_page(runs, runs[0].summary["assignment"]))
+    except (ValueError, OSError) as error:
+        return _fail(error)
+    print(options.output)
+    return 0
 
 
 def _root(command: argparse.ArgumentParser) -> None:

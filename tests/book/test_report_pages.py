@@ -8,6 +8,7 @@ import pytest
 from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.question import load_assignment
 from course_lib.grading.report import write_reports
+from course_lib.grading.report.runs import read_runs, runs_page
 from tests.book.conftest import Visit
 
 ROOT = Path(__file__).parents[2]
@@ -34,9 +35,14 @@ def test_no_page_is_wider_than_a_phone(browser, tmp_path, name):
     )
     graded.verdicts[-1] = replace(graded.verdicts[-1], points=None)
     nothing = GradingRecord("ada" * 20, "", fault=f"several notebooks: {LONG}; keep one")
-    write_reports([graded, nothing], assignment, tmp_path)
-    pages = sorted(tmp_path.rglob("*.html"))
-    assert len(pages) == 4
+    for run in (tmp_path / ("winter " * 9) / name, tmp_path / "2026" / name):
+        run.mkdir(parents=True)
+        write_reports([graded, nothing], assignment, run)
+    runs = read_runs([run, tmp_path / ("winter " * 9) / name])
+    page = tmp_path / "runs.html"
+    page.write_text(runs_page(runs, assignment.title), encoding="utf-8")
+    pages = [page, *sorted(run.rglob("*.html"))]
+    assert len(pages) == 5
     visit = Visit(browser, pages[0], viewport={"width": 360, "height": 800})
     for path in pages:
         for scheme in ("light", "dark"):

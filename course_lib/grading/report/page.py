@@ -15,7 +15,7 @@ th, td { border-bottom: 1px solid #8886; padding: .4rem .6rem; text-align: left;
 td.number, th.number { text-align: right; }
 td.number { white-space: nowrap; }
 meter { width: 8rem; }
-td.comment { overflow-wrap: anywhere; }
+td.comment, th.comment { overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   th, td { padding: .4rem .2rem; }
   .counts { font-size: .75rem; }
