@@ -234,7 +234,7 @@ def what_the_aggregate_pays(N, R):
     answer = kl_discrete(aggregate, prior)
     rate = kl_discrete(codes, prior.expand(n, -1)).mean()
     information = kl_discrete(codes, aggregate.expand(n, -1)).mean()
-    return answer, [rate, information, rate - information / math.log(2), rate - rate]
+    return answer, [rate, information, rate - information / math.log(2), 0]
 
 
 def rate_for_an_error(s, e):
