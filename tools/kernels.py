@@ -6,9 +6,12 @@ are spent once here: in a server that imports the libraries, executes nothing, a
 The course's models are not among them: each notebook imports them itself.
 """
 
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,7 +34,13 @@ PRELOADED = (
 )
 # Only on Linux: on macOS some system libraries do not survive a fork.
 CAN_FORK = sys.platform == "linux"
-FOLDERS_OF_TOOLS = [Path(__file__).parent, Path(__file__).parents[1] / "book" / "_ext"]
+
+
+@cache
+def import_paths() -> list[str]:
+    """Where a fresh interpreter looks for modules; this one has the folders of its tools besides."""
+    command = [sys.executable, "-P", "-c", "import json, sys; print(json.dumps(sys.path))"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def run_kernel(
@@ -78,12 +87,10 @@ class ForkedProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: object) -> KernelConnectionInfo:
         """Fork; of the command ``python -m ipykernel_launcher …`` only the arguments are used."""
-        tools = [str(folder) for folder in FOLDERS_OF_TOOLS]
-        paths = [path for path in sys.path if path not in tools]
         folder = str(kwargs.get("cwd") or Path.cwd())
         environment = dict(kwargs.get("env") or os.environ)
         process = _context().Process(
-            target=run_kernel, args=(cmd[3:], folder, environment, paths), daemon=True
+            target=run_kernel, args=(cmd[3:], folder, environment, import_paths()), daemon=True
         )
         process.start()
         self.process = Forked(process)
