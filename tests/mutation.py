@@ -16,6 +16,20 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# What the library and the tests import of others; `torch._dynamo` for optimizers, which load it.
+HEAVY = (
+    "torch",
+    "torch._dynamo",
+    "lightning_fabric",
+    "numpy",
+    "scipy.stats",
+    "scipy.optimize",
+    "sklearn.datasets",
+    "seaborn",
+    "pooch",
+    "pytest",
+    "hypothesis",
+)
 # Plugins of pytest that these tests do not use would take half of the time.
 os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
@@ -55,7 +69,7 @@ def run(mutant: dict[str, str]) -> int:
 
 def main() -> None:
     """Serve mutants until the input ends."""
-    for heavy in ("torch", "numpy", "scipy.stats", "sklearn.datasets", "pytest", "hypothesis"):
+    for heavy in HEAVY:
         __import__(heavy)
     assert not any(name.split(".")[0] == "course_lib" for name in sys.modules)
     for line in sys.stdin:

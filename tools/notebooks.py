@@ -23,6 +23,7 @@ import zmq
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from kernels import manager_class
 from nbclient import NotebookClient
 from tqdm import tqdm
 from traitlets.config import Config
@@ -156,7 +157,12 @@ def execute(jobs: int) -> None:
     def run(path: Path) -> tuple[Path, ExecutionResult]:
         notebook = nbformat.read(path, as_version=4)
         return path, single_nb_execution(
-            notebook, str(path.parent), timeout=600, allow_errors=False, config=ENCRYPTED
+            notebook,
+            str(path.parent),
+            timeout=600,
+            allow_errors=False,
+            config=ENCRYPTED,
+            kernel_manager_class=manager_class(),
         )
 
     missing = [path for path in notebooks() if not is_cached(path)]

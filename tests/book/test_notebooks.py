@@ -2,6 +2,7 @@
 
 import tomllib
 
+import kernels
 import nbformat
 import notebooks as tool
 import pytest
@@ -117,3 +118,38 @@ def test_notebooks_are_executed_again_for_code_and_not_for_words():
         changed = plain.replace("return 2 * x", other)
         assert without_words(changed) != without_words(plain)
     assert without_words('"""A module."""\nX = 1\n') != without_words('X = "A module."\n')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not kernels.CAN_FORK, reason="kernels are forked on Linux only")
+def test_a_forked_kernel_gives_what_one_that_is_started_gives(tmp_path, monkeypatch):
+    # Where it runs, what it can import and its figures are a fresh kernel's.
+    lines = (
+        "import os, sys",
+        "print(__name__, os.getcwd(), sys.path[1:], os.environ['TQDM_DISABLE'])",
+        "import matplotlib.pyplot as plt, torch",
+        "from course_lib.plotting import use_style",
+        "use_style()",
+        "plt.plot(torch.arange(3), label=plt.get_backend())",
+        "plt.legend();",
+        "print(torch.get_num_threads(), torch.get_default_dtype(), os.environ['MPLBACKEND'])",
+    )
+    tool.prepare_kernels()
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # and given back
+    outputs = []
+    for manager in (kernels.AsyncKernelManager, kernels.ForkedKernelManager):
+        cells = [nbformat.v4.new_code_cell("\n".join(lines)), nbformat.v4.new_code_cell("print(7)")]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        tool.NotebookClient(
+            notebook,
+            config=tool.ENCRYPTED,
+            kernel_name="python3",
+            kernel_manager_class=manager,
+            resources={"metadata": {"path": str(tmp_path)}},
+        ).execute()
+        # What is printed arrives in one message or in several.
+        texts = ["".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells]
+        figures = [o.data["image/png"] for c in notebook.cells for o in c.outputs if "data" in o]
+        outputs.append((texts, figures))
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0][1]) == 1
