@@ -1,4 +1,4 @@
-"""The directive ``results-pictures``: what recorded runs look like, with where it comes from.
+"""The directives ``results-pictures`` and ``recorded-plane``: what recorded runs look like.
 
     ```{results-pictures}
     :alt: what is drawn, for those who do not see it
@@ -13,6 +13,13 @@
 Each line names a record, one of its pictures, or its curves, and says what it is. Behind the caption stand
 the numbers, the settings, the time and the hardware of each record, which nobody types. What has not been run
 is not shown, and without any picture there is no figure; so no text refers to it by number.
+
+    ```{recorded-plane}
+    What to do with it.
+    ```
+
+is the latent plane of a recorded model, decoded in the page; its text is the caption. On paper it is left
+out.
 """
 
 from dataclasses import dataclass
@@ -27,7 +34,7 @@ from sphinx.util.docutils import SphinxDirective
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 CURVES = ROOT / "_build" / "figures" / "recorded"
-WIDTH, HEIGHT = 560, 280  # of drawn curves, in pixels of a page
+WIDTH, HEIGHT = 360, 200  # of a panel of drawn curves, in pixels of a page
 WORDS = {
     "train": "training images",
     "validation": "validation images",
@@ -77,7 +84,7 @@ def curves_of(record: object, picture: str) -> dict[str, list[list[float]]]:
 def draw_curves(record: object, picture: str) -> str:
     """Draw the curves of a record; return where, from the root of the book.
 
-    Losses on the left, and where there are any what the discriminator says, probabilities, on the right.
+    Losses above, and where there are any what the discriminator says, probabilities, below.
     """
     import matplotlib as mpl
 
@@ -93,10 +100,9 @@ def draw_curves(record: object, picture: str) -> str:
     panels = {label: names for label, names in panels.items() if names}
     use_style()
     with mpl.rc_context({"svg.hashsalt": f"{record.name}-{picture}"}):
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(WIDTH / 80, HEIGHT / 80), squeeze=False, layout="constrained"
-        )
-        for ax, (label, names) in zip(axes[0], panels.items(), strict=True):
+        size = WIDTH / 80, len(panels) * HEIGHT / 80
+        figure, axes = plt.subplots(len(panels), figsize=size, squeeze=False, layout="constrained")
+        for ax, (label, names) in zip(axes[:, 0], panels.items(), strict=True):
             for name, style in zip(names, ("-", "--", ":"), strict=False):
                 steps, values = zip(*curves[name], strict=True)
                 ax.plot(steps, values, style, label=WORDS.get(name, name))
@@ -167,6 +173,33 @@ class ResultsPictures(SphinxDirective):
         return [figure, *messages]
 
 
+class RecordedPlane(SphinxDirective):
+    """The latent plane of the recorded model with two dimensions, to drag."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Build the element."""
+        from course_lib.experiments.page_decoder import decoder_path, read_decoder
+        from course_lib.widgets import latent_plane
+
+        path = decoder_path(RESULTS)
+        self.env.note_dependency(str(path))
+        stored = read_decoder(path)
+        element = latent_plane(
+            stored.decoder,
+            image_shape=(28, 28),
+            points=stored.points,
+            labels=stored.labels,
+            half_precision=True,
+            alt="The latent plane of a model of handwritten digits: a coloured dot for each of some images, "
+            "and a ring to move.",
+            caption=" ".join(line.strip() for line in self.content),
+        )
+        return [nodes.raw("", element.markup, format="html")]
+
+
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.add_directive("results-pictures", ResultsPictures)
+    app.add_directive("recorded-plane", RecordedPlane)
     return {"version": "1", "parallel_read_safe": True}

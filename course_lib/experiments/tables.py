@@ -360,7 +360,8 @@ def source_rows(
 def provenance(record: Record | StudyRecord) -> str:
     """Where a picture comes from, in one sentence of Markdown: numbers, settings, time, hardware, commit."""
     if isinstance(record, Record):
-        found = f"{record.model} on {record.data}, {_metrics([record])}"
+        data = {"mnist": "MNIST", "digits": "the digits"}[record.data]
+        found = f"{record.model} on {data}: {_metrics([record])}"
     else:
         real = record.noise_floor[record.rows[0]["target"]]
         judged = "; ".join(f"{row['method']}: {_judged(row)}" for row in record.rows)

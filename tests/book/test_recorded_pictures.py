@@ -76,6 +76,13 @@ def test_what_has_been_run_is_shown_and_says_where_it_comes_from(build):
         assert part in caption
 
 
+def test_the_plane_stands_on_a_page_without_a_notebook(build):
+    (raw,) = build("# A page\n\n```{recorded-plane}\nMove the ring\nslowly.\n```\n").iter("raw")
+    assert raw.get("format") == "html"
+    assert "<figcaption>Move the ring slowly.</figcaption>" in raw.text
+    assert '"half":true' in raw.text
+
+
 def test_curves_are_those_of_the_record(build, tmp_path):
     build(PAGE)
     drawn = (tmp_path / "_build" / "figures" / "recorded" / f"{VAE}-curves.svg").read_text("utf-8")
