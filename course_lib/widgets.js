@@ -183,17 +183,22 @@ function start_frames(figure) {
 
 function start_plane(figure) {
   const data = read(figure);
-  const floats = (text) => new Float32Array(
-    Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const layers = data.layers.map((l) => ({ inputs: l.inputs, weight: floats(l.weight), bias: floats(l.bias) }));
-  const decode = (z) => layers.reduce((input, layer, index) => {
-    const output = Array.from(layer.bias, (bias, row) => {
-      let sum = bias;
-      for (let k = 0; k < layer.inputs; k++) sum += layer.weight[row * layer.inputs + k] * input[k];
-      return sum;
-    });
-    return index < layers.length - 1 ? output.map((v) => Math.max(0, v)) : output;
-  }, z).map((logit) => 1 / (1 + Math.exp(-logit)));
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+  // A half has a sign, five bits of an exponent and ten of a fraction.
+  const half = (bits) => {
+    const exponent = bits >> 10 & 31, fraction = bits & 1023;
+    return (bits >> 15 ? -1 : 1) * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+  };
+  const floats = (text) => data.half ? Float32Array.from(new Uint16Array(bytes(text)), half)
+    : new Float32Array(bytes(text));
+  const functions = { "": (v) => v, relu: (v) => Math.max(0, v), tanh: Math.tanh };
+  const layers = data.layers.map((l) => ({ inputs: l.inputs, weight: floats(l.weight), bias: floats(l.bias),
+    apply: functions[l.function] }));
+  const decode = (z) => layers.reduce((input, layer) => Array.from(layer.bias, (bias, row) => {
+    let sum = bias;
+    for (let k = 0; k < layer.inputs; k++) sum += layer.weight[row * layer.inputs + k] * input[k];
+    return layer.apply(sum);
+  }), z).map((logit) => 1 / (1 + Math.exp(-logit)));
 
   const plane = figure.querySelector(".plane"), image = figure.querySelector(".image");
   const colours = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",

@@ -30,6 +30,8 @@ from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import LinearLogSNR, LinearPath, Schedule
 
 _count = itertools.count(1)
+# What a page knows to do between affine maps.
+_FUNCTIONS = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 _SCRIPT = Path(__file__).with_name("widgets.js").read_text(encoding="utf-8")
 
 
@@ -116,6 +118,7 @@ def latent_plane(
     points: Tensor,
     labels: Tensor,
     limit: float = 3.0,
+    half_precision: bool = False,
     alt: str,
     caption: str = "",
 ) -> Element:
@@ -124,12 +127,13 @@ def latent_plane(
     The page evaluates the network as it is now; the sliders of a live notebook call `decoder` itself.
 
     Args:
-        decoder: affine maps, ReLUs (and dropouts, which are left out) from 2 numbers to the logits
-            of H·W pixels.
+        decoder: affine maps, after each of which a ReLU or a tanh may stand (and dropouts, which are left
+            out), from 2 numbers to the logits of H·W pixels.
         image_shape: height and width (H, W) of the decoded image.
         points: latent means of some examples, shape ``(N, 2)``, shown for orientation.
         labels: their classes 0 … 9, shape ``(N,)``.
         limit: the plane shown is [−limit, limit]².
+        half_precision: let the page hold the weights in half precision, at half of the size.
         alt: what the element shows, for readers who do not see it.
         caption: one sentence shown below.
 
@@ -140,26 +144,32 @@ def latent_plane(
         ValueError: the decoder does not map 2 numbers to H·W, or has other layers.
     """
     layers = [layer for layer in decoder if not isinstance(layer, nn.Dropout)]
-    affine, between = layers[::2], layers[1::2]
     height, width = image_shape
-    if not (
-        all(isinstance(layer, nn.Linear) for layer in affine)
-        and all(isinstance(layer, nn.ReLU) for layer in between)
-        and affine[0].in_features == 2
-        and affine[-1].out_features == height * width
+    inner = [i for i, layer in enumerate(layers) if not isinstance(layer, nn.Linear)]
+    if (
+        not layers
+        # The first and the last are affine, and each of the others stands behind an affine one.
+        or {0, len(layers) - 1} & set(inner)
+        or any(type(layers[i]) not in _FUNCTIONS or i - 1 in inner for i in inner)
+        or layers[0].in_features != 2
+        or layers[-1].out_features != height * width
     ):
         raise ValueError(
-            f"decoder is {decoder}; nn.Linear and nn.ReLU in turn, from 2 numbers to "
-            f"{height * width} logits, are expected."
+            f"decoder is {decoder}; nn.Linear, between which nn.ReLU or nn.Tanh may stand, from 2 numbers "
+            f"to {height * width} logits, are expected."
         )
+    text = _float16 if half_precision else _float32
     data = {
+        "half": half_precision,
         "layers": [
             {
                 "inputs": layer.in_features,
-                "weight": _float32(layer.weight),
-                "bias": _float32(layer.bias),
+                "weight": text(layer.weight),
+                "bias": text(layer.bias),
+                "function": _FUNCTIONS.get(type(after), ""),
             }
-            for layer in affine
+            for layer, after in itertools.zip_longest(layers, layers[1:])
+            if isinstance(layer, nn.Linear)
         ],
         "shape": [height, width],
         "points": np.round(points.detach().cpu().numpy(), 3).tolist(),
@@ -598,6 +608,11 @@ def _choice(name: str, label: str, options: tuple[str, ...]) -> str:
 def _float32(tensor: Tensor) -> str:
     """Little-endian float32 values as base64, row by row."""
     return base64.b64encode(tensor.detach().cpu().numpy().astype("<f4").tobytes()).decode()
+
+
+def _float16(tensor: Tensor) -> str:
+    """Little-endian float16 values as base64, row by row."""
+    return base64.b64encode(tensor.detach().cpu().numpy().astype("<f2").tobytes()).decode()
 
 
 def _element(

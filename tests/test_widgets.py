@@ -69,22 +69,30 @@ def test_elements_are_described_escaped_and_load_nothing():
         frame_slider(None, [], label="x", alt="x")
 
 
-def test_plane_holds_the_weights_of_the_decoder():
+@pytest.mark.parametrize("half", [False, True])
+def test_plane_holds_the_weights_of_the_decoder(half):
     torch.manual_seed(0)
-    decoder = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Dropout(0.1), nn.Linear(5, 6))
+    decoder = nn.Sequential(
+        nn.Linear(2, 5), nn.ReLU(), nn.Dropout(0.1), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3),
+        nn.Linear(3, 6),
+    )  # fmt: skip
     element = latent_plane(
-        decoder, image_shape=(2, 3), points=torch.zeros(4, 2), labels=torch.arange(4), alt="a plane"
-    )
-    layers = data(element)["layers"]
+        decoder, image_shape=(2, 3), points=torch.zeros(4, 2), labels=torch.arange(4),
+        half_precision=half, alt="a plane",
+    )  # fmt: skip
     value = torch.tensor([0.3, -1.2])
-    for index, layer in enumerate(layers):
+    for layer in data(element)["layers"]:
         weight, bias = (
-            torch.frombuffer(bytearray(base64.b64decode(layer[name])), dtype=torch.float32)
+            torch.frombuffer(
+                bytearray(base64.b64decode(layer[name])),
+                dtype=torch.float16 if half else torch.float32,
+            ).float()
             for name in ("weight", "bias")
         )
         value = weight.reshape(-1, layer["inputs"]) @ value + bias
-        value = value.relu() if index < len(layers) - 1 else value
-    torch.testing.assert_close(value, decoder.eval()(torch.tensor([0.3, -1.2])))
+        value = {"relu": torch.relu, "tanh": torch.tanh, "": torch.clone}[layer["function"]](value)
+    tolerance = {"atol": 1e-3, "rtol": 1e-3} if half else {}
+    torch.testing.assert_close(value, decoder.eval()(torch.tensor([0.3, -1.2])), **tolerance)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +100,14 @@ def test_plane_holds_the_weights_of_the_decoder():
     [
         nn.Sequential(nn.Linear(3, 6)),
         nn.Sequential(nn.Linear(2, 5)),
-        nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 6)),
+        nn.Sequential(),
+        nn.Sequential(nn.Linear(2, 5), nn.Sigmoid(), nn.Linear(5, 6)),
+        nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Tanh(), nn.Linear(5, 6)),
+        nn.Sequential(nn.Linear(2, 6), nn.ReLU()),
     ],
 )
 def test_plane_refuses_other_networks(decoder):
-    with pytest.raises(ValueError, match=r"nn\.Linear and nn\.ReLU"):
+    with pytest.raises(ValueError, match=r"nn\.ReLU or nn\.Tanh may stand"):
         latent_plane(
             decoder, image_shape=(2, 3), points=torch.zeros(1, 2), labels=torch.zeros(1), alt="x"
         )

@@ -31,6 +31,7 @@ class ResultsTable(Directive):
             digits_rows,
             mnist_rows,
             sampler_rows,
+            source_rows,
             stability_rows,
         )
 
@@ -51,6 +52,14 @@ class ResultsTable(Directive):
                 sampler_rows,
                 1,
                 (4, 3, 3, 4, 4, 4, 4, 6),
+            ),
+            "sources": (
+                read_records(folder),
+                lambda records: source_rows(
+                    records, read_study(folder, "gan_source"), read_study(folder, "gan_stability")
+                ),
+                0,
+                (4, 4, 7, 4, 4),
             ),
         }
         if self.arguments[0] not in tables:

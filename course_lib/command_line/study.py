@@ -12,8 +12,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "study",
         help="run a recorded study and write its record",
-        description="Run a study of many small models with its recorded settings, and write one JSON "
-        "file over the one that is there. A study that was stopped resumes after the last method that "
+        description="Run a study with its recorded settings, and write one JSON file, and pictures if it "
+        "has any, over those that are there. A study that was stopped resumes after the last method that "
         "was done when the same command is called again.",
     )
     parser.add_argument("study", nargs="?", help="such as gan_stability; --list shows all")
@@ -78,8 +78,10 @@ def one_study(name: str, options: argparse.Namespace) -> None:
         for parameter, option in (("n_seeds", "seeds"), ("steps", "steps"))
         if (value := getattr(options, option, None)) is not None
     }
-    record = find_study(name).run(
-        checkpoints=options.checkpoints, progress=not options.quiet, **changes
+    study = find_study(name)
+    pictures = {"pictures": None if changes else options.results} if study.pictured else {}
+    record = study.run(
+        checkpoints=options.checkpoints, progress=not options.quiet, **changes, **pictures
     )
     path = write_study(record, options.results, trial=bool(changes))
     print(f"{name}: {record.seconds:.0f} s; written: {path}")

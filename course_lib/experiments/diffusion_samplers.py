@@ -82,11 +82,11 @@ class Judge:
             "nearest": nearest_neighbours(images, self.train)[0].mean().item(),
         }
 
-    def of_training_images(self) -> dict[str, float]:
+    def of_training_images(self, draws: int) -> dict[str, float]:
         """Means over subsets of the training images, with spreads; "nearest" is of the test images."""
         generator = torch.Generator().manual_seed(0)
         scores = []
-        for _ in range(REAL_DRAWS):
+        for _ in range(draws):
             order = torch.randperm(len(self.data.train), generator=generator)
             scores.append(self(self.data.train[order[: len(self.test)]]))
         found = {}
@@ -143,7 +143,7 @@ def run(
     rows = [row for (row,) in found]
     return StudyRecord(
         study=NAME,
-        noise_floor={DATA: judge.of_training_images()},
+        noise_floor={DATA: judge.of_training_images(REAL_DRAWS)},
         saturation={DATA: judge.of_noise()},
         rows=rows,
         seed=SEED,

@@ -55,7 +55,7 @@ def draw(model: nn.Module, data: Dataset, recipe: Recipe, test: Tensor) -> dict[
     Args:
         model: in evaluation mode.
         data: whose training images are searched for the nearest ones.
-        recipe: of the model.
+        recipe: of the model, or what says of another run how it is drawn.
         test: test images, as the recipe has them, on the model's device.
 
     Returns:

@@ -129,12 +129,14 @@ class StudyRecord(Run):
         noise_floor: for each distribution what each measure is between two samples of it.
         saturation: for each distribution what each measure is of samples that miss it altogether.
         rows: what was found, for each method and distribution; a list has one number per seed.
+        pictures: SHA-256 digests of the files beside the record, by name; most studies have none.
     """
 
     study: str
     noise_floor: dict[str, dict[str, float]]
     saturation: dict[str, dict[str, float]]
     rows: list[dict]
+    pictures: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from course_lib.experiments import diffusion_samplers, gan_stability
+from course_lib.experiments import diffusion_samplers, gan_source, gan_stability
 from course_lib.experiments.records import StudyRecord
 
 
@@ -16,15 +16,18 @@ class Study:
         run: does all of it and returns its record; takes ``n_seeds`` (numbers in each of a row's lists),
             ``steps`` of training, ``checkpoints`` and ``progress``.
         settings: returns what is recorded as its settings.
+        pictured: whether ``run`` takes ``pictures``, the folder that its pictures are written to.
     """
 
     family: str
     run: Callable[..., StudyRecord]
     settings: Callable[[], dict]
+    pictured: bool = False
 
 
 STUDIES: dict[str, Study] = {
     gan_stability.NAME: Study("gan", gan_stability.run, gan_stability.settings),
+    gan_source.NAME: Study("gan", gan_source.run, gan_source.settings, pictured=True),
     diffusion_samplers.NAME: Study(
         "diffusion", diffusion_samplers.run, diffusion_samplers.settings
     ),

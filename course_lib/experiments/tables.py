@@ -268,6 +268,120 @@ def sampler_rows(record: StudyRecord | None) -> list[list[str]]:
     return rows
 
 
+def source_rows(
+    records: Sequence[Record], game: StudyRecord | None, stability: StudyRecord | None
+) -> list[list[str]]:
+    """Rows of the table of the sources' experiments, the header first: what was expected, what was found.
+
+    Args:
+        records: of any recipes; those of the budgets ``source`` and ``source-2d`` are used.
+        game: of the study ``gan_source``; None where there is none.
+        stability: of the study ``gan_stability``; None where there is none.
+
+    Returns:
+        Cells as text, in Markdown. What has not been run has no row.
+    """
+    rows = [["experiment", "expected", "found here", "run", "settings"]]
+    groups = _by_recipe(records, "mnist")
+    for budget, dimensions, expected in (
+        ("source", 20, "noise turns into digits; training and validation bound stay close"),
+        ("source-2d", 2, "one plane of digits that change gradually"),
+    ):
+        runs = groups.get(("VAE", budget))
+        if runs is not None:
+            (_, train), (_, validation) = (
+                runs[0].curves[split][-1] for split in ("train", "validation")
+            )
+            rows.append(
+                [
+                    f"VAE 784–500–{dimensions}",
+                    expected,
+                    f"−ELBO at the end {train:.2f} nats on training, {validation:.2f} on validation images; "
+                    f"on test images {_metrics(runs)}",
+                    _circumstances(runs),
+                    f"VAE --budget {budget}",
+                ]
+            )
+    for row in () if game is None else game.rows:
+        equilibrium = row["real_label"] / 2
+        real, fake = (
+            row["curves"][f"discriminator/{images}"][-1][1] for images in ("real", "fake")
+        )
+        rows.append(
+            [
+                f"GAN, {row['method']}",
+                f"at the equilibrium D = {equilibrium:.2f} on all images {{eq}}`eq-label-smoothing`",
+                f"at the end D = {real:.3f} on real and {fake:.3f} on generated images; {_judged(row)}",
+                _circumstances([game]),
+                f"study {game.name}",
+            ]
+        )
+    if stability is None:
+        return rows
+    for target in stability.noise_floor:
+        found = {
+            (r["method"], study_settings(r)): estimate(
+                torch.tensor(r["kl_histogram"], dtype=torch.float64)
+            )
+            for r in stability.rows
+            if r["target"] == target
+        }
+        ranked = sorted(found, key=lambda name: found[name].mean)
+        penalized = next(name for name in ranked if name[0].startswith("GAN-DP"))
+        slow = [
+            name for name in ranked if name[0].startswith("WGAN-GP") and "rate 1e-05" in name[1]
+        ]
+        texts = [f"{name[0]}, {found[name]}" for name in (ranked[0], penalized)]
+        rows.append(
+            [
+                f"on the line, {target}: the gradient penalty on data",
+                "the lowest divergence of all",
+                f"lowest: {texts[0]} nats; best with the penalty: {texts[1]} nats",
+                _circumstances([stability]),
+                f"study {stability.name}",
+            ]
+        )
+        if target == "Gaussian":
+            rows.append(
+                [
+                    "on the line, Gaussian: WGAN-GP at the rate 1e-5",
+                    "near 0.024 nats",
+                    "; ".join(
+                        f"{method}, {how.split(',')[0]}: {found[method, how]} nats"
+                        for method, how in slow
+                    ),
+                    _circumstances([stability]),
+                    f"study {stability.name}",
+                ]
+            )
+    return rows
+
+
+def provenance(record: Record | StudyRecord) -> str:
+    """Where a picture comes from, in one sentence of Markdown: numbers, settings, time, hardware, commit."""
+    if isinstance(record, Record):
+        data = {"mnist": "MNIST", "digits": "the digits"}[record.data]
+        found = f"{record.model} on {data}: {_metrics([record])}"
+    else:
+        real = record.noise_floor[record.rows[0]["target"]]
+        judged = "; ".join(f"{row['method']}: {_judged(row)}" for row in record.rows)
+        found = (
+            f"{judged}; as many training images: Fréchet distance {real['frechet']:.2f}, "
+            f"coverage {real['coverage']:.2f}"
+        )
+    commit = "" if record.commit is None else f", commit `{record.commit[:7]}`"
+    return f"{found}. `{record.command}`: {_circumstances([record])}{commit}."
+
+
+def _judged(row: dict) -> str:
+    """What a classifier's features say of the images of a row: mean and spread over draws."""
+    texts = []
+    for name, words in (("frechet", "Fréchet distance"), ("coverage", "coverage")):
+        values = torch.tensor(row[name], dtype=torch.float64)
+        texts.append(f"{words} {values.mean():.2f} ± {values.std():.2f}")
+    return ", ".join(texts)
+
+
 @dataclass(frozen=True)
 class _Average:
     """A metric of several seeds: the mean, and how sure it is with respect to either source of chance.
@@ -335,7 +449,7 @@ def _devices(runs: Sequence[Record]) -> str:
     return f" --devices {processes}" if processes > 1 else ""
 
 
-def _circumstances(runs: Sequence[Record]) -> str:
+def _circumstances(runs: Sequence[Record | StudyRecord]) -> str:
     r = runs[0]
     cores = r.hardware["threads"] * r.hardware["processes"]
     processor = r.hardware["processor"].replace("(R)", "").removesuffix(" Processor")
@@ -344,7 +458,7 @@ def _circumstances(runs: Sequence[Record]) -> str:
     return f"{_time(runs)}, {where}, {seeds}"
 
 
-def _time(runs: Sequence[Record]) -> str:
+def _time(runs: Sequence[Record | StudyRecord]) -> str:
     """Time of training, on average over seeds: of the processor, or else what stands in its place.
 
     Other programs may have used the processor too: they cost minutes, but no processor time. On an

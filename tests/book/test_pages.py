@@ -67,17 +67,21 @@ def test_code_and_outputs_fit_a_laptop(page):
     assert not wide
 
 
+FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "": torch.clone}
+
+
 def decode_as_torch(data, z):
     """The image of a latent plane at z, from the page's own weights."""
     value = torch.tensor(z, dtype=torch.float32)
-    for index, layer in enumerate(data["layers"]):
+    dtype = torch.float16 if data["half"] else torch.float32
+    for layer in data["layers"]:
         weight, bias = (
-            torch.frombuffer(bytearray(base64.b64decode(layer[name])), dtype=torch.float32)
+            torch.frombuffer(bytearray(base64.b64decode(layer[name])), dtype=dtype).float()
             for name in ("weight", "bias")
         )
         value = torch.nn.functional.linear(value, weight.view(-1, layer["inputs"]), bias)
-        value = value.relu() if index < len(data["layers"]) - 1 else value.sigmoid()
-    return value.numpy()
+        value = FUNCTIONS[layer["function"]](value)
+    return value.sigmoid().numpy()
 
 
 def check_decoded(figure):

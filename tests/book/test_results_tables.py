@@ -18,7 +18,8 @@ def folder(tmp_path_factory):
     (folder / "conf.py").write_text('extensions = ["myst_parser", "results_tables"]')
     (folder / "index.md").write_text(
         "# Results\n\n```{results-table} mnist\n```\n\n```{results-table} digits\n```\n\n"
-        "```{results-table} stability\n```\n\n```{results-table} samplers\n```\n"
+        "```{results-table} stability\n```\n\n```{results-table} samplers\n```\n\n"
+        "```{results-table} sources\n```\n"
     )
     return folder
 

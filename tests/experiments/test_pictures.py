@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from course_lib.data import digits, intensities
-from course_lib.experiments import read_records, run, write_record
+from course_lib.experiments import STUDIES, read_records, read_study, run, write_record
 from course_lib.experiments.pictures import Stages, draw, picture_path, sheet
 from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.running import build, images_of
@@ -179,14 +179,20 @@ def test_a_trial_leaves_no_picture(short, tmp_path):
 def test_records_and_pictures_of_the_repository_belong_together():
     """Each picture is the one of its record's run, each record has all of them, and none is large."""
     expected = set()
-    for record in read_records(RESULTS):
+    studies = [found for name in STUDIES if (found := read_study(RESULTS, name)) is not None]
+    for record in (*read_records(RESULTS), *studies):
         for name, digest in record.pictures.items():
             path = picture_path(RESULTS, record.name, name)
             expected.add(path)
             content = path.read_bytes()
             assert hashlib.sha256(content).hexdigest() == digest, path
             assert len(content) <= 40_000, path
-    assert {path for path in RESULTS.glob("*.png") if "-seed" in path.name} == expected
+    assert set(RESULTS.glob("*.png")) == expected
+
+
+def test_what_is_not_text_stays_small():
+    """Pictures, and the decoder of the pages, add at most three megabytes to the repository."""
+    assert sum(path.stat().st_size for path in RESULTS.iterdir() if path.suffix != ".json") < 3e6
 
 
 def test_binary_samples_are_compared_with_grey_images():

@@ -74,6 +74,8 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_is_recorded_as_it_stands(name):
     found = read_study(ROOT / "results", name)
+    if found is None:
+        pytest.skip(f"{name} has not been run yet, and no page shows it")
     assert found.name == name
     assert found.settings == json.loads(json.dumps(STUDIES[name].settings()))
     assert found.command == f"course-lib study {name}"
@@ -81,10 +83,12 @@ def test_every_study_is_recorded_as_it_stands(name):
     methods = [m for m in found.settings["methods"] for _ in found.settings["targets"]]
     assert [{k: row[k] for k in m} for row, m in zip(found.rows, methods, strict=True)] == methods
     for row in found.rows:
-        assert {len(v) for k, v in row.items() if isinstance(v, list) and k != "betas"} == {
+        assert {len(v) for k, v in row.items() if isinstance(v, list) and k not in methods[0]} == {
             found.settings["seeds"]
         }
     for time in ("seconds", "cpu_seconds"):
+        if getattr(found, time) is None:  # of the processor, after a stop
+            continue
         total = sum(row[f"{time}_all_targets"] for row in found.rows)
         assert getattr(found, time) == pytest.approx(total / len(found.settings["targets"]))
     assert found.commit is not None
@@ -422,7 +426,7 @@ def test_a_trial_is_read_by_nothing(quick, tmp_path, capsys):
 
 def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     assert main(["study", "vae_stability"]) == 1
-    known = "one of gan_stability, diffusion_samplers is expected"
+    known = "one of gan_stability, gan_source, diffusion_samplers is expected"
     assert f"no study 'vae_stability'; {known}" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["study", "gan_stability", "--results", str(tmp_path / "file")]) == 1
@@ -432,7 +436,7 @@ def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     assert "what is done so far cannot be written" in capsys.readouterr().err
     assert main(["study"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert listed == ["course-lib study gan_stability", "course-lib study diffusion_samplers"]
+    assert listed == [f"course-lib study {name}" for name in STUDIES]
     with pytest.raises(ValueError, match="no study"):
         find_study("other")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from course_lib.experiments import RECIPES, Metric, Record, read_records
-from course_lib.experiments.tables import MNIST, digits_rows, mnist_rows
+from course_lib.experiments.tables import MNIST, digits_rows, mnist_rows, source_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,6 +143,8 @@ def test_a_number_by_a_solver_stands_with_the_solvers_error():
 
 def test_every_record_of_the_repository_is_in_a_table():
     records = read_records(ROOT / "results")
-    text = str(mnist_rows(records)) + str(digits_rows(records))
+    text = str([*mnist_rows(records), *digits_rows(records), *source_rows(records, None, None)])
     for r in records:
-        assert f"{r.model} --budget {r.budget}" in text
+        assert (
+            f"{r.model} --budget {r.budget}'" in text or f"{r.model} --budget {r.budget} " in text
+        )

@@ -24,6 +24,7 @@ from course_lib.distributions import (
     Gaussian,
     OutputDistribution,
 )
+from course_lib.experiments.gan_source import TanhGenerator
 from course_lib.experiments.groups import GroupedDiscriminator, GroupedGenerator
 from course_lib.families import FAMILIES
 from course_lib.flow import checks
@@ -244,6 +245,7 @@ KINDS = {
         for s in ((1, 4, 4), (1, 2, 8))
     ],
     "GroupedGenerator": [lambda d=d: GroupedGenerator(3, d, (5,), 2) for d in (1, 2)],
+    "TanhGenerator": [lambda s=s: TanhGenerator(s, 4, (5, 6)) for s in ((1, 2, 2), (4,))],
     "GroupedDiscriminator": [lambda: GroupedDiscriminator(3, (5,), 2)],
     "Classifier": [lambda s=s: Classifier(s, 3, 4, 2) for s in ((1, 4, 4), (1, 2, 8))],
 }
