@@ -60,7 +60,7 @@ class AnyOrderRecipe(AutoregressiveRecipe):
     """
 
     bound_samples: int = 64
-    orders: int = 10
+    orders: int = 8
 
     def loss(self) -> Loss:
         """Minus the bound, from one mask for each image."""

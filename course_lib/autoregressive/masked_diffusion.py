@@ -156,7 +156,9 @@ class MaskedDiffusion(Autoregressive):
         draws = torch.arange(n_samples, device=x.device).unsqueeze(1)
         times = ((draws + offset) / n_samples).clamp(max=1 - 2**-20).flatten()  # draws × N
         number = (times * D).long() + 1
-        place = torch.rand(len(times), D, generator=generator, device=x.device).argsort(1).argsort(1)
+        place = (
+            torch.rand(len(times), D, generator=generator, device=x.device).argsort(1).argsort(1)
+        )
         known = (place >= number.unsqueeze(1)).view(-1, *self.event_shape)
         repeated = x.repeat(n_samples, *[1] * len(self.event_shape))
         sums = self._log_prob_of_masked(repeated, known)
@@ -284,7 +286,7 @@ class MaskedDiffusion(Autoregressive):
             order = self._require_orders(order, n).expand(n, D)
         # For each example its unknown dimensions first, in the order in which they are drawn.
         given = known.flatten(1).gather(1, order)
-        order = order.gather(1, given.long().argsort(1, stable=True))
+        order = order.gather(1, given.long().argsort(dim=1, stable=True))
         x, known = x.clone(), known.clone()
         values, is_known = x.view(n, D), known.view(n, D)
         with evaluation_mode(self), torch.inference_mode(), without_autocast(noise):
@@ -304,15 +306,15 @@ class MaskedDiffusion(Autoregressive):
         """Require orders of the dimensions, shape ``(D,)``, or ``(R, D)``, R = n if it is given."""
         require_tensor(order, "order")
         D, rows = self.n_dims, "R" if n is None else n
-        one = order.shape == (D,)
-        several = order.dim() == 2 and order.shape[1] == D and len(order) in (n or len(order),)
         if order.is_floating_point() or order.is_complex() or order.dtype == torch.bool:
             raise TypeError(
                 f"order has dtype {order.dtype}; integers are expected, the dimensions 0 … {D - 1} in the "
                 f"order in which they are generated."
             )
         order = order.to(self.order.device, torch.int64)
-        if not (one or several and len(order)) or not (order.sort(-1).values == self.order).all():
+        several = order.dim() == 2 and order.shape[1] == D and 0 < len(order) == (n or len(order))
+        fits = several or order.shape == (D,)
+        if not fits or not (order.sort(-1).values == self.order.sort().values).all():
             raise ValueError(
                 f"order has shape {tuple(order.shape)}; every dimension 0 … {D - 1} once is expected, shape "
                 f"({D},) or ({rows}, {D}). Call torch.randperm({D})."

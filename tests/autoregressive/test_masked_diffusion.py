@@ -118,7 +118,8 @@ def test_all_orders_by_their_sets(formula):
     wrong={
         "no gap": lambda each: each.exp().mean(0).log(),
         "divergence the other way": lambda each: (
-            each.exp().mean(0).log() - (each.softmax(0) * (len(each) * each.softmax(0)).log()).sum(0)
+            each.exp().mean(0).log()
+            - (each.softmax(0) * (len(each) * each.softmax(0)).log()).sum(0)
         ),
         "divergence added": lambda each: 2 * each.exp().mean(0).log() - each.mean(0),
     },
@@ -271,9 +272,14 @@ def entropy(p):
     return -(p * p.log()).sum()
 
 
-def entropy_of(p, dims):
+def marginal(p, dims):
+    """Of some dimensions, shaped to broadcast against the table; of none it is 1."""
     others = [d for d in range(p.dim()) if d not in dims]
-    return entropy(p.sum(others)) if others else entropy(p)
+    return p.sum(others, keepdim=True) if others else p
+
+
+def entropy_of(p, dims):
+    return entropy(marginal(p, dims))
 
 
 def total_correlation(p, block, before):
@@ -283,20 +289,22 @@ def total_correlation(p, block, before):
     return each - (entropy_of(p, [*before, *block]) - base)
 
 
+def with_before(blocks):
+    """Each block with the pixels of those before it."""
+    return [(block, [i for b in blocks[:place] for i in b]) for place, block in enumerate(blocks)]
+
+
 @pytest.mark.equation(
     "eq-parallel-cost",
-    formula=lambda p, blocks: sum(
-        total_correlation(p, block, sum(blocks[:b], [])) for b, block in enumerate(blocks)
-    ),
+    formula=lambda p, blocks: sum(total_correlation(p, *pair) for pair in with_before(blocks)),
     wrong={
         "unconditional": lambda p, blocks: sum(total_correlation(p, b, []) for b in blocks),
         "joint entropies not subtracted": lambda p, blocks: sum(
-            entropy_of(p, [*sum(blocks[:b], []), i]) - entropy_of(p, sum(blocks[:b], []))
-            for b, block in enumerate(blocks)
-            if b
+            entropy_of(p, [*before, i]) - (entropy_of(p, before) if before else 0)
+            for block, before in with_before(blocks)
             for i in block
         ),
-        "of the whole image": lambda p, blocks: total_correlation(p, sum(blocks, []), []),
+        "of the whole image": lambda p, blocks: total_correlation(p, list(range(4)), []),
     },
 )
 def test_what_several_pixels_at_once_cost(formula):
@@ -305,14 +313,12 @@ def test_what_several_pixels_at_once_cost(formula):
     for blocks in ([[2, 0], [1, 3]], [[1], [3, 0, 2]], [[0, 1], [2], [3]]):
         q, before = torch.ones(()), []
         for block in blocks:
-            known = p.sum([d for d in range(4) if d not in before], keepdim=True)
             for i in block:
-                kept = [*before, i]
-                q = q * p.sum([d for d in range(4) if d not in kept], keepdim=True) / known
+                q = q * marginal(p, [*before, i]) / marginal(p, before)
             before = before + block
         assert abs(q.sum() - 1) < 1e-12
         torch.testing.assert_close(formula(p, blocks), (p * (p / q).log()).sum())
-    assert abs(formula(p, [[3], [1], [0], [2]])) < 1e-12 or formula is None
+    assert abs(formula(p, [[3], [1], [0], [2]])) < 1e-12
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -322,7 +328,7 @@ def test_the_estimate_is_unbiased_with_any_number_of_draws(network):
     exact = over_masks(lambda m, D: uniform(m, D) * D / m)(model, x)
     for n_samples in (1, 4):
         with torch.no_grad():
-            drawn = torch.stack([model.elbo(x, n_samples) for _ in range(1500)])
+            drawn = torch.stack([model.elbo(x, n_samples) for _ in range(400)])
         error = drawn.std(0) / len(drawn) ** 0.5
         assert ((drawn.mean(0) - exact).abs() < 4.5 * error).all()
         assert (error > 0).all()
@@ -374,7 +380,7 @@ def test_samples_follow_the_mixture_of_all_orders_and_those_of_an_order_its_own(
 def test_several_at_once_are_drawn_independently():
     model = build((1, 1, 2), 3)
     images = all_images(model)
-    first = model(images, torch.zeros_like(images, dtype=torch.bool))[0].softmax(-1).flatten(0, 1)
+    first = model(images, torch.zeros_like(images, dtype=torch.bool))[0].softmax(-1).view(2, 3)
     expected = (first[0, :, None] * first[1]).flatten()
     samples = model.sample(4000, at_once=2, generator=torch.Generator().manual_seed(0)).flatten(1)
     observed = torch.bincount(samples @ torch.tensor([3, 1]), minlength=9) / 4000
@@ -440,7 +446,7 @@ def test_wrong_orders_are_named():
             model.log_prob(x, order=order)
     with pytest.raises(TypeError, match="order has dtype"):
         model.sample(2, order=torch.rand(4))
-    with pytest.raises(ValueError, match=r"\(3, 4\) is expected"):
+    with pytest.raises(ValueError, match=r"or \(3, 4\)"):
         model.sample(3, order=torch.arange(4).repeat(2, 1))
     large = MaskedDiffusion((13,), 2, hidden=(4,))
     with pytest.raises(ValueError, match="13! orders"):
