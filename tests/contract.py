@@ -206,6 +206,33 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
         "autoregressive.Autoregressive",
         Case(autoregressive.Autoregressive, given | {"distribution": distribution, "n_classes": 3}),
     )
+    sizes = {"channels": 2, "n_blocks": 1, "dropout": 0.1, "distribution": distribution}
+    yield "autoregressive.MaskedDiffusion", Case(autoregressive.MaskedDiffusion, given | sizes)
+    yield (
+        "autoregressive.MaskedDiffusion of vectors",
+        Case(autoregressive.MaskedDiffusion, {"event_shape": (4,), "levels": 5, "hidden": (4, 4)}),
+    )
+    any_order = autoregressive.MaskedDiffusion(SHAPE, 5, hidden=(4,))
+    order = torch.randperm(any_order.n_dims)
+    drawn = {"generator": GENERATOR, "order": order, "at_once": 3}
+    yield (
+        "autoregressive.MaskedDiffusion.log_prob",
+        Case(any_order.log_prob, {"x": LEVELS, "order": order}),
+    )
+    yield (
+        "autoregressive.MaskedDiffusion.elbo",
+        Case(any_order.elbo, {"x": LEVELS, "n_samples": 2, "generator": GENERATOR}),
+    )
+    yield "autoregressive.MaskedDiffusion.sample", Case(any_order.sample, {"n": 3} | drawn)
+    known = torch.rand(SHAPE) < 0.5
+    yield (
+        "autoregressive.MaskedDiffusion.complete",
+        Case(any_order.complete, {"x": LEVELS, "known": known} | drawn),
+    )
+    yield (
+        "autoregressive.any_order_loss",
+        Case(lambda x: autoregressive.any_order_loss(any_order, x, DONE), {"x": LEVELS}),
+    )
     made = autoregressive.MADE(SHAPE, 5, hidden=(4,))
     yield (
         "autoregressive.one_ordering_loss",

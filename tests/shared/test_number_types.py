@@ -501,6 +501,9 @@ SIZES = {
     "WaveNet": lambda i: ar.WaveNet(
         (i(9),), i(3), channels=i(4), kernel_size=i(2), dilations=(i(1), i(2))
     ).sample(i(2)),
+    "MaskedDiffusion": lambda i: ar.MaskedDiffusion(
+        (1, i(4), i(4)), i(3), channels=i(4), n_blocks=i(1)
+    ).sample(i(2), at_once=i(5)),
     "distributions": lambda i: (
         distributions.Categorical(i(4)),
         distributions.DiscretizedLogisticMixture(i(4), i(2)).n_parameters,

@@ -103,6 +103,16 @@ KINDS = {
         lambda d=d: ar.WaveNet((12,), 3, channels=4, dilations=d)
         for d in ((1, 2, 4), (4, 2, 1), (1, 1, 1), (3, 2, 1))
     ],
+    "MaskedDiffusion": [
+        lambda s=s, k=k, c=c: ar.MaskedDiffusion(s, k, hidden=(8, 8), channels=c)
+        for s, k, c in (
+            ((1, 2, 4), 3, None),
+            ((1, 4, 2), 3, None),
+            ((1, 2, 4), 3, 4),
+            ((1, 4, 2), 3, 4),
+            ((2, 2, 2), 3, 4),
+        )
+    ],
     "GatedPixelCNN, classes": [
         lambda n=n: ar.GatedPixelCNN((1, 3, 3), 3, channels=4, n_layers=2, n_classes=n)
         for n in (3, 4)
