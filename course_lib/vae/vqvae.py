@@ -37,7 +37,8 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         Integers 0 … K−1, shape ``(...)``.
     """
-    require_shapes(codebook=(codebook, "K d"), z=(z, f"... {codebook.shape[-1]}"))
+    require_shapes(codebook=(codebook, "K d"))
+    require_shapes(z=(z, f"... {codebook.shape[-1]}"))
     z, codebook = in_one_type(z=z, codebook=codebook)
     # |z − e|² without |z|², which is the same for all of them.
     return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(-1)
@@ -76,6 +77,25 @@ def perplexity(codes: Tensor, n_codes: int) -> Tensor:
     codes = require_levels(codes, n_codes, "codes")
     share = torch.bincount(codes.flatten().long(), minlength=n_codes).double() / codes.numel()
     return torch.special.entr(share).sum().exp()
+
+
+class PlaceBias(nn.Module):
+    """A learned number for each channel and place of an image, added to it.
+
+    A convolution does the same everywhere; what is drawn is not the same everywhere.
+
+    Args:
+        channels: number of channels.
+        places: height and width.
+    """
+
+    def __init__(self, channels: int, places: Sequence[int]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels, *places))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the bias to `x` of shape ``(N, channels, height, width)``."""
+        return x + self.bias
 
 
 class VQVAE(SavedSettings):
@@ -138,18 +158,26 @@ class VQVAE(SavedSettings):
         for _ in range(halvings):
             halve += [nn.Conv2d(channels, channels, 4, stride=2, padding=1), nn.ReLU()]
             double += [nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1), nn.ReLU()]
+        P = self.likelihood.n_parameters
         self.encoder = nn.Sequential(
             nn.Conv2d(colours, channels, 3, padding=1),
+            PlaceBias(channels, (height, width)),
             nn.ReLU(),
             *halve,
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
             nn.Conv2d(channels, self.code_dim, 1),
         )
-        P = self.likelihood.n_parameters
         self.decoder = nn.Sequential(
             nn.Conv2d(self.code_dim, channels, 3, padding=1),
+            PlaceBias(channels, self.code_shape),
             nn.ReLU(),
             *double,
-            nn.Conv2d(channels, colours * P, 3, padding=1),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            PlaceBias(channels, (height, width)),
+            nn.ReLU(),
+            nn.Conv2d(channels, colours * P, 1),
+            PlaceBias(colours * P, (height, width)),
             ParametersLast(P),
         )
 

@@ -101,6 +101,18 @@ CHECKS |= {name: autoregressive(name) for name in properties.MODELS}
 
 
 @check
+def vector_quantization(place):
+    torch.manual_seed(0)
+    model = place(vae.VQVAE((1, 4, 4), 6, channels=4, likelihood=distributions.Categorical(4)))
+    x = place(torch.randint(4, (3, 1, 4, 4), generator=source()) / 3)
+    yield from with_gradients(model, vae.VQObjective()(model, x, None)["loss"])
+    yield from (model.codes(x), model.elbo(x), vae.perplexity(model.codes(x), 6))
+    yield model.sample(2, generator=place(source()))
+    model.restart_unused(x, generator=place(source()))
+    yield model.codebook
+
+
+@check
 def masked_diffusion(place):
     for network in ({"hidden": (6,)}, {"channels": 4, "n_blocks": 1}):
         torch.manual_seed(0)

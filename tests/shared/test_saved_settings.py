@@ -73,6 +73,16 @@ KINDS = {
     "VAE with convolutions": [
         lambda s=s: vae.VAE(s, 2, channels=2) for s in ((1, 4, 16), (1, 8, 8), (1, 16, 4))
     ],
+    "VQVAE": [
+        lambda s=s, h=h, d=d: vae.VQVAE(s, 4, channels=4, halvings=h, likelihood=d and d())
+        for s, h, d in (
+            ((1, 4, 16), 1, None),
+            ((1, 8, 8), 1, None),
+            ((1, 8, 8), 1, lambda: Categorical(6)),
+            ((1, 8, 8), 1, lambda: DiscretizedLogisticMixture(6, 2)),
+            ((1, 8, 8), 1, lambda: DiscretizedLogisticMixture(5, 2)),
+        )
+    ],
     "Gaussian": [lambda s=s: Gaussian(s) for s in (0.1, 0.2, None)],
     "Bernoulli": [Bernoulli],
     "LinearGaussian": [
