@@ -58,7 +58,10 @@ def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
     """
     require_tensor(z, "z")
     require_tensor(quantized, "quantized")
-    require_shape(quantized.unsqueeze(0), z.shape, "quantized")
+    if z.shape != quantized.shape:
+        raise ValueError(
+            f"z has shape {tuple(z.shape)} and quantized {tuple(quantized.shape)}; equal shapes are expected."
+        )
     z, quantized = in_one_type(z=z, quantized=quantized)
     return z + (quantized - z).detach()
 
@@ -74,7 +77,13 @@ def perplexity(codes: Tensor, n_codes: int) -> Tensor:
         A number between 1 and K, 0-d.
     """
     n_codes = require_positive_integer(n_codes, "n_codes")
-    codes = require_levels(codes, n_codes, "codes")
+    require_tensor(codes, "codes")
+    try:
+        codes = require_levels(codes, n_codes, "codes")
+    except ValueError as error:
+        raise ValueError(f"{error} Here n_codes is {n_codes}.") from None
+    if not codes.numel():
+        raise ValueError("codes has no entries; at least one code is expected.")
     share = torch.bincount(codes.flatten().long(), minlength=n_codes).double() / codes.numel()
     return torch.special.entr(share).sum().exp()
 
@@ -167,6 +176,8 @@ class VQVAE(SavedSettings):
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(channels, self.code_dim, 1),
+            # One scale for the vectors of every image, lest they shrink towards a single code.
+            nn.GroupNorm(1, self.code_dim, affine=False),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(self.code_dim, channels, 3, padding=1),

@@ -331,6 +331,9 @@ def outputs(module, like):
         x = real(like.event_shape).round()  # black and white are grey levels too
         z = module.encode(x).rsample()
         return [z, module.decode(z).log_prob(x), module.sample(3, generator=source())]
+    if isinstance(module, vae.VQVAE):
+        x = real(like.event_shape).round()
+        return [module.codes(x), module.elbo(x), module.sample(3, generator=source())]
     if isinstance(module, vae.Autoencoder):
         x = real(like.event_shape)
         return [module(x), *([module.sample(3)] if hasattr(module, "sample") else [])]
