@@ -91,6 +91,7 @@ class TimedNetwork(SavedSettings):
         n_classes: number of classes; none if None.
         width: size of the vector that tells of time and class.
         n_times: numbers of time for each example.
+        n_inputs: numbers that are read for each entry; with more than one, examples have one more axis.
     """
 
     def __init__(
@@ -100,19 +101,23 @@ class TimedNetwork(SavedSettings):
         n_classes: int | None,
         width: int,
         n_times: int = 1,
+        n_inputs: int = 1,
     ) -> None:
         super().__init__()
         self.event_shape = require_event_shape(event_shape)
+        self.n_inputs = require_positive_integer(n_inputs, "n_inputs")
+        self.input_shape = self.event_shape if n_inputs == 1 else (*self.event_shape, n_inputs)
         self.n_outputs = require_positive_integer(n_outputs, "n_outputs")
         self.conditioning = Conditioning(width, n_classes, n_times)
         self.n_classes = self.conditioning.n_classes
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""
-        return {"event_shape": self.event_shape, "n_outputs": self.n_outputs}
+        several = {} if self.n_inputs == 1 else {"n_inputs": self.n_inputs}
+        return {"event_shape": self.event_shape, "n_outputs": self.n_outputs} | several
 
     def _told(self, x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
-        require_batch(x, self.event_shape)
+        require_batch(x, self.input_shape)
         n_times = self.conditioning.n_times
         require_shape(time, () if n_times == 1 else (n_times,), "time")
         if len(time) != len(x):
@@ -132,6 +137,7 @@ class TimedMLP(TimedNetwork):
         n_classes: number of classes; none if None.
         dropout: probability of dropping a hidden unit while training.
         n_times: numbers of time for each example, such as both ends of an interval.
+        n_inputs: numbers that are read for each entry.
 
     Raises:
         ValueError: there is no hidden layer, or their widths differ.
@@ -146,6 +152,7 @@ class TimedMLP(TimedNetwork):
         n_classes: int | None = None,
         dropout: float = 0.0,
         n_times: int = 1,
+        n_inputs: int = 1,
     ) -> None:
         hidden = require_widths(hidden)
         if len(set(hidden)) != 1:
@@ -154,9 +161,9 @@ class TimedMLP(TimedNetwork):
                 f"to the one before."
             )
         width = hidden[0]
-        super().__init__(event_shape, n_outputs, n_classes, width, n_times)
+        super().__init__(event_shape, n_outputs, n_classes, width, n_times, n_inputs)
         size = math.prod(self.event_shape)
-        self.first = nn.Linear(size, width)
+        self.first = nn.Linear(size * self.n_inputs, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in hidden)
         self.told = nn.ModuleList(nn.Linear(width, width) for _ in hidden)
         self.last = nn.Linear(width, size * self.n_outputs)
@@ -168,7 +175,8 @@ class TimedMLP(TimedNetwork):
         """Numbers for each entry.
 
         Args:
-            x: noised examples, shape ``(N, *event_shape)``.
+            x: noised examples, shape ``(N, *event_shape)``; ``(N, *event_shape, n_inputs)`` if several
+                numbers are read for each entry.
             time: a number of time for each, shape ``(N,)``; several, shape ``(N, n_times)``.
             labels: classes, shape ``(N,)``, ``n_classes`` for none; None for none at all.
 
@@ -236,6 +244,7 @@ class TimedConvNet(TimedNetwork):
         n_classes: number of classes; none if None.
         dropout: probability of dropping a unit while training.
         n_times: numbers of time for each example, such as both ends of an interval.
+        n_inputs: numbers that are read for each entry.
 
     Raises:
         ValueError: the shape is not one of images.
@@ -251,10 +260,11 @@ class TimedConvNet(TimedNetwork):
         n_classes: int | None = None,
         dropout: float = 0.0,
         n_times: int = 1,
+        n_inputs: int = 1,
     ) -> None:
         channels = require_positive_integer(channels, "channels")
         width = 4 * channels
-        super().__init__(event_shape, n_outputs, n_classes, width, n_times)
+        super().__init__(event_shape, n_outputs, n_classes, width, n_times, n_inputs)
         if len(self.event_shape) != 3:
             raise ValueError(
                 f"event_shape is {self.event_shape}; (C, H, W) is expected. Use TimedMLP for vectors."
@@ -265,7 +275,7 @@ class TimedConvNet(TimedNetwork):
         halvings = 0
         while height % 2 == 0 and side % 2 == 0 and max(height, side) > 8:
             height, side, halvings = height // 2, side // 2, halvings + 1
-        self.first = nn.Conv2d(colours, channels, 3, padding=1)
+        self.first = nn.Conv2d(colours * self.n_inputs, channels, 3, padding=1)
         self.place = nn.Parameter(torch.zeros(channels, *self.event_shape[1:]))
         plain = [MixedBlock(channels, None, width, dropout) for _ in range(2 * halvings)]
         self.down, self.up = nn.ModuleList(plain[:halvings]), nn.ModuleList(plain[halvings:])
@@ -286,6 +296,8 @@ class TimedConvNet(TimedNetwork):
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """Numbers for each entry; see `TimedMLP.forward`."""
         told = self._told(x, time, labels)
+        if self.n_inputs > 1:  # (N, C, H, W, I) → (N, C·I, H, W)
+            x = x.movedim(-1, 2).flatten(1, 2)
         h = self.first(x) + self.place
         passed = []
         for block, shrink in zip(self.down, self.shrink, strict=True):

@@ -147,6 +147,7 @@ def _vae() -> Iterator[tuple[str, Case]]:
     )
     yield "interpolation.straight_path", Case(interpolation.straight_path, ends)
     yield "interpolation.spherical_path", Case(interpolation.spherical_path, ends)
+    yield from _vq()
     yield "vae.latent_grid", Case(vae.latent_grid, {"n": 3})
     yield (
         "vae.traversal",
@@ -165,6 +166,30 @@ def _vae() -> Iterator[tuple[str, Case]]:
         "vae.score_function_gradient",
         Case(vae.score_function_gradient, gradient | {"baseline": 0.5}, overflows=True),
     )
+
+
+def _vq() -> Iterator[tuple[str, Case]]:
+    sizes = {"n_codes": 5, "code_dim": 2, "channels": 3, "halvings": 1}
+    given = {"event_shape": (1, 4, 4), "likelihood": distributions.Categorical(3)}
+    yield "vae.VQVAE", Case(vae.VQVAE, given | sizes)
+    model = vae.VQVAE((1, 4, 4), 5, channels=3)
+    x, codes = torch.rand(3, 1, 4, 4), torch.randint(5, (3, 2, 2))
+    for method in ("forward", "vectors", "codes"):
+        yield f"vae.VQVAE.{method}", Case(getattr(model, method), {"x": x})
+    yield "vae.VQVAE.elbo", Case(model.elbo, {"x": x, "n_samples": 2})
+    yield "vae.VQVAE.decode", Case(model.decode, {"codes": codes})
+    yield "vae.VQVAE.sample", Case(model.sample, {"n": 3, "generator": GENERATOR})
+    yield "vae.VQVAE.restart_unused", Case(model.restart_unused, {"x": x, "generator": GENERATOR})
+    yield "vae.VQObjective", Case(vae.VQObjective, {"commitment": 0.5})
+    yield (
+        "vae.VQObjective.__call__",
+        Case(lambda x: vae.VQObjective()(model, x, DONE), {"x": x}, overflows=True),
+    )
+    pair = {"z": torch.randn(4, 2), "codebook": torch.randn(3, 2)}
+    yield "vae.nearest_code", Case(vae.nearest_code, pair, overflows=True)
+    pair = {"z": torch.randn(4, 2), "quantized": torch.randn(4, 2)}
+    yield "vae.straight_through", Case(vae.straight_through, pair, overflows=True)
+    yield "vae.perplexity", Case(vae.perplexity, {"codes": codes, "n_codes": 5})
 
 
 def _autoregressive() -> Iterator[tuple[str, Case]]:
@@ -205,6 +230,33 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
     yield (
         "autoregressive.Autoregressive",
         Case(autoregressive.Autoregressive, given | {"distribution": distribution, "n_classes": 3}),
+    )
+    sizes = {"channels": 2, "n_blocks": 1, "dropout": 0.1, "distribution": distribution}
+    yield "autoregressive.MaskedDiffusion", Case(autoregressive.MaskedDiffusion, given | sizes)
+    yield (
+        "autoregressive.MaskedDiffusion of vectors",
+        Case(autoregressive.MaskedDiffusion, {"event_shape": (4,), "levels": 5, "hidden": (4, 4)}),
+    )
+    any_order = autoregressive.MaskedDiffusion(SHAPE, 5, hidden=(4,))
+    order = torch.randperm(any_order.n_dims)
+    drawn = {"generator": GENERATOR, "order": order, "at_once": 3}
+    yield (
+        "autoregressive.MaskedDiffusion.log_prob",
+        Case(any_order.log_prob, {"x": LEVELS, "order": order}),
+    )
+    yield (
+        "autoregressive.MaskedDiffusion.elbo",
+        Case(any_order.elbo, {"x": LEVELS, "n_samples": 2, "generator": GENERATOR}),
+    )
+    yield "autoregressive.MaskedDiffusion.sample", Case(any_order.sample, {"n": 3} | drawn)
+    known = torch.rand(SHAPE) < 0.5
+    yield (
+        "autoregressive.MaskedDiffusion.complete",
+        Case(any_order.complete, {"x": LEVELS, "known": known} | drawn),
+    )
+    yield (
+        "autoregressive.any_order_loss",
+        Case(lambda x: autoregressive.any_order_loss(any_order, x, DONE), {"x": LEVELS}),
     )
     made = autoregressive.MADE(SHAPE, 5, hidden=(4,))
     yield (

@@ -1187,6 +1187,108 @@ ENSEMBLE = Question(
     ),
 )
 
+# 12. The bound of a masked model. ---------------------------------------------------------------
+
+
+def masked_bound(log_p, masked):
+    number = masked.sum(1)
+    return (log_p * masked).sum(1) * log_p.shape[1] / number
+
+
+def weighted_bound(weight, *, masked_only=True):
+    """`masked_bound` with another weight, a function of the numbers of masked and of all pixels."""
+
+    def answer(log_p, masked):
+        m, d = masked.sum(1).double(), log_p.shape[1]
+        summed = log_p * masked if masked_only else log_p
+        return summed.sum(1) * weight(m, d)
+
+    return answer
+
+
+def draw_masks(g: torch.Generator, n: tuple[int, int], d: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    n, d = integer(g, *n), integer(g, *d)
+    # No number of masked pixels for which two weights agree: not half, not all, not all but one.
+    fits = [m for m in range(1, d - 1) if 2 * m not in (d - 1, d, d + 1)]
+    numbers = torch.tensor(fits)[torch.randint(len(fits), (n,), generator=g)]
+    numbers[0], numbers[1] = 1, fits[-1]  # a single one, and many
+    place = torch.rand(n, d, generator=g).argsort(1).argsort(1)
+    return -uniform(g, 0.3, 2.5, n, d), place < numbers[:, None]
+
+
+MASKED = Question(
+    name="masked_bound",
+    points=1.5,
+    reference=masked_bound,
+    draw=(
+        partial(draw_masks, n=(3, 5), d=(7, 9)),
+        partial(draw_masks, n=(7, 9), d=(10, 13)),
+    ),
+    mistakes=(
+        Mistake(
+            "weight 1",
+            "The masked pixels are added without a weight: a mask of few pixels stands for many orders",
+            weighted_bound(lambda m, d: 1),
+        ),
+        Mistake(
+            "all pixels",
+            "All pixels are added; the network has read those that are not masked",
+            weighted_bound(lambda m, d: d / m, masked_only=False),
+        ),
+        Mistake(
+            "known pixels",
+            "The known pixels are added, which the network has read; the masked ones are predicted",
+            lambda p, masked: masked_bound(p, ~masked),
+        ),
+        Mistake(
+            "weight inverted",
+            "The weight is upside down: the fewer pixels are masked, the more each of them counts",
+            weighted_bound(lambda m, d: m / d),
+        ),
+        Mistake(
+            "mean over the masked pixels",
+            "This is the mean over the masked pixels; an image of D pixels costs D times as much",
+            weighted_bound(lambda m, d: 1 / m),
+        ),
+        Mistake(
+            "mean over all pixels",
+            "The sum over the masked pixels is divided by D; the weight is D over their number",
+            weighted_bound(lambda m, d: 1 / d),
+        ),
+        Mistake(
+            "number of known pixels",
+            "The sum is divided by the number of known pixels; the masked ones are averaged",
+            weighted_bound(lambda m, d: d / (d - m)),
+        ),
+        Mistake(
+            "place for number",
+            "The sum is divided by the place in the order, D − m + 1; at that place m pixels are masked",
+            weighted_bound(lambda m, d: d / (d - m + 1)),
+        ),
+        Mistake(
+            "one number for the batch",
+            "All images get the mean number of masked pixels; each has its own",
+            lambda p, masked: (p * masked).sum(1) * p.shape[1] / masked.sum(1).double().mean(),
+        ),
+        Mistake(
+            "sign",
+            "The sign is flipped: a lower bound of log p(x) is asked for, and it is negative",
+            lambda *a: -masked_bound(*a),
+        ),
+        Mistake(
+            "bits per dimension",
+            "This is in bits per dimension; nats per image are asked for",
+            lambda p, masked: -masked_bound(p, masked) / (p.shape[1] * math.log(2)),
+        ),
+    ),
+    equivalents=(
+        lambda p, masked: p.masked_fill(~masked, 0).sum(1) / masked.double().mean(1),
+        lambda p, masked: torch.stack(
+            [len(row) * row[hidden].mean() for row, hidden in zip(p, masked, strict=True)]
+        ),
+    ),
+)
+
 QUESTIONS = (
     CHAIN_ENTROPY,
     THREE_PIXELS,
@@ -1199,6 +1301,7 @@ QUESTIONS = (
     COMPLETE,
     TEACHER,
     ENSEMBLE,
+    MASKED,
     Measure(
         name="trained_model",
         points=4,

@@ -629,6 +629,109 @@ def completion_orders() -> Figure:
     return figure
 
 
+def any_order_sets() -> Figure:
+    """The sets of known pixels of an image of three, and the conditionals that lead from one to the next."""
+    figure, ax = _canvas((7.5, 3.7), (-1.0, 10.0), (-2.1, 2.5))
+    chosen = [(), (2,), (2, 3), (1, 2, 3)]
+    places = {}
+    for size in range(4):
+        sets = list(itertools.combinations((1, 2, 3), size))
+        for row, known in enumerate(sets):
+            places[known] = (3 * size, 1.5 * ((len(sets) - 1) / 2 - row))
+    for known, (x, y) in places.items():
+        for pixel in {1, 2, 3} - set(known):
+            after = tuple(sorted({*known, pixel}))
+            on_path = known in chosen and after in chosen
+            _arrow(
+                ax,
+                (x + 0.72, y),
+                (places[after][0] - 0.72, places[after][1]),
+                color="C1" if on_path else GREY,
+                width=2.4 if on_path else 1.0,
+                gap=2,
+            )
+            if on_path:
+                given = ", ".join(f"x_{i}" for i in known)
+                text = f"$p(x_{pixel}|{given})$" if known else f"$p(x_{pixel})$"
+                rise = places[after][1] - y
+                place = (x + 1.5, y + rise / 2 + 0.24)
+                if rise:  # beside an arrow that leads up or down
+                    place = (x + 1.5, y - 0.25) if rise < 0 else (x + 2.3, y + 0.35)
+                ax.text(*place, text, ha="center", fontsize=SMALL, color="C3")
+        name = "nothing" if not known else ", ".join(map(str, known))
+        _box(ax, (x, y), 1.4, 0.7, name, PALE["C1" if known in chosen else "C0"], SMALL)
+    for size, text in enumerate(("no pixel known", "one", "two", "all")):
+        ax.text(3 * size, 2.2, text, ha="center", fontsize=SMALL)
+    return figure
+
+
+def unmasking() -> Figure:
+    """Random times from which pixels are masked; and the weight that makes all times count alike."""
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.5, 3.1), width_ratios=[1.4, 1]
+    )
+    times = [0.34, 0.86, 0.12, 0.62, 0.95, 0.47]
+    for pixel, time in enumerate(times):
+        left.barh(pixel, time, height=0.6, color=PALE["C0"], edgecolor="C0")
+        left.barh(
+            pixel,
+            1 - time,
+            left=time,
+            height=0.6,
+            color="w",
+            edgecolor="C3",
+            hatch="///",
+        )
+    left.axvline(0.55, color="k", linestyle="--", linewidth=1.2)
+    left.text(0.55, -0.95, "$t = 0.55$", ha="center", fontsize=SMALL)
+    left.set(xlabel="time", ylabel="pixel", xlim=(0, 1), ylim=(5.6, -0.6))
+    left.set_yticks(range(6), range(1, 7))
+    t = np.linspace(0.05, 1, 200)
+    right.plot(t, 1 / t, color="C1", label="weight $1/t$")
+    right.plot(t, 6 * t, color="C0", linestyle="--", label="masked pixels, mean")
+    right.plot(t, np.full_like(t, 6), color="C2", linestyle="-.", label="product")
+    right.set(xlabel="time", xlim=(0, 1), ylim=(0, 10.5))
+    right.legend(fontsize=SMALL, loc="upper right")
+    return figure
+
+
+def parallel_cost() -> Figure:
+    """What several pixels at once cost in a chain of binary pixels, for three kinds of blocks."""
+    D, keep = 16, 0.8  # the correlation of neighbours: equal with probability 0.9
+
+    def entropy(pixels: list[int]) -> float:
+        """Bits of some pixels of the chain together."""
+        gaps = np.diff(sorted(pixels)) if len(pixels) > 1 else np.zeros(0)
+        p = (1 + keep**gaps) / 2
+        return bool(pixels) - (p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum()
+
+    def cost(order: list[int], k: int) -> float:
+        total = 0.0
+        for start in range(0, D, k):
+            before, block = order[:start], order[start : start + k]
+            each = sum(entropy([*before, i]) - entropy(before) for i in block)
+            total += each - (entropy([*before, *block]) - entropy(before))
+        return total
+
+    sizes = [1, 2, 4, 8, 16]
+    far = [int(f"{i:04b}"[::-1], 2) for i in range(D)]
+    rng = np.random.default_rng(0)
+    random = [rng.permutation(D).tolist() for _ in range(20)]
+    figure, ax = plt.subplots(figsize=(6.6, 3.4))
+    for name, orders, style in (
+        ("neighbours together", [list(range(D))], "o-"),
+        ("random pixels together", random, "s--"),
+        ("distant pixels together", [far], "^-."),
+    ):
+        costs = [np.mean([cost(order, k) for order in orders]) for k in sizes]
+        ax.plot(sizes, costs, style, label=name)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(sizes, sizes)
+    ax.set(xlabel="pixels at once", ylabel="divergence, bits")
+    ax.legend(fontsize=SMALL + 0.5)
+    return figure
+
+
 def _canvas(size: tuple, x: tuple, y: tuple) -> tuple[Figure, Axes]:
     """A figure without axes, for drawings."""
     figure, ax = plt.subplots(figsize=size)

@@ -9,6 +9,7 @@ import scipy.optimize
 import torch
 from course_lib.data import digits, intensities
 from course_lib.divergences import kl_gaussian, kl_standard_normal
+from course_lib.vae import nearest_code
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse, FancyArrowPatch, FancyBboxPatch
@@ -979,4 +980,34 @@ def aggregate_matching() -> Figure:
         )
     panels[1].scatter(*centres.T, color="C1", s=60, edgecolor="black", linewidth=0.6)
     panels[0].set_ylabel("$z_2$")
+    return figure
+
+
+def vector_quantization() -> Figure:
+    """Regions of a codebook in the plane, one of them empty; and the step that quantizes one number."""
+    rng = np.random.default_rng(3)
+    centres = np.array([[-1.6, 0.9], [0.2, 1.5], [1.5, 0.6], [-0.7, -0.9], [0.6, -0.5]])
+    points = np.concatenate([c + 0.28 * rng.standard_normal((40, 2)) for c in centres])
+    codebook = np.concatenate([centres + 0.1, [[2.6, -1.5]]])
+    x, y = np.meshgrid(np.linspace(-2.7, 3.3, 300), np.linspace(-2.1, 2.5, 300))
+    grid = torch.tensor(np.stack([x, y], -1))
+    nearest = nearest_code(grid, torch.tensor(codebook)).numpy()
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.5, 3.2), width_ratios=[1.25, 1]
+    )
+    for k in range(len(codebook)):
+        left.contour(x, y, nearest == k, levels=[0.5], colors="0.6", linewidths=0.8)
+    left.plot(*points.T, "o", ms=3, color="C0", alpha=0.6)
+    left.plot(*codebook.T, "X", ms=10, color="C1", mec="k", mew=0.8)
+    left.annotate("dead code", codebook[-1], (1.1, -1.95), fontsize=9.5)
+    left.set(xticks=[], yticks=[], aspect="equal")
+    levels = np.array([-1.5, -0.4, 0.5, 1.6])
+    z = np.linspace(-2.2, 2.2, 600)
+    quantized = levels[np.abs(z[:, None] - levels).argmin(1)]
+    jumps = np.abs(np.diff(quantized, prepend=quantized[0])) > 0.1
+    right.plot(z, z, "--", color="C1", label="straight through")
+    right.plot(z, np.where(jumps, np.nan, quantized), color="C0", label="quantized")
+    right.plot(levels, levels, "X", ms=8, color="C1", mec="k", mew=0.8)
+    right.set(xlabel="$z$", ylabel="$z_q$", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
+    right.legend(fontsize=9.5, loc="upper left")
     return figure

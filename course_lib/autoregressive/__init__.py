@@ -6,6 +6,7 @@ from course_lib.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 from course_lib.autoregressive.fvsbn import FVSBN
 from course_lib.autoregressive.gated_pixelcnn import GatedPixelCNN
 from course_lib.autoregressive.made import MADE, one_ordering_loss
+from course_lib.autoregressive.masked_diffusion import MaskedDiffusion, any_order_loss
 from course_lib.autoregressive.nade import NADE
 from course_lib.autoregressive.pixelcnn import PixelCNN
 from course_lib.autoregressive.receptive_field import receptive_field_map
@@ -19,9 +20,11 @@ __all__ = [
     "Autoregressive",
     "DiagonalBiLSTM",
     "GatedPixelCNN",
+    "MaskedDiffusion",
     "PixelCNN",
     "RowLSTM",
     "WaveNet",
+    "any_order_loss",
     "fast",
     "one_ordering_loss",
     "receptive_field_map",

@@ -170,22 +170,8 @@ class Autoregressive(SavedSettings):
             TypeError: `known` is not boolean, or `x` not of an integer type.
             ValueError: `known` has another shape, or `x` or `labels` do not fit.
         """
-        require_tensor(known, "known")
-        if known.dtype != torch.bool:
-            raise TypeError(
-                f"known has dtype {known.dtype}; a boolean mask is expected, True where x is given."
-            )
-        require_tensor(x)
-        require_shape(x, self.event_shape)
-        if tuple(known.shape) not in (self.event_shape, tuple(x.shape)):
-            raise ValueError(
-                f"known has shape {tuple(known.shape)}; {self.event_shape} or {tuple(x.shape)} is "
-                f"expected, one entry for every dimension of an example."
-            )
+        x, known = self._require_completion(x, known)
         require_generator(generator, self.order.device)
-        known = known.expand(x.shape)
-        x = torch.where(known, x, torch.zeros_like(x))
-        x = self._require_images(x)
         labels = require_labels(labels, len(x), self.n_classes)
         return self._generate(len(x), generator, cached, labels, x, known)
 
@@ -271,3 +257,20 @@ class Autoregressive(SavedSettings):
         x = require_levels(x, self.levels)
         require_shape(x, self.event_shape)
         return x
+
+    def _require_completion(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Images with zeros for what is not known, and where it is, of their shape."""
+        require_tensor(known, "known")
+        if known.dtype != torch.bool:
+            raise TypeError(
+                f"known has dtype {known.dtype}; a boolean mask is expected, True where x is given."
+            )
+        require_tensor(x)
+        require_shape(x, self.event_shape)
+        if tuple(known.shape) not in (self.event_shape, tuple(x.shape)):
+            raise ValueError(
+                f"known has shape {tuple(known.shape)}; {self.event_shape} or {tuple(x.shape)} is "
+                f"expected, one entry for every dimension of an example."
+            )
+        known = known.expand(x.shape)
+        return self._require_images(torch.where(known, x, torch.zeros_like(x))), known

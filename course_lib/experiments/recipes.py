@@ -6,7 +6,7 @@ and ``gpu``; and ``source`` for a recipe that is taken from elsewhere as it stan
 tells a variant of the model or of the data, such as ``cpu-256`` for 256 grey levels.
 """
 
-from course_lib.autoregressive.family import AutoregressiveRecipe
+from course_lib.autoregressive.family import AnyOrderRecipe, AutoregressiveRecipe
 from course_lib.diffusion.family import DiffusionRecipe
 from course_lib.family import Recipe
 from course_lib.flow.family import FlowRecipe
@@ -103,6 +103,14 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("digits", "GatedPixelCNN", "300s"): _digits(6000, 4e-3, n_layers=5, dropout=0.25),
     ("digits", "RowLSTM", "300s"): _digits(6000, 5e-3, n_layers=3, dropout=0.15),
     ("digits", "DiagonalBiLSTM", "300s"): _digits(5000, 6e-3, n_layers=2, dropout=0.2),
+    ("digits", "MaskedDiffusion", "60s"): AnyOrderRecipe(
+        2600,
+        32,
+        4e-3,
+        {"channels": 32, "n_blocks": 3, "dropout": 0.1},
+        ema=0.995,
+        evaluations=10,
+    ),
     ("digits", "NICE", "60s"): _digits_flow(2500, layers=6, hidden=(256, 256), dropout=0.2),
     ("digits", "RealNVP", "60s"): _digits_flow(2800, dropout=0.2),
     ("digits", "MultiScaleRealNVP", "60s"): _digits_flow(1000, 2e-3, dropout=0.1),

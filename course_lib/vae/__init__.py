@@ -19,16 +19,19 @@ from course_lib.vae.linear_gaussian import LinearGaussian
 from course_lib.vae.objectives import NegativeELBO, NegativeIWAEBound
 from course_lib.vae.posterior import DiagonalGaussian
 from course_lib.vae.vae import VAE
+from course_lib.vae.vqvae import VQVAE, VQObjective, nearest_code, perplexity, straight_through
 from course_lib.vae.wae import WAE, wae_objective
 
 __all__ = [
     "VAE",
+    "VQVAE",
     "WAE",
     "Autoencoder",
     "DiagonalGaussian",
     "LinearGaussian",
     "NegativeELBO",
     "NegativeIWAEBound",
+    "VQObjective",
     "elbo",
     "elbo_terms",
     "importance_log_weights",
@@ -39,11 +42,14 @@ __all__ = [
     "log_likelihood",
     "log_likelihood_with_error",
     "log_mean_exp",
+    "nearest_code",
     "pathwise_gradient",
+    "perplexity",
     "prior_log_likelihood",
     "quadrature_log_likelihood",
     "reparameterize",
     "score_function_gradient",
+    "straight_through",
     "traversal",
     "wae_objective",
 ]

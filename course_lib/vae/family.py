@@ -74,7 +74,7 @@ class VAERecipe(Recipe):
 FAMILY = Family(
     name="vae",
     title="Variational autoencoders",
-    models=(vae.Autoencoder, vae.VAE, vae.WAE, vae.LinearGaussian),
+    models=(vae.Autoencoder, vae.VAE, vae.WAE, vae.VQVAE, vae.LinearGaussian),
     recipe=VAERecipe,
     hidden=("distributions.py", "divergences.py", "mmd.py"),
 )

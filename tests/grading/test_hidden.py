@@ -37,6 +37,7 @@ CHEAPEST = {
     "autoregressive.complete": ("autoregressive", "class Autoregressive"),
     "autoregressive.teacher_forcing": ("autoregressive", "class RowLSTM"),
     "autoregressive.order_ensemble": ("evaluation.py", "def bits_per_dim"),
+    "autoregressive.masked_bound": ("autoregressive", "class MaskedDiffusion"),
     "autoregressive.trained_model": ("autoregressive", "class PixelCNN"),
     "diffusion.noising_marginal": ("diffusion", "def noising_marginal"),
     "diffusion.posterior_step": ("diffusion", "def posterior("),

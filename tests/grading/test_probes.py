@@ -457,6 +457,19 @@ WRONG = {
         "axes mixed": lambda p: A.order_ensemble(p.transpose(0, 2)),
         "decimal digits": lambda p: A.order_ensemble(p) * math.log10(2),
     },
+    "autoregressive.masked_bound": {
+        "zeros": lambda p, masked: torch.zeros(len(p)),
+        "first image's mask": lambda p, masked: A.masked_bound(p, masked[:1].expand_as(masked)),
+        "mean over the batch": lambda p, masked: A.masked_bound(p, masked).mean().expand(len(p)),
+        "sum over all": lambda p, masked: p.sum(1),
+        "one masked pixel": lambda p, masked: (
+            p.shape[1] * p.gather(1, masked.int().argmax(1)[:, None])[:, 0]
+        ),
+        "eight pixels": lambda p, masked: A.masked_bound(p, masked) * 8 / p.shape[1],
+        "weight with one more": lambda p, masked: (
+            (p * masked).sum(1) * p.shape[1] / (masked.sum(1) + 1)
+        ),
+    },
     "flow.log_density": {
         "0": "0",
         "standard normal": "-log(2*pi)/2 - x**2/2",
@@ -1183,6 +1196,18 @@ STUDENTS = {
         "not divided": lambda p: -p.sum(-1).logsumexp(0) / p.shape[-1] / math.log(2),
         "averaged pixel by pixel": lambda p: -p.exp().mean(0).log2().mean(1),
         "bits per image": lambda p: -p.sum(-1).exp().mean(0).log2(),
+    },
+    "autoregressive.masked_bound": {
+        "weight 1": lambda p, masked: torch.where(masked, p, 0).sum(1),
+        "mean over the masked pixels": lambda p, masked: torch.stack(
+            [row[hidden].mean() for row, hidden in zip(p, masked, strict=True)]
+        ),
+        "known pixels": lambda p, masked: torch.stack(
+            [len(row) * row[~hidden].mean() for row, hidden in zip(p, masked, strict=True)]
+        ),
+        "weight inverted": lambda p, masked: (
+            torch.where(masked, p, 0).sum(1) * masked.double().mean(1)
+        ),
     },
     "diffusion.noising_marginal": {
         "ᾱ for α": lambda b: (

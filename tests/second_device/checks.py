@@ -101,6 +101,31 @@ CHECKS |= {name: autoregressive(name) for name in properties.MODELS}
 
 
 @check
+def vector_quantization(place):
+    torch.manual_seed(0)
+    model = place(vae.VQVAE((1, 4, 4), 6, channels=4, likelihood=distributions.Categorical(4)))
+    x = place(torch.randint(4, (3, 1, 4, 4), generator=source()) / 3)
+    yield from with_gradients(model, vae.VQObjective()(model, x, None)["loss"])
+    yield from (model.codes(x), model.elbo(x), vae.perplexity(model.codes(x), 6))
+    yield model.sample(2, generator=place(source()))
+    model.restart_unused(x, generator=place(source()))
+    yield model.codebook
+
+
+@check
+def masked_diffusion(place):
+    for network in ({"hidden": (6,)}, {"channels": 4, "n_blocks": 1}):
+        torch.manual_seed(0)
+        model = place(ar.MaskedDiffusion((1, 3, 3), 4, **network))
+        x = place(torch.randint(4, (3, *model.event_shape), generator=source()))
+        order = place(torch.randperm(9, generator=source()))
+        yield from with_gradients(model, model.log_prob(x, order=order))
+        known = place(torch.arange(9).view(model.event_shape) < 4)
+        yield model.sample(3, order=order, generator=place(source()))
+        yield model.complete(x, known, order=order, at_once=2, generator=place(source()))
+
+
+@check
 def mixture_of_logistics(place):
     torch.manual_seed(0)
     model = place(

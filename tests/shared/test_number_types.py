@@ -480,6 +480,9 @@ def test_a_type_too_coarse_for_the_levels_is_named():
 SIZES = {
     "VAE": lambda i: vae.VAE((i(1), i(4), i(4)), i(2), hidden=(i(5),)).sample(i(3)),
     "VAE of images": lambda i: vae.VAE((1, 4, 4), 2, channels=i(2)).sample(i(3)),
+    "VQVAE": lambda i: vae.VQVAE(
+        (1, i(4), i(4)), i(3), code_dim=i(2), channels=i(3), halvings=i(1)
+    ).sample(i(2)),
     "WAE": lambda i: vae.WAE((i(4),), i(2), hidden=[i(3)]).sample(i(2)),
     "iwae_bound": lambda i: vae.iwae_bound(vae.VAE((4,), 2, hidden=(3,)), torch.rand(2, 4), i(3)),
     "log_likelihood": lambda i: vae.log_likelihood(vae.VAE((4,), 2), torch.ones(2, 4), i(3)),
@@ -501,6 +504,9 @@ SIZES = {
     "WaveNet": lambda i: ar.WaveNet(
         (i(9),), i(3), channels=i(4), kernel_size=i(2), dilations=(i(1), i(2))
     ).sample(i(2)),
+    "MaskedDiffusion": lambda i: ar.MaskedDiffusion(
+        (1, i(4), i(4)), i(3), channels=i(4), n_blocks=i(1)
+    ).sample(i(2), at_once=i(5)),
     "distributions": lambda i: (
         distributions.Categorical(i(4)),
         distributions.DiscretizedLogisticMixture(i(4), i(2)).n_parameters,

@@ -74,6 +74,16 @@ KINDS = {
     "VAE with convolutions": [
         lambda s=s: vae.VAE(s, 2, channels=2) for s in ((1, 4, 16), (1, 8, 8), (1, 16, 4))
     ],
+    "VQVAE": [
+        lambda s=s, h=h, d=d: vae.VQVAE(s, 4, channels=4, halvings=h, likelihood=d and d())
+        for s, h, d in (
+            ((1, 4, 16), 1, None),
+            ((1, 8, 8), 1, None),
+            ((1, 8, 8), 1, lambda: Categorical(6)),
+            ((1, 8, 8), 1, lambda: DiscretizedLogisticMixture(6, 2)),
+            ((1, 8, 8), 1, lambda: DiscretizedLogisticMixture(5, 2)),
+        )
+    ],
     "Gaussian": [lambda s=s: Gaussian(s) for s in (0.1, 0.2, None)],
     "Bernoulli": [Bernoulli],
     "LinearGaussian": [
@@ -103,6 +113,16 @@ KINDS = {
     "WaveNet, dilations": [
         lambda d=d: ar.WaveNet((12,), 3, channels=4, dilations=d)
         for d in ((1, 2, 4), (4, 2, 1), (1, 1, 1), (3, 2, 1))
+    ],
+    "MaskedDiffusion": [
+        lambda s=s, k=k, c=c: ar.MaskedDiffusion(s, k, hidden=(8, 8), channels=c)
+        for s, k, c in (
+            ((1, 2, 4), 3, None),
+            ((1, 4, 2), 3, None),
+            ((1, 2, 4), 3, 4),
+            ((1, 4, 2), 3, 4),
+            ((2, 2, 2), 3, 4),
+        )
     ],
     "GatedPixelCNN, classes": [
         lambda n=n: ar.GatedPixelCNN((1, 3, 3), 3, channels=4, n_layers=2, n_classes=n)
@@ -313,6 +333,9 @@ def outputs(module, like):
         x = real(like.event_shape).round()  # black and white are grey levels too
         z = module.encode(x).rsample()
         return [z, module.decode(z).log_prob(x), module.sample(3, generator=source())]
+    if isinstance(module, vae.VQVAE):
+        x = real(like.event_shape).round()
+        return [module.codes(x), module.elbo(x), module.sample(3, generator=source())]
     if isinstance(module, vae.Autoencoder):
         x = real(like.event_shape)
         return [module(x), *([module.sample(3)] if hasattr(module, "sample") else [])]
