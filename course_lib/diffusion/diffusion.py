@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 from course_lib.data import intensities
 from course_lib.diffusion import samplers
-from course_lib.diffusion.guidance import guided, require_guidance
 from course_lib.diffusion.parametrizations import require_prediction, to_clean
+from course_lib.guidance import (
+    guided,
+    leave_out,
+    require_classes,
+    require_unlabelled,
+    require_weight,
+)
 from course_lib.inputs import (
     require_batch,
     require_count,
     require_event_shape,
     require_generator,
     require_kind,
-    require_labels,
     require_levels,
     require_positive_integer,
     require_real,
@@ -244,22 +249,10 @@ class Diffusion(SavedSettings):
         return guided(clean, self._clean(z, log_snr, None), w)
 
     def _classes(self, labels: Tensor | None, n: int) -> Tensor | None:
-        """Require classes of n examples, or none at all; of a model without classes, none."""
-        if labels is None and self.n_classes is not None:
-            return None
-        return require_labels(labels, n, self.n_classes)
+        return require_classes(labels, n, self.n_classes)
 
     def _weight(self, guidance: float, labels: Tensor | None) -> float:
-        """Require a weight of guidance, and classes to guide to where it is not 0."""
-        w = require_guidance(guidance)
-        if w > 0 and labels is None:
-            advice = (
-                "the model has no classes; one that was trained with n_classes is expected. Leave it out."
-                if self.n_classes is None
-                else "no labels were given; labels of the classes to guide to are expected, or guidance=0."
-            )
-            raise ValueError(f"guidance is {w:.4g} and {advice}")
-        return w
+        return require_weight(guidance, labels, self.n_classes)
 
     # --- the bound ------------------------------------------------------------------------------
 
@@ -303,11 +296,7 @@ class Diffusion(SavedSettings):
         require_generator(generator, x.device)
         share = require_positive_integer(share, "share")
         labels = self._classes(labels, len(x))
-        expected = "a probability in [0, 1]"
-        unlabelled = require_real(unlabelled, "unlabelled", expected, at_least=0, at_most=1)
-        if labels is not None and unlabelled > 0:
-            chance = torch.rand(len(x), device=x.device, generator=generator)
-            labels = torch.where(chance < unlabelled, self.n_classes, labels)
+        labels = leave_out(labels, require_unlabelled(unlabelled), self.n_classes, generator)
         n, first = len(x), x[::share]
         times = low_discrepancy_times(
             n, shuffled=True, generator=generator, dtype=x.dtype, device=x.device

@@ -24,8 +24,8 @@ class FlowMatchingRecipe(Recipe):
         solver_steps: steps of the midpoint method, of which each evaluates the velocity twice.
         n_probes: random vectors from which the divergence is estimated.
         dequantization_samples: draws of the noise in the levels' intervals, each with probes of its own.
-        measured_every: one of so many test images is measured, evenly over the split, whose halves may differ:
-            a likelihood by an ODE takes as long as hundreds of evaluations.
+        measured_every: one of so many test images is measured, evenly over the split, whose halves may
+            differ; a likelihood by an ODE takes as long as hundreds of evaluations.
 
     Raises:
         ValueError: `measured_every` is below 1.
@@ -79,5 +79,12 @@ FAMILY = Family(
     title="Flow matching",
     models=(flow_matching.VelocityFlow, flow_matching.MeanFlow),
     recipe=FlowMatchingRecipe,
-    hidden=("distributions.py", "divergences.py", "mixtures.py", "schedules.py", "solvers.py"),
+    hidden=(
+        "distributions.py",
+        "divergences.py",
+        "guidance.py",
+        "mixtures.py",
+        "schedules.py",
+        "solvers.py",
+    ),
 )
