@@ -2,9 +2,9 @@
 
     python -m benchmarks.flow_matching
 
-Solvers follow the exact velocity of a mixture on the linear path, from the same noise over the same times. A
-training step is one of the same network and the same optimizer in the course, in plain PyTorch, and in the loops of
-two libraries.
+Solvers follow the exact velocity of a mixture on the linear path, from the same noise over the same times.
+A training step is one of the same network and the same optimizer in the course, in plain PyTorch, and in
+the loops of two libraries.
 """
 
 import argparse
