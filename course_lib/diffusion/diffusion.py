@@ -215,8 +215,7 @@ class Diffusion(SavedSettings):
         outputs = self(z, log_snr, labels)
         if self.prediction == "levels":
             return self.mean_level(self.level_logits(z, log_snr, outputs))
-        alpha, sigma = ((0.5 * F.logsigmoid(sign * log_snr)).exp() for sign in (1, -1))
-        return to_clean(self.prediction, outputs, z, alpha, sigma)
+        return to_clean(self.prediction, outputs, z, *_factors(log_snr))
 
     def denoise(
         self, z: Tensor, t: Tensor | float, labels: Tensor | None = None, *, guidance: float = 0.0
@@ -315,7 +314,7 @@ class Diffusion(SavedSettings):
         if labels is not None and len(clean) > n:
             labels = torch.cat([labels, labels[::share]])
         log_snr = self.schedule.log_snr(seen)
-        alpha, sigma = self.schedule.alpha(seen), self.schedule.sigma(seen)
+        alpha, sigma = _factors(log_snr)
         z = per_example(alpha, clean) * clean + per_example(sigma, clean) * noise
         outputs = self(z, log_snr, labels)
         if self.prediction == "levels":
@@ -552,6 +551,12 @@ def _times_for(module: nn.Module, steps: int) -> Tensor:
     own = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     wide = torch.float32 if own.device.type == "mps" else torch.float64
     return time_grid(steps, dtype=wide, device=own.device)
+
+
+def _factors(log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """α and σ of a λ whose schedule preserves the variance, without asking the schedule again."""
+    alpha, sigma = ((0.5 * F.logsigmoid(sign * log_snr)).exp() for sign in (1, -1))
+    return alpha, sigma
 
 
 def _require_steps(steps: int, dtype: torch.dtype) -> int:
