@@ -116,12 +116,14 @@ $(PEERS): $(STAMP) Makefile
 	  zuko==1.6.0 nflows==0.14 UMNN==1.71 normflows==1.7.3 \
 	  smalldiffusion==0.5.0 accelerate==1.15.0 einops==0.8.2 azula==0.11.1 diffusers==0.42.1 \
 	  huggingface_hub==2.4.0 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5 \
+	  flow-matching==1.0.10 torchcfm==1.0.7 torchdiffeq==0.2.5 POT==0.9.7.post1 \
 	  importlib_metadata==10.2.0 zipp==4.1.2 regex==2026.11.19
 	@touch $(PEERS)
 
 bench: $(STAMP) $(PEERS) ## Measure speed against peers and plain PyTorch, growth, grading and the book
 	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.flows
 	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.diffusion
+	PYTHONPATH=.:$(PEERS) $(BIN)/python -m benchmarks.flow_matching
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.sampling --sizes 28 --naive-seconds 0
 	$(BIN)/python -m benchmarks.growth

@@ -678,7 +678,10 @@ def _flow_matching() -> Iterator[tuple[str, Case]]:
     bound = {"x": LEVELS, "n_samples": 1, "n_probes": 1, "generator": GENERATOR}
     yield f"{name}.elbo", Case(grey.elbo, bound | solved)
     drawn = {"n": 3, "labels": LABELS, "generator": GENERATOR}
-    yield f"{name}.sample", Case(model.sample, drawn | solved)
+    yield f"{name}.sample", Case(model.sample, drawn | solved | {"guidance": 0.5})
+    guided = {"labels": LABELS, "guidance": 0.5}
+    yield f"{name}.velocity", Case(model.velocity, guided)
+    yield f"{name}.from_noise (guided)", Case(model.from_noise, {"noise": X} | guided | solved)
     yield f"{name}.from_noise", Case(model.from_noise, {"noise": X} | solved, overflows=True)
     yield f"{name}.to_noise", Case(model.to_noise, {"x": X} | solved, overflows=True)
     yield f"{name}.initialize", Case(grey.initialize, {"x": LEVELS})

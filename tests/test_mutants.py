@@ -246,16 +246,16 @@ MUTANTS = [
     ),
     Mutant(
         "guidance off by one",
-        "course_lib/diffusion/guidance.py",
+        "course_lib/guidance.py",
         "return (1 + w) * conditional - w * unconditional",
         "return w * conditional - (w - 1) * unconditional",
         "tests/diffusion/test_diffusion_equations.py::test_guidance",
     ),
     Mutant(
         "the class never left out in training",
-        "course_lib/diffusion/diffusion.py",
-        "labels = torch.where(chance < unlabelled, self.n_classes, labels)",
-        "labels = torch.where(chance < 0, self.n_classes, labels)",
+        "course_lib/guidance.py",
+        "return torch.where(chance < probability, n_classes, labels)",
+        "return torch.where(chance < 0, n_classes, labels)",
         "tests/diffusion/test_diffusion.py::test_as_many_labels_are_left_out_as_stated",
     ),
     Mutant(

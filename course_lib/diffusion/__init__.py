@@ -8,7 +8,6 @@ plain functions of a denoiser.
 from course_lib.diffusion.completion import replacement_moments
 from course_lib.diffusion.ddpm import DDPMSchedule, linear_betas, noising_marginal
 from course_lib.diffusion.diffusion import BoundTerms, Diffusion
-from course_lib.diffusion.guidance import guided
 from course_lib.diffusion.langevin import langevin, langevin_variance
 from course_lib.diffusion.linear_gaussian import LinearGaussianDiffusion
 from course_lib.diffusion.memorizer import Memorizer
@@ -22,6 +21,7 @@ from course_lib.diffusion.steps import (
     step_kl,
     step_variance,
 )
+from course_lib.guidance import guided
 
 __all__ = [
     "BoundTerms",

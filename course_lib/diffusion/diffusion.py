@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 from course_lib.data import intensities
 from course_lib.diffusion import samplers
-from course_lib.diffusion.guidance import guided, require_guidance
 from course_lib.diffusion.parametrizations import require_prediction, to_clean
+from course_lib.guidance import (
+    guided,
+    leave_out,
+    require_classes,
+    require_unlabelled,
+    require_weight,
+)
 from course_lib.inputs import (
     require_batch,
     require_count,
     require_event_shape,
     require_generator,
     require_kind,
-    require_labels,
     require_levels,
     require_positive_integer,
     require_real,
@@ -210,8 +215,7 @@ class Diffusion(SavedSettings):
         outputs = self(z, log_snr, labels)
         if self.prediction == "levels":
             return self.mean_level(self.level_logits(z, log_snr, outputs))
-        alpha, sigma = ((0.5 * F.logsigmoid(sign * log_snr)).exp() for sign in (1, -1))
-        return to_clean(self.prediction, outputs, z, alpha, sigma)
+        return to_clean(self.prediction, outputs, z, *_factors(log_snr))
 
     def denoise(
         self, z: Tensor, t: Tensor | float, labels: Tensor | None = None, *, guidance: float = 0.0
@@ -244,22 +248,10 @@ class Diffusion(SavedSettings):
         return guided(clean, self._clean(z, log_snr, None), w)
 
     def _classes(self, labels: Tensor | None, n: int) -> Tensor | None:
-        """Require classes of n examples, or none at all; of a model without classes, none."""
-        if labels is None and self.n_classes is not None:
-            return None
-        return require_labels(labels, n, self.n_classes)
+        return require_classes(labels, n, self.n_classes)
 
     def _weight(self, guidance: float, labels: Tensor | None) -> float:
-        """Require a weight of guidance, and classes to guide to where it is not 0."""
-        w = require_guidance(guidance)
-        if w > 0 and labels is None:
-            advice = (
-                "the model has no classes; one that was trained with n_classes is expected. Leave it out."
-                if self.n_classes is None
-                else "no labels were given; labels of the classes to guide to are expected, or guidance=0."
-            )
-            raise ValueError(f"guidance is {w:.4g} and {advice}")
-        return w
+        return require_weight(guidance, labels, self.n_classes)
 
     # --- the bound ------------------------------------------------------------------------------
 
@@ -303,11 +295,7 @@ class Diffusion(SavedSettings):
         require_generator(generator, x.device)
         share = require_positive_integer(share, "share")
         labels = self._classes(labels, len(x))
-        expected = "a probability in [0, 1]"
-        unlabelled = require_real(unlabelled, "unlabelled", expected, at_least=0, at_most=1)
-        if labels is not None and unlabelled > 0:
-            chance = torch.rand(len(x), device=x.device, generator=generator)
-            labels = torch.where(chance < unlabelled, self.n_classes, labels)
+        labels = leave_out(labels, require_unlabelled(unlabelled), self.n_classes, generator)
         n, first = len(x), x[::share]
         times = low_discrepancy_times(
             n, shuffled=True, generator=generator, dtype=x.dtype, device=x.device
@@ -326,7 +314,7 @@ class Diffusion(SavedSettings):
         if labels is not None and len(clean) > n:
             labels = torch.cat([labels, labels[::share]])
         log_snr = self.schedule.log_snr(seen)
-        alpha, sigma = self.schedule.alpha(seen), self.schedule.sigma(seen)
+        alpha, sigma = _factors(log_snr)
         z = per_example(alpha, clean) * clean + per_example(sigma, clean) * noise
         outputs = self(z, log_snr, labels)
         if self.prediction == "levels":
@@ -563,6 +551,12 @@ def _times_for(module: nn.Module, steps: int) -> Tensor:
     own = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     wide = torch.float32 if own.device.type == "mps" else torch.float64
     return time_grid(steps, dtype=wide, device=own.device)
+
+
+def _factors(log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """α and σ of a λ whose schedule preserves the variance, without asking the schedule again."""
+    alpha, sigma = ((0.5 * F.logsigmoid(sign * log_snr)).exp() for sign in (1, -1))
+    return alpha, sigma
 
 
 def _require_steps(steps: int, dtype: torch.dtype) -> int:

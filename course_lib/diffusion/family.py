@@ -53,5 +53,12 @@ FAMILY = Family(
     title="Diffusion and score-based models",
     models=(diffusion.Diffusion,),
     recipe=DiffusionRecipe,
-    hidden=("distributions.py", "divergences.py", "mixtures.py", "schedules.py", "solvers.py"),
+    hidden=(
+        "distributions.py",
+        "divergences.py",
+        "guidance.py",
+        "mixtures.py",
+        "schedules.py",
+        "solvers.py",
+    ),
 )

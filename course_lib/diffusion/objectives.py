@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from course_lib.diffusion.diffusion import Diffusion
-from course_lib.inputs import require_labels, require_positive_integer, require_real
+from course_lib.guidance import require_unlabelled
+from course_lib.inputs import require_labels, require_positive_integer
 from course_lib.training.batches import Batch
 
 
@@ -33,18 +34,14 @@ class NegativeBound:
     def __post_init__(self) -> None:
         self.share = require_positive_integer(self.share, "share")
         self.evaluations = require_positive_integer(self.evaluations, "evaluations")
-        self.unlabelled = require_real(
-            self.unlabelled, "unlabelled", "a probability in [0, 1]", at_least=0, at_most=1
-        )
+        self.unlabelled = require_unlabelled(self.unlabelled)
 
     def __call__(self, model: Diffusion, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss and its three terms, each a mean over the batch in nats per example."""
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         labels = require_labels(labels, len(x), model.n_classes)
         if model.training:
-            terms = model.bound_terms(
-                x, labels, share=self.share, unlabelled=0.0 if labels is None else self.unlabelled
-            )
+            terms = model.bound_terms(x, labels, share=self.share, unlabelled=self.unlabelled)
         else:
             draws = [model.bound_terms(x, labels) for _ in range(self.evaluations)]
             terms = type(draws[0])(

@@ -9,6 +9,7 @@ from torch import Tensor
 from course_lib.flow_matching.couplings import paired
 from course_lib.flow_matching.paths import conditional_velocity
 from course_lib.flow_matching.velocity_flow import VelocityFlow
+from course_lib.guidance import leave_out, require_unlabelled
 from course_lib.inputs import (
     require_function,
     require_labels,
@@ -72,9 +73,7 @@ class FlowMatching:
                 f"pairs stay as they are."
             )
         self.evaluations = require_positive_integer(self.evaluations, "evaluations")
-        self.unlabelled = require_real(
-            self.unlabelled, "unlabelled", "a probability in [0, 1]", at_least=0, at_most=1
-        )
+        self.unlabelled = require_unlabelled(self.unlabelled)
 
     def __call__(self, model: VelocityFlow, batch: Batch, progress: Tensor) -> Tensor:
         """Return the loss, a mean over the batch."""
@@ -104,9 +103,8 @@ class FlowMatching:
             noise = torch.randn_like(x)
             if self.coupling == "optimal":
                 noise = paired(x, noise, labels, n_classes=model.n_classes)
-        if labels is not None and model.training:
-            dropped = torch.rand(len(x), device=x.device) < self.unlabelled
-            labels = torch.where(dropped, model.n_classes, labels)
+        if model.training:
+            labels = leave_out(labels, self.unlabelled, model.n_classes)
         return x, noise, labels
 
     def times(self, x: Tensor) -> Tensor:

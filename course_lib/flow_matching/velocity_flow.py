@@ -1,6 +1,6 @@
 """A continuous normalizing flow whose velocity is a network, trained by flow matching."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,17 +10,24 @@ from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow_matching.base import FromNoise
 from course_lib.flow_matching.levels import level_ends
 from course_lib.flow_matching.paths import gaussian_velocity
+from course_lib.guidance import guided, require_classes, require_weight
 from course_lib.inputs import (
     require_batch,
     require_count,
     require_kind,
-    require_labels,
     require_positive_integer,
 )
 from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32, parameter_type
 from course_lib.schedules import LinearPath, Schedule, per_example, require_times
-from course_lib.solvers import draw_probes, find_method, flow_log_prob, integrate, time_grid
+from course_lib.solvers import (
+    Velocity,
+    draw_probes,
+    find_method,
+    flow_log_prob,
+    integrate,
+    time_grid,
+)
 from course_lib.timed_networks import timed_network
 
 PREDICTIONS = ("velocity", "levels")
@@ -193,9 +200,22 @@ class VelocityFlow(FromNoise):
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         return torch.log((alpha**2 + NEARLY_NO_NOISE**2) / (sigma**2 + NEARLY_NO_NOISE**2))
 
-    def velocity(self, labels: Tensor | None = None) -> Callable[[Tensor, Tensor], Tensor]:
-        """The velocity as a function of an example and a time, as `course_lib.solvers` takes it."""
-        return lambda x, t: self(x, t, labels)
+    def velocity(self, labels: Tensor | None = None, *, guidance: float = 0.0) -> Velocity:
+        """The velocity as a function of an example and a time, as `course_lib.solvers` takes it.
+
+        Args:
+            labels: classes, shape ``(N,)``, of a conditional model; None for none at all.
+            guidance: w ≥ 0 of classifier-free guidance, equation ``eq-guidance``; 0 for none. With it the
+                network is evaluated twice. A velocity is affine in the score, with the same factors with and
+                without a class, so that guiding one guides the other.
+
+        Raises:
+            ValueError: `guidance` is negative, or asked for without labels.
+        """
+        w = require_weight(guidance, labels, self.n_classes)
+        if w == 0:
+            return lambda x, t: self(x, t, labels)
+        return lambda x, t: guided(self(x, t, labels), self(x, t), w)
 
     # --- likelihood -----------------------------------------------------------------------------
 
@@ -205,6 +225,7 @@ class VelocityFlow(FromNoise):
         x: Tensor,
         labels: Tensor | None = None,
         *,
+        guidance: float = 0.0,
         steps: int = 40,
         method: str = "midpoint",
         n_probes: int | None = None,
@@ -220,6 +241,7 @@ class VelocityFlow(FromNoise):
         Args:
             x: data, shape ``(N, *event_shape)``; of grey levels, what `fill` returns.
             labels: classes, shape ``(N,)``, of a conditional model; None for none at all.
+            guidance: w ≥ 0, for the density of guided samples; see `velocity`.
             steps: of the solver.
             method: ``"euler"``, ``"midpoint"``, ``"heun"`` or ``"rk4"``.
             n_probes: random vectors from which the divergence is estimated, the same at all times of one
@@ -234,7 +256,8 @@ class VelocityFlow(FromNoise):
             ValueError: `x` has another shape, `steps` is below 1, or there is no such method.
         """
         x, probes = self._start(x, n_probes, generator)
-        return self._log_prob(x, labels, steps, method, probes)
+        velocity = self._guided_velocity(labels, len(x), guidance)
+        return self._log_prob(x, velocity, steps, method, probes)
 
     @torch.no_grad()
     def log_prob_with_error(
@@ -242,6 +265,7 @@ class VelocityFlow(FromNoise):
         x: Tensor,
         labels: Tensor | None = None,
         *,
+        guidance: float = 0.0,
         steps: int = 40,
         method: str = "midpoint",
         n_probes: int | None = None,
@@ -256,6 +280,7 @@ class VelocityFlow(FromNoise):
         Args:
             x: as in `log_prob`.
             labels: as in `log_prob`.
+            guidance: as in `log_prob`.
             steps: of the finer solution, even.
             method: as in `log_prob`.
             n_probes: as in `log_prob`.
@@ -270,7 +295,8 @@ class VelocityFlow(FromNoise):
                 f"steps is {steps}; an even number is expected, because half as many tell the error."
             )
         x, probes = self._start(x, n_probes, generator)
-        fine, coarse = (self._log_prob(x, labels, n, method, probes) for n in (steps, steps // 2))
+        velocity = self._guided_velocity(labels, len(x), guidance)
+        fine, coarse = (self._log_prob(x, velocity, n, method, probes) for n in (steps, steps // 2))
         return LogProbWithError(fine, (fine - coarse).abs() / (2 ** find_method(method).order - 1))
 
     def _start(
@@ -282,15 +308,18 @@ class VelocityFlow(FromNoise):
             return x, None
         return x, draw_probes(x, n_probes, generator=generator)
 
+    def _guided_velocity(self, labels: Tensor | None, n: int, guidance: float) -> Velocity:
+        return self.velocity(require_classes(labels, n, self.n_classes), guidance=guidance)
+
     def _log_prob(
-        self, x: Tensor, labels: Tensor | None, steps: int, method: str, probes: Tensor | None
+        self, x: Tensor, velocity: Velocity, steps: int, method: str, probes: Tensor | None
     ) -> Tensor:
         def log_prior(end: Tensor) -> Tensor:
             return standard_normal_log_prob(end.flatten(1))
 
         times = self.times(steps).flip(0).square()
         with evaluation_mode(self):
-            return flow_log_prob(self.velocity(labels), x, times, log_prior, method, probes)
+            return flow_log_prob(velocity, x, times, log_prior, method, probes)
 
     def elbo(
         self,
@@ -298,6 +327,7 @@ class VelocityFlow(FromNoise):
         n_samples: int = 1,
         labels: Tensor | None = None,
         *,
+        guidance: float = 0.0,
         steps: int = 40,
         method: str = "midpoint",
         n_probes: int | None = None,
@@ -312,6 +342,7 @@ class VelocityFlow(FromNoise):
             x: integer grey levels, shape ``(N, *event_shape)``.
             n_samples: draws of u that are averaged.
             labels: as in `log_prob`.
+            guidance: as in `log_prob`.
             steps: as in `log_prob`.
             method: as in `log_prob`.
             n_probes: as in `log_prob`.
@@ -326,6 +357,7 @@ class VelocityFlow(FromNoise):
         """
         n_samples = require_positive_integer(n_samples, "n_samples")
         options = {"steps": steps, "method": method, "n_probes": n_probes, "generator": generator}
+        options["guidance"] = guidance
         draws = [
             self.log_prob(self.fill(x, generator=generator), labels, **options)
             for _ in range(n_samples)
@@ -342,6 +374,7 @@ class VelocityFlow(FromNoise):
         steps: int = 40,
         method: str = "midpoint",
         labels: Tensor | None = None,
+        guidance: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw noise and carry it to data.
@@ -352,15 +385,18 @@ class VelocityFlow(FromNoise):
                 midpoint method's and Heun's, four times in each of RK4's.
             method: ``"euler"``, ``"midpoint"``, ``"heun"`` or ``"rk4"``.
             labels: class of each, int64, shape ``(n,)``; of a conditional model, None for none at all.
+            guidance: weight w ≥ 0 of classifier-free guidance, as in `velocity`; 0 for none.
             generator: source of the noise, on the model's device; the global one if none is given.
 
         Returns:
             Grey levels, int64, if the model has levels; else continuous. Shape ``(n, *event_shape)``.
 
         Raises:
-            ValueError: `n` or `steps` is below 1, a class is out of range, or there is no such method.
+            ValueError: `n` or `steps` is below 1, a class is out of range, `guidance` is negative or asked
+                for without labels, or there is no such method.
         """
-        x = self.from_noise(self.prior(n, generator=generator), labels, steps=steps, method=method)
+        noise = self.prior(n, generator=generator)
+        x = self.from_noise(noise, labels, guidance=guidance, steps=steps, method=method)
         return x if self.levels is None else self.to_levels(x)
 
     @torch.no_grad()
@@ -369,6 +405,7 @@ class VelocityFlow(FromNoise):
         noise: Tensor,
         labels: Tensor | None = None,
         *,
+        guidance: float = 0.0,
         steps: int = 40,
         method: str = "midpoint",
     ) -> Tensor:
@@ -377,13 +414,14 @@ class VelocityFlow(FromNoise):
         Args:
             noise: shape ``(N, *event_shape)``.
             labels: as in `sample`.
+            guidance: as in `sample`.
             steps: as in `sample`.
             method: as in `sample`.
 
         Returns:
             Continuous data, in the shape of `noise`, without gradients.
         """
-        return self._carried(noise, "noise", labels, self.times(steps), method)
+        return self._carried(noise, "noise", labels, guidance, self.times(steps), method)
 
     @torch.no_grad()
     def to_noise(
@@ -391,20 +429,26 @@ class VelocityFlow(FromNoise):
         x: Tensor,
         labels: Tensor | None = None,
         *,
+        guidance: float = 0.0,
         steps: int = 40,
         method: str = "midpoint",
     ) -> Tensor:
         """Carry continuous data to noise: the solution from time 0 to time 1, the inverse of `from_noise`."""
-        return self._carried(x, "x", labels, self.times(steps).flip(0), method)
+        return self._carried(x, "x", labels, guidance, self.times(steps).flip(0), method)
 
     def _carried(
-        self, x: Tensor, name: str, labels: Tensor | None, times: Tensor, method: str
+        self,
+        x: Tensor,
+        name: str,
+        labels: Tensor | None,
+        guidance: float,
+        times: Tensor,
+        method: str,
     ) -> Tensor:
         require_batch(x, self.event_shape, name)
-        if labels is not None or self.n_classes is None:
-            labels = require_labels(labels, len(x), self.n_classes)
+        velocity = self._guided_velocity(labels, len(x), guidance)
         with evaluation_mode(self):
-            return integrate(self.velocity(labels), at_least_float32(x), times, method)
+            return integrate(velocity, at_least_float32(x), times, method)
 
     def times(self, steps: int) -> Tensor:
         """Equally spaced times from noise to data, in float64, shape ``(steps + 1,)``."""

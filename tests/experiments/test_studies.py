@@ -19,6 +19,7 @@ from course_lib.experiments import (
     StudyRecord,
     diffusion_samplers,
     find_study,
+    flow_samples,
     gan_stability,
     read_records,
     read_study,
@@ -377,6 +378,10 @@ def test_what_the_book_says_of_the_samplers_is_what_the_record_holds():
     fixed = [("DDIM", 20), ("DDIM", 50), ("Heun", 19), ("Heun", 49)]
     distances = [mean(key, "frechet") for key in [*ancestral, *fixed]]
     assert max(distances) - min(distances) < max(spread(key, "frechet") for key in fixed)
+    for n in (4, 8, 20, 50):
+        assert mean(("ancestral", n), "precision") > mean(("DDIM", n), "precision")
+    for n in (8, 20, 50):
+        assert mean(("ancestral", n), "coverage") > mean(("DDIM", n), "coverage")
     for a in ancestral:
         assert spread(a, "frechet") < min(spread(key, "frechet") for key in fixed)
         for key in fixed:
@@ -389,6 +394,42 @@ def test_what_the_book_says_of_the_samplers_is_what_the_record_holds():
     # What the course set out to reach: 0.8 with 50 evaluations, 1.5 with 8.
     assert min(distances) < 0.8
     assert min(mean(key, "frechet") for key in (("DDIM", 8), ("Heun", 7))) < 1.5
+
+
+def test_the_study_of_flows_trains_draws_and_counts_evaluations(monkeypatch, tmp_path):
+    chosen = [
+        flow_samples.Sampling("independent pairs", "midpoint", 1),
+        flow_samples.Sampling("optimal pairs of batches", "euler", 2),
+        flow_samples.Sampling("reflow", "euler", 1),
+        *(flow_samples.Sampling(name, "euler", 1) for name in flow_samples.MEAN_FLOWS),
+        flow_samples.Sampling("independent pairs", "euler", 1),
+    ]
+    assert set(chosen) - {chosen[1]} <= set(flow_samples.METHODS)
+    monkeypatch.setattr(flow_samples, "METHODS", tuple(chosen))
+    monkeypatch.setattr(flow_samples, "PAIRS", 100)
+    monkeypatch.setattr(flow_samples, "PAIR_STEPS", 1)
+    monkeypatch.setattr(diffusion_samplers, "REAL_DRAWS", 2)
+    monkeypatch.setattr(diffusion_samplers, "train_classifier", partial(train_classifier, steps=20))
+    measure, passes = flow_samples._measure, []
+
+    def counted(sampling, model_of, *arguments, **options):
+        model, seen = model_of(sampling.method), []
+        handle = model.network.register_forward_hook(lambda *_: seen.append(1))
+        row = measure(sampling, model_of, *arguments, **options)
+        handle.remove()
+        passes.append(len(seen))
+        return row
+
+    monkeypatch.setattr(flow_samples, "_measure", counted)
+    made = flow_samples.run(n_seeds=2, steps=2, checkpoints=tmp_path, progress=False)
+    assert passes == [2 * sampling.evaluations for sampling in chosen]
+    assert [row["evaluations"] for row in made.rows] == [2, 2, 1, 1, 1, 1]
+    assert made.command == "course-lib study flow_samples --seeds 2 --steps 2"
+    # Five trainings: nothing is trained twice.
+    assert len(list(tmp_path.glob("*.pt"))) == 5
+    for row in made.rows:
+        assert all(len(row[name]) == 2 for name in diffusion_samplers.MEASURES)
+    assert made.settings["mean_flow"]["losses"] == flow_samples.MEAN_FLOWS
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 
 from course_lib.data import digits
@@ -40,6 +41,15 @@ def test_a_recipe_builds_trains_and_measures():
     torch.manual_seed(0)
     one = replace(recipe, dequantization_samples=1).measure(model, data.test[:6])
     assert not torch.equal(one["dequantization_bound"], two)
+    # Images over the whole split, not the first ones.
+    third = replace(recipe, measured_every=3, dequantization_samples=1)
+    torch.manual_seed(0)
+    found = third.measure(model, data.test[:7])
+    torch.manual_seed(0)
+    expected = replace(third, measured_every=1).measure(model, data.test[[0, 3, 6]])
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match="measured_every is 0"):
+        replace(recipe, measured_every=0)
 
 
 def test_the_family_names_its_models():

@@ -9,7 +9,12 @@ import torch
 from torch import nn
 
 from course_lib.data import digits
-from course_lib.flow_matching import FlowMatching, VelocityFlow, gaussian_loss_floor
+from course_lib.flow_matching import (
+    FlowMatching,
+    VelocityFlow,
+    gaussian_loss_floor,
+    velocity_from_score,
+)
 from course_lib.mixtures import GaussianMixture
 from course_lib.protocols import Density, Sampler
 from course_lib.schedules import Cosine, LinearPath
@@ -345,9 +350,73 @@ def test_dropped_classes_are_dropped_in_training_alone():
     model = curved(n_classes=3, hidden=(4,)).train()
     x, labels = torch.randn(300, *SHAPE), torch.arange(300) % 3
     loss = FlowMatching(unlabelled=0.4)
-    share = (loss.ends(model, (x, labels))[2] == 3).float().mean()
+    kept = loss.ends(model, (x, labels))[2]
+    share = (kept == 3).float().mean()
     assert 0.3 < share < 0.5
+    assert torch.equal(kept[kept < 3], labels[kept < 3])
     assert torch.equal(loss.ends(model.eval(), (x, labels))[2], labels)
+
+
+# --- guidance -------------------------------------------------------------------------------------
+
+
+def of_one_class():
+    """The exact velocities of a class N(1, 0.3), and of all data, N(0, 1)."""
+    one, every = (
+        GaussianMixture(torch.ones(1), torch.full((1, 1), mean), torch.full((1, 1, 1), variance))
+        for mean, variance in ((1.0, 0.3), (0.0, 1.0))
+    )
+    flow = VelocityFlow((1,), hidden=(4,), n_classes=1).double()
+    flow.forward = lambda x, t, labels=None: (every if labels is None else one).velocity(
+        x, t, flow.schedule
+    )
+    return flow, one, every
+
+
+def test_a_guided_velocity_is_that_of_the_tilted_score(float64):
+    flow, one, every = of_one_class()
+    z, t, w = torch.linspace(-2, 3, 7)[:, None].requires_grad_(), torch.tensor(0.45), 1.7
+    alpha, sigma = flow.schedule.alpha(t), flow.schedule.sigma(t)
+    class_given = one.log_prob(z, alpha, sigma) - every.log_prob(z, alpha, sigma)
+    tilted = every.log_prob(z, alpha, sigma) + (1 + w) * class_given
+    (score,) = torch.autograd.grad(tilted.sum(), z)
+    labels = torch.zeros(7, dtype=torch.int64)
+    found = flow.velocity(labels, guidance=w)(z.detach(), t)
+    torch.testing.assert_close(found, velocity_from_score(flow.schedule, score, z.detach(), t))
+
+
+@pytest.mark.parametrize("w", [0.0, 1.0, 2.0])
+def test_guided_samples_have_the_density_that_log_prob_says(w, float64):
+    """The guided ODE ends with the variance 0.3^{1+w}, not with that of the tilted density."""
+    flow, *_ = of_one_class()
+    options = {"labels": torch.zeros(5, dtype=torch.int64), "guidance": w, "steps": 300}
+    noise = torch.linspace(-2, 2, 5)[:, None]
+    x = flow.from_noise(noise, method="rk4", **options)
+    deviation = 0.3 ** ((1 + w) / 2)
+    torch.testing.assert_close(x - x[2], deviation * noise, atol=1e-6, rtol=0)
+    torch.testing.assert_close(flow.to_noise(x, method="rk4", **options), noise, atol=1e-6, rtol=0)
+    expected = -0.5 * noise**2 - math.log(deviation) - 0.5 * math.log(2 * math.pi)
+    found = flow.log_prob(x, method="rk4", **options)
+    torch.testing.assert_close(found, expected.squeeze(1), atol=1e-5, rtol=0)
+    with_error = flow.log_prob_with_error(x, method="rk4", **options)
+    torch.testing.assert_close(with_error.log_prob, found)
+    drawn = flow.sample(
+        4000, **options | {"labels": torch.zeros(4000, dtype=torch.int64)}, method="rk4"
+    )
+    assert drawn.std().item() == pytest.approx(deviation, rel=0.05)
+
+
+def test_the_bound_of_a_guided_flow_of_grey_levels_is_another_one():
+    model = curved((2,), levels=4, n_classes=2, hidden=(8,), scale=0.5)
+    x, labels = torch.tensor([[0, 3], [2, 1]]), torch.tensor([0, 1])
+    plain, same, other = (
+        model.elbo(
+            x, labels=labels, guidance=w, steps=4, generator=torch.Generator().manual_seed(0)
+        )
+        for w in (0, 0.0, 1.5)
+    )
+    assert torch.equal(plain, same)
+    assert (plain - other).abs().min() > 1e-3
 
 
 def test_a_resumed_run_is_the_same_run(tmp_path):

@@ -48,7 +48,7 @@ CHEAPEST = {
     "diffusion.reverse_step": ("diffusion", "def flow_velocity"),
     "diffusion.ddim_sample": ("diffusion", "def ddim("),
     "diffusion.reverse_variance": ("diffusion", "def reverse_variances"),
-    "diffusion.guided_score": ("diffusion", "def guided("),
+    "diffusion.guided_score": ("guidance.py", "def guided("),
     "diffusion.trained_denoiser": ("diffusion", "def level_logits"),
     "flow.log_density": ("distributions.py", "def standard_normal_log_prob"),
     "flow.bits": ("checking/public", '"bits"'),
