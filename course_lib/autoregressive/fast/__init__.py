@@ -14,9 +14,10 @@ from course_lib.autoregressive.fast import (
     row_lstm,
     wavenet,
 )
-from course_lib.fast import masked
+from course_lib.fast import attention, masked
 
 __all__ = [
+    "attention",
     "diagonal_bilstm",
     "fvsbn",
     "gated_pixelcnn",
