@@ -1,8 +1,8 @@
 """Attention: every place of a sequence reads the others, with weights that depend on what stands there.
 
-Shared by the models whose network is a transformer. With ``causal`` a place reads itself and what comes before
-it; without, all places. Nothing here knows positions: permuted tokens give permuted outputs, unless a mask or an
-embedding of the positions tells them apart.
+Shared by the models whose network is a transformer. With ``causal`` a place reads itself and what comes
+before it; without, all places. Nothing here knows positions: permuted tokens give permuted outputs, unless a
+mask or an embedding of the positions tells them apart.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.fast import fast_path
-from course_lib.inputs import require_dropout, require_positive_integer, require_shapes
+from course_lib.inputs import require_dropout, require_positive_integer
 
 
 def causal_mask(n: int, *, device: torch.device | str | None = None) -> Tensor:

@@ -61,6 +61,7 @@ FAMILY = Family(
         autoregressive.GatedPixelCNN,
         autoregressive.RowLSTM,
         autoregressive.DiagonalBiLSTM,
+        autoregressive.Transformer,
         autoregressive.WaveNet,
     ),
     recipe=AutoregressiveRecipe,

@@ -12,6 +12,7 @@ from course_lib.autoregressive.fast import (
     nade,
     pixelcnn,
     row_lstm,
+    transformer,
     wavenet,
 )
 from course_lib.fast import attention, masked
@@ -26,5 +27,6 @@ __all__ = [
     "nade",
     "pixelcnn",
     "row_lstm",
+    "transformer",
     "wavenet",
 ]
