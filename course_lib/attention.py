@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from course_lib.fast import fast_path
 from course_lib.inputs import require_dropout, require_positive_integer
+from course_lib.saved_settings import SavedSettings
 
 
 def causal_mask(n: int, *, device: torch.device | str | None = None) -> Tensor:
@@ -77,35 +78,57 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool = Fals
     return attention_weights(queries, keys, causal=causal) @ values
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(SavedSettings):
     """Attention of a sequence to itself, by several heads that each read a share of the features.
+
+    Heads may share keys and values, several queries to each: what a sampler keeps of the past, and has to
+    read at every step, then shrinks by as much.
+
+    Source: Vaswani et al. (2017); shared keys and values: Shazeer, "Fast transformer decoding" (2019).
 
     Args:
         width: number of features of a token.
         heads: number of heads, which divides `width`.
         causal: whether a place reads itself and those before it only.
+        key_value_heads: number of different keys and values, which divides `heads`; as many as heads if not
+            given.
 
     Raises:
-        ValueError: `heads` does not divide `width`.
+        ValueError: `heads` does not divide `width`, or `key_value_heads` not `heads`.
     """
 
-    def __init__(self, width: int, heads: int, *, causal: bool = False) -> None:
+    def __init__(
+        self, width: int, heads: int, *, causal: bool = False, key_value_heads: int | None = None
+    ) -> None:
         super().__init__()
         width = require_positive_integer(width, "width")
         self.heads = require_positive_integer(heads, "heads")
-        if width % self.heads:
+        shared = heads if key_value_heads is None else key_value_heads
+        self.key_value_heads = require_positive_integer(shared, "key_value_heads")
+        if width % self.heads or self.heads % self.key_value_heads:
             raise ValueError(
-                f"heads is {self.heads} and width {width}; a number of heads that divides the width is "
-                f"expected, because each head reads an equal share of the features."
+                f"heads is {self.heads}, width {width} and key_value_heads {self.key_value_heads}; a "
+                f"number of heads that divides the width is expected, and one of keys and values that "
+                f"divides the number of heads."
             )
         self.causal = causal
-        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.size = width // self.heads  # of a query, a key and a value
+        features = (self.heads + 2 * self.key_value_heads) * self.size
+        self.queries_keys_values = nn.Linear(width, features)
         self.output = nn.Linear(width, width)
 
+    def settings(self) -> dict[str, object]:
+        """What the weights' meaning depends on."""
+        return {
+            "heads": self.heads,
+            "key_value_heads": self.key_value_heads,
+            "causal": self.causal,
+        }
+
     def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of tokens ``(..., T, width)``, each ``(..., heads, T, width/heads)``."""
-        parts = self.queries_keys_values(tokens).unflatten(-1, (3, self.heads, -1))
-        return tuple(part.transpose(-3, -2) for part in parts.unbind(-3))
+        """Queries, keys and values of tokens ``(..., T, width)``, each ``(..., its heads, T, size)``."""
+        parts = self.queries_keys_values(tokens).unflatten(-1, (-1, self.size)).transpose(-3, -2)
+        return parts.split([self.heads, self.key_value_heads, self.key_value_heads], -3)
 
     def merge(self, read: Tensor) -> Tensor:
         """What the heads have read, ``(..., heads, T, width/heads)``, as tokens ``(..., T, width)``."""
@@ -113,7 +136,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """From and to shape ``(..., T, width)``."""
-        return self.merge(attend(*self.project(tokens), causal=self.causal))
+        queries, keys, values = self.project(tokens)
+        readers = self.heads // self.key_value_heads
+        if readers > 1:
+            keys, values = (part.repeat_interleave(readers, -3) for part in (keys, values))
+        return self.merge(attend(queries, keys, values, causal=self.causal))
 
 
 class AttentionBlock(nn.Module):
@@ -129,6 +156,7 @@ class AttentionBlock(nn.Module):
         causal: whether a place reads itself and those before it only.
         dropout: share of what each part adds that is dropped in training.
         expansion: width of the perceptron's hidden layer, in widths of a token.
+        key_value_heads: see `SelfAttention`.
     """
 
     def __init__(
@@ -139,9 +167,10 @@ class AttentionBlock(nn.Module):
         causal: bool = False,
         dropout: float = 0.0,
         expansion: int = 4,
+        key_value_heads: int | None = None,
     ) -> None:
         super().__init__()
-        self.attention = SelfAttention(width, heads, causal=causal)
+        self.attention = SelfAttention(width, heads, causal=causal, key_value_heads=key_value_heads)
         hidden = width * require_positive_integer(expansion, "expansion")
         self.before_attention, self.before_perceptron = nn.LayerNorm(width), nn.LayerNorm(width)
         self.perceptron = nn.Sequential(

@@ -33,6 +33,8 @@ class Transformer(Autoregressive):
         width: number of features of a token.
         heads: number of heads, which divides `width`.
         n_layers: number of layers.
+        key_value_heads: number of different keys and values, which several heads may share; as many as heads
+            if not given. The sampler keeps them of all pixels, and reads them at every step.
         kernel_size: of the convolution that shows each token its close past; 5, or less for small images,
             if not given.
         dropout: share of features dropped in training.
@@ -58,6 +60,7 @@ class Transformer(Autoregressive):
         width: int = 64,
         heads: int = 4,
         n_layers: int = 2,
+        key_value_heads: int | None = None,
         kernel_size: int | None = None,
         dropout: float = 0.0,
         n_classes: int | None = None,
@@ -71,8 +74,6 @@ class Transformer(Autoregressive):
         width = require_positive_integer(width, "width")
         n_layers = require_positive_integer(n_layers, "n_layers")
         dropout = require_dropout(dropout)
-        # Level K stands for "nothing yet", in front of the first pixel.
-        self.level = nn.Embedding(self.levels + 1, width)
         self.value = nn.Linear(1, width, bias=False)
         size = first_kernel_size(kernel_size, self.event_shape, default=5)
         self.near = MaskedConv2d("A", colours, colours * width, size, n_colours=colours)
@@ -82,13 +83,15 @@ class Transformer(Autoregressive):
         self.label = None if n_classes is None else nn.Embedding(self.n_classes, width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            AttentionBlock(width, heads, causal=True, dropout=dropout) for _ in range(n_layers)
+            AttentionBlock(
+                width, heads, causal=True, dropout=dropout, key_value_heads=key_value_heads
+            )
+            for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, self.distribution.n_parameters)
-        for embedding in (self.level, self.label):
-            if embedding is not None:
-                nn.init.normal_(embedding.weight, std=0.02)
+        if self.label is not None:
+            nn.init.normal_(self.label.weight, std=0.02)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Parameters of all conditionals, shape ``(N, C, H, W, P)``, for grey levels `x`."""
@@ -103,10 +106,8 @@ class Transformer(Autoregressive):
         """What each pixel is told of its past before the layers, shape ``(N, D, width)``."""
         encoded = self.encode(x)
         # Moved on by one place: pixel i is told the value before it, and the first one that of none.
-        drawn = x.flatten(1)[:, self.order[:-1]].long()
-        told = self.level(F.pad(drawn, (1, 0), value=self.levels))
         before = F.pad(encoded.flatten(1)[:, self.order[:-1]], (1, 0))
-        told = told + self.value(before.unsqueeze(-1))
+        told = self.value(before.unsqueeze(-1))
         near = self.near(encoded).unflatten(1, (self.event_shape[0], -1))  # (N, C, width, H, W)
         told = told + near.permute(0, 3, 4, 1, 2).flatten(1, 3)
         told = told + (self.row + self.column + self.colour).flatten(0, 2)

@@ -26,29 +26,31 @@ class BlockCache:
     def __init__(self, block: AttentionBlock, n: int, length: int) -> None:
         attention = block.attention
         projection, output = attention.queries_keys_values, attention.output
-        width, heads = output.in_features, attention.heads
+        kept, size = attention.key_value_heads, attention.size
+        width = output.in_features
         self.block, self.shape = block, (n, width)
         new = projection.weight.new_zeros
-        self.keys = new(n * heads, width // heads, length)
-        self.values = new(n * heads, length, width // heads)
+        self.keys, self.values = new(n * kept, size, length), new(n * kept, length, size)
         # The queries' rows carry the factor 1 / √d.
         scale = torch.ones_like(projection.bias)
-        scale[:width] = (width // heads) ** -0.5
+        scale[:width] = size**-0.5
         self.projection = (projection.weight * scale[:, None]).T.contiguous()
         self.projection_bias = projection.bias * scale
         self.output, self.output_bias = output.weight.T.contiguous(), output.bias
-        self.split = (n, 3, heads, width // heads)
+        self.parts = (width, kept * size, kept * size)
+        self.queries = (n * kept, attention.heads // kept, size)
+        self.row = (n * kept, size)
         self.normed = (block.before_attention, block.before_perceptron)
 
     def next(self, place: int, token: Tensor) -> Tensor:
         """The layer's output for the token at `place`, shape ``(n, width)``, from its input."""
         first, second = self.normed
         normed = F.layer_norm(token, first.normalized_shape, first.weight, first.bias, first.eps)
-        parts = torch.addmm(self.projection_bias, normed, self.projection).view(self.split)
-        query, key, value = (part.flatten(0, 1) for part in parts.unbind(1))  # (n · heads, d)
-        self.keys[:, :, place] = key
-        self.values[:, place] = value
-        scores = torch.bmm(query.unsqueeze(1), self.keys[:, :, : place + 1])
+        parts = torch.addmm(self.projection_bias, normed, self.projection)
+        query, key, value = parts.split(self.parts, 1)
+        self.keys[:, :, place] = key.reshape(self.row)
+        self.values[:, place] = value.reshape(self.row)
+        scores = torch.bmm(query.reshape(self.queries), self.keys[:, :, : place + 1])
         read = torch.bmm(scores.softmax(-1), self.values[:, : place + 1]).view(self.shape)
         token = token + torch.addmm(self.output_bias, read, self.output)
         normed = F.layer_norm(
@@ -67,10 +69,8 @@ def steps(model: Transformer, n: int, labels: Tensor | None) -> Steps:
     places = (model.row + model.column + model.colour).flatten(0, 2).unsqueeze(1)  # (D, 1, width)
     if labels is not None:
         places = places + model.label(labels)
-    # What each level tells the next place; the last row is that of no level.
-    told = model.level.weight.clone()
-    told[:-1] += model.value(encoded.unsqueeze(1))
-    before = told[-1:]
+    told = model.value(encoded.unsqueeze(1))  # what each level tells the next place
+    before = torch.zeros_like(told[:1])  # the first place is told of none
     caches = [BlockCache(block, n, model.n_dims) for block in model.blocks]
     norm, output = model.norm, model.output
     for place, index in enumerate(model.order.tolist()):
