@@ -1,4 +1,4 @@
-"""Attention without the matrix of weights: blocks of it are made, used and forgotten."""
+"""Attention without the matrix of weights, and one place at a time with the keys and values of the past."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from course_lib.attention import attend, attention_weights
+from course_lib.attention import AttentionBlock, attend, attention_weights
 from course_lib.fast import register
 from course_lib.fast.custom_gradient import backward_is_transformed
 
@@ -113,3 +113,51 @@ class _Attend(torch.autograd.Function):
 def _through_softmax(weights: Tensor, change: Tensor) -> Tensor:
     """The derivative of a softmax in a direction; its matrix is symmetric, and so serves both ways."""
     return weights * (change - (weights * change).sum(-1, keepdim=True))
+
+
+class BlockCache:
+    """One layer for one new token at a time, with the keys and values of all tokens before it.
+
+    No later token changes an earlier one, because no earlier one reads it: so what a layer has computed of a
+    token stays right. Keys are kept as columns, so that a query's products with all of them run along memory.
+
+    Args:
+        block: the layer.
+        n: number of sequences.
+        length: number D of tokens of each.
+    """
+
+    def __init__(self, block: AttentionBlock, n: int, length: int) -> None:
+        attention = block.attention
+        projection, output = attention.queries_keys_values, attention.output
+        kept, size = attention.key_value_heads, attention.size
+        width = output.in_features
+        self.block, self.shape = block, (n, width)
+        new = projection.weight.new_zeros
+        self.keys, self.values = new(n * kept, size, length), new(n * kept, length, size)
+        # The queries' rows carry the factor 1 / √d.
+        scale = torch.ones_like(projection.bias)
+        scale[:width] = size**-0.5
+        self.projection = (projection.weight * scale[:, None]).T.contiguous()
+        self.projection_bias = projection.bias * scale
+        self.output, self.output_bias = output.weight.T.contiguous(), output.bias
+        self.parts = (width, kept * size, kept * size)
+        self.queries = (n * kept, attention.heads // kept, size)
+        self.row = (n * kept, size)
+        self.normed = (block.before_attention, block.before_perceptron)
+
+    def next(self, place: int, token: Tensor) -> Tensor:
+        """The layer's output for the token at `place`, shape ``(n, width)``, from its input."""
+        first, second = self.normed
+        normed = F.layer_norm(token, first.normalized_shape, first.weight, first.bias, first.eps)
+        parts = torch.addmm(self.projection_bias, normed, self.projection)
+        query, key, value = parts.split(self.parts, 1)
+        self.keys[:, :, place] = key.reshape(self.row)
+        self.values[:, place] = value.reshape(self.row)
+        scores = torch.bmm(query.reshape(self.queries), self.keys[:, :, : place + 1])
+        read = torch.bmm(scores.softmax(-1), self.values[:, : place + 1]).view(self.shape)
+        token = token + torch.addmm(self.output_bias, read, self.output)
+        normed = F.layer_norm(
+            token, second.normalized_shape, second.weight, second.bias, second.eps
+        )
+        return token + self.block.perceptron(normed)

@@ -16,8 +16,8 @@ from course_lib.attention import (
     causal_mask,
 )
 from course_lib.autoregressive import Transformer
-from course_lib.autoregressive.fast.transformer import BlockCache
 from course_lib.fast import plain_paths
+from course_lib.fast.attention import BlockCache
 from tests.autoregressive.properties import (
     all_before_is_seen,
     all_images,

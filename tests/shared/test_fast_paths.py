@@ -95,6 +95,19 @@ def solved(shape, hidden, **settings):
     return [*without, x, log_det, *gradients]
 
 
+def solved_by_attention(shape, **settings):
+    """The inverse of a block of TarFlow, and gradients through it."""
+    module = away_from_identity(
+        lambda: flow.AttentionAutoregressive(shape, width=8, heads=2, **settings), spread=0.3
+    )
+    z = torch.randn(9, *shape, requires_grad=True)
+    with torch.no_grad():
+        without = module.inverse(z)
+    x, log_det = module.inverse(z)
+    gradients = torch.autograd.grad(x.sin().sum() + log_det.sum(), [z, *module.parameters()])
+    return [*without, x, log_det, *gradients]
+
+
 def of_flows():
     with torch.no_grad():
         maf, iaf = (
@@ -139,6 +152,11 @@ CASES = {
         partial(layer, ANY_MASK),
         partial(layer, ANY_MASK, bias=False),
         partial(layer, torch.arange(400)[:, None] % 200 * 3 > torch.arange(300)[None, :] * 2),
+    ],
+    flow.AttentionAutoregressive.conditionals: [
+        partial(solved_by_attention, (7,)),
+        partial(solved_by_attention, (1,)),
+        partial(solved_by_attention, (1, 3, 4), patch=4, n_blocks=3),
     ],
     flow.MaskedAutoregressive.conditionals: [
         *(partial(solved, (7,), hidden) for hidden in ((4, 9), (5,), (16, 3, 8))),
