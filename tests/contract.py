@@ -203,6 +203,15 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
         "PixelCNN": small,
         "GatedPixelCNN": small | {"n_classes": 3},
         "RowLSTM": small,
+        "Transformer": {
+            "width": 4,
+            "heads": 2,
+            "n_layers": 1,
+            "key_value_heads": 1,
+            "kernel_size": 3,
+            "dropout": 0.1,
+            "n_classes": 3,
+        },
         "DiagonalBiLSTM": small,
         "WaveNet": {
             "event_shape": (5,),
@@ -221,6 +230,10 @@ def _autoregressive() -> Iterator[tuple[str, Case]]:
         yield (
             f"autoregressive.{name}.sample",
             Case(model.sample, {"n": 3, "generator": GENERATOR} | labels),
+        )
+        yield (
+            f"autoregressive.{name}.sample_by_passes",
+            Case(model.sample_by_passes, {"n": 3, "generator": GENERATOR} | labels),
         )
         known = torch.rand(model.event_shape) < 0.5
         yield (
@@ -295,6 +308,17 @@ def _flow() -> Iterator[tuple[str, Case]]:
         "RealNVP": {"event_shape": (4,)} | dense | {"logit_margin": 0.05, "bound": 2.0},
         "MAF": {"event_shape": (4,)} | dense | {"logit_margin": 0.05, "bound": 2.0},
         "IAF": {"event_shape": (4,)} | dense | {"logit_margin": 0.05, "bound": 2.0},
+        "TarFlow": {
+            "event_shape": (4,),
+            "layers": 2,
+            "patch": 2,
+            "width": 4,
+            "heads": 2,
+            "n_blocks": 1,
+            "dropout": 0.1,
+            "logit_margin": 0.05,
+            "bound": 2.0,
+        },
         "PlanarFlow": {"event_shape": (4,), "layers": 2},
         "SplineFlow": {"event_shape": (4,)} | dense | {"bins": 4, "limit": 3.0},
         "Glow": image | {"steps": 1, "bound": 2.0},
@@ -324,6 +348,15 @@ def _flow() -> Iterator[tuple[str, Case]]:
         "MaskedAutoregressive": {
             "event_shape": (4,),
             "hidden": (4,),
+            "bound": 2.0,
+            "dropout": 0.1,
+        },
+        "AttentionAutoregressive": {
+            "event_shape": (4,),
+            "patch": 2,
+            "width": 4,
+            "heads": 2,
+            "n_blocks": 1,
             "bound": 2.0,
             "dropout": 0.1,
         },

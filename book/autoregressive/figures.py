@@ -5,6 +5,7 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from course_lib.attention import attention_weights, causal_mask
 from course_lib.autoregressive import DiagonalBiLSTM, GatedPixelCNN, receptive_field_map
 from course_lib.distributions import DiscretizedLogisticMixture
 from course_lib.masked import made_masks
@@ -351,6 +352,78 @@ def second_direction() -> Figure:
     for ax in axes:
         _pixels(ax, height, width)
         _mark(ax, *at)
+    return figure
+
+
+def attention_masks() -> Figure:
+    """Who reads whom in one layer, of MADE, of a masked convolution and of causal attention."""
+    side, D = 4, 16
+    degrees = torch.arange(D)
+    hidden = torch.arange(D - 1)
+    first, last = made_masks(degrees, [hidden])
+    made = (last.double() @ first.double()) > 0
+    near = torch.zeros(D, D, dtype=torch.bool)
+    for i, j in itertools.product(range(D), repeat=2):
+        (r, c), (u, v) = divmod(i, side), divmod(j, side)
+        near[i, j] = j < i and r - u <= 1 and abs(c - v) <= 1
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 3.1), sharey=True)
+    tables = {
+        "MADE": made,
+        "PixelCNN, $3\\times3$": near,
+        "causal attention": causal_mask(D),
+    }
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        ax.imshow(table, cmap="Blues", vmin=0, vmax=1.5)
+        for edge in np.arange(-0.5, D, side):
+            ax.axhline(edge, color="0.6", lw=0.8)
+            ax.axvline(edge, color="0.6", lw=0.8)
+        ax.plot([-0.5, D - 0.5], [-0.5, D - 0.5], ":", color="C1", lw=2)
+        ax.set_title(title, fontsize=11)
+        ax.set(xticks=[0, 4, 8, 12], yticks=[0, 4, 8, 12])
+        ax.set_xlabel("token read" if ax is axes[2] else "pixel read")
+    axes[0].set_ylabel("read at")
+    return figure
+
+
+def attention_scale() -> Figure:
+    """The largest of 64 softmax weights against the dimension, with and without the division."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    largest = {"divided by $\\sqrt{d}$": [], "not divided": []}
+    for d in sizes:
+        queries = torch.randn(400, 1, d, generator=generator)
+        keys = torch.randn(400, 64, d, generator=generator)
+        for name, factor in zip(largest, (1.0, d**0.5), strict=True):
+            weights = attention_weights(factor * queries, keys)
+            largest[name].append(weights.max(-1).values.mean().item())
+    figure, ax = plt.subplots(figsize=(6, 3))
+    for index, (name, values) in enumerate(largest.items()):
+        ax.plot(sizes, values, "o-" if index == 0 else "s--", label=name)
+    ax.set_xscale("log", base=2)
+    ax.set(xlabel="dimension $d$", ylabel="largest weight", ylim=(0, 1))
+    ax.legend(fontsize=10)
+    return figure
+
+
+def key_value_cache() -> Figure:
+    """Three steps of a cached sampler: one query, the rows stored so far, and the newest row."""
+    D = 8
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 3.2))
+    for ax, t in zip(axes, (3, 5, 8), strict=True):
+        _blank(ax, (-2.6, 5.2), (D + 0.2, -1.5))
+        for row in range(D):
+            stored = row < t
+            for x, name in ((0.6, "k"), (3.0, "v")):
+                colour = PALE["C0"] if stored else "w"
+                colour = PALE["C1"] if row == t - 1 else colour
+                text = f"${name}_{row + 1}$" if stored else ""
+                _box(ax, (x + 0.8, row), 1.6, 0.8, text, colour, SMALL)
+            if stored:
+                _arrow(ax, (-1.4, t - 1), (0.6, row), color="C0", gap=2, width=0.9)
+        _box(ax, (-1.9, t - 1), 1.1, 0.8, f"$q_{t}$", PALE["C2"], SMALL)
+        ax.text(1.4, -0.8, "keys", ha="center", fontsize=SMALL)
+        ax.text(3.8, -0.8, "values", ha="center", fontsize=SMALL)
+        ax.set_title(f"step {t}", fontsize=11)
     return figure
 
 

@@ -11,6 +11,7 @@ from course_lib.autoregressive.nade import NADE
 from course_lib.autoregressive.pixelcnn import PixelCNN
 from course_lib.autoregressive.receptive_field import receptive_field_map
 from course_lib.autoregressive.row_lstm import RowLSTM
+from course_lib.autoregressive.transformer import Transformer
 from course_lib.autoregressive.wavenet import WaveNet
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MaskedDiffusion",
     "PixelCNN",
     "RowLSTM",
+    "Transformer",
     "WaveNet",
     "any_order_loss",
     "fast",

@@ -107,6 +107,7 @@ FAMILY = Family(
         autoregressive.GatedPixelCNN,
         autoregressive.RowLSTM,
         autoregressive.DiagonalBiLSTM,
+        autoregressive.Transformer,
         autoregressive.WaveNet,
         autoregressive.MaskedDiffusion,
     ),

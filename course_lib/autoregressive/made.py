@@ -13,6 +13,7 @@ from course_lib.distributions import GreyLevels
 from course_lib.fast import prepared
 from course_lib.inputs import (
     require_dropout,
+    require_generator,
     require_integer,
     require_labels,
     require_positive_integer,
@@ -166,10 +167,9 @@ class MADE(Autoregressive):
         known: Tensor | None = None,
     ) -> Tensor:
         """Draw an ordering for each example, then each example in its ordering."""
-        device = self.orderings.device
         noise = self._noise(n, generator)
-        choice = torch.randint(len(self.orderings), (n,), generator=generator, device=device)
-        result = torch.empty(n, *self.event_shape, dtype=torch.int64, device=device)
+        choice = self._choose(n, generator)
+        result = torch.empty(n, *self.event_shape, dtype=torch.int64, device=noise.device)
         steps = self._steps(cached)
         for ordering in choice.unique().tolist():
             rows = (choice == ordering).nonzero().squeeze(1)
@@ -180,6 +180,31 @@ class MADE(Autoregressive):
                 None if known is None else known[rows],
             )
         return result
+
+    def sample_by_passes(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `Autoregressive.sample_by_passes`, each example in the ordering that is drawn for it."""
+        n = require_positive_integer(n, "n")
+        require_generator(generator, self.order.device)
+        require_labels(labels, n, None)
+        noise = self._noise(n, generator)
+        choice = self._choose(n, generator)
+        images = torch.empty(n, *self.event_shape, dtype=torch.int64, device=noise.device)
+        passes = torch.empty(n, dtype=torch.int64, device=noise.device)
+        for ordering in choice.unique().tolist():
+            rows = (choice == ordering).nonzero().squeeze(1)
+            images[rows], passes[rows] = self._fixed_point(noise[rows], None, ordering=ordering)
+        return images, passes
+
+    def _choose(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """An ordering for each of n examples."""
+        device = self.orderings.device
+        return torch.randint(len(self.orderings), (n,), generator=generator, device=device)
 
     def _naive(self, n: int, labels: Tensor | None, ordering: int = 0) -> Steps:
         x = torch.zeros(n, *self.event_shape, dtype=torch.int64, device=self.order.device)

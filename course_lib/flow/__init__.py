@@ -6,7 +6,7 @@ grey levels. ``forward`` is the direction from data to latents everywhere.
 """
 
 from course_lib.flow import fast
-from course_lib.flow.autoregressive import MaskedAutoregressive
+from course_lib.flow.autoregressive import AutoregressiveTransform, MaskedAutoregressive
 from course_lib.flow.conditioners import ImageConditioner, VectorConditioner
 from course_lib.flow.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from course_lib.flow.dequantization import (
@@ -30,6 +30,7 @@ from course_lib.flow.planar_flow import PlanarFlow
 from course_lib.flow.realnvp import MultiScaleRealNVP, RealNVP
 from course_lib.flow.spline import SplineCoupling
 from course_lib.flow.spline_flow import SplineFlow
+from course_lib.flow.tarflow import AttentionAutoregressive, TarFlow
 from course_lib.flow.transform import Composition, Inverse, Transform
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "AttentionAutoregressive",
+    "AutoregressiveTransform",
     "Composition",
     "Coupling",
     "DequantizedFlow",
@@ -59,6 +62,7 @@ __all__ = [
     "SplineCoupling",
     "SplineFlow",
     "Squeeze",
+    "TarFlow",
     "Transform",
     "UniformDequantizer",
     "VariationalDequantizer",

@@ -14,50 +14,30 @@ from course_lib.inputs import require_count, require_dropout, require_widths
 from course_lib.masked import MaskedLinear, made_masks, spread_degrees
 
 
-class MaskedAutoregressive(Transform):
+class AutoregressiveTransform(Transform):
     r"""Standardize each entry by a mean and a scale computed from the entries before it.
 
     .. math:: z_i = (x_i - \mu_i(x_{<i}))\, e^{-\alpha_i(x_{<i})}
 
-    (``eq-maf``), in the order of the flattened event. One pass of a masked network gives all
-    :math:`\mu_i, \alpha_i`, so x → z is parallel, with log-determinant :math:`-\sum_i \alpha_i`.
-    z → x must find the entries one after another, by D passes; or quicker, see
-    `course_lib.flow.fast.autoregressive`.
+    (``eq-maf``), in the order of the flattened event. One pass of a network that sees the past only gives
+    all :math:`\mu_i, \alpha_i`, so x → z is parallel, with log-determinant :math:`-\sum_i \alpha_i`.
+    z → x must find the entries one after another, by D passes; or quicker, if a fast path is registered for
+    the method `conditionals` of a subclass.
     Source: Papamakarios, Pavlakou and Murray (2017), "Masked Autoregressive Flow".
 
     Args:
         event_shape: shape of one x.
-        hidden: width of each hidden layer, at least one.
         bound: largest absolute value of α.
-        dropout: probability of dropping a hidden unit while training.
 
     Raises:
-        ValueError: `hidden` is empty, or `bound` is not positive.
+        ValueError: `bound` is not positive.
     """
 
-    def __init__(
-        self,
-        event_shape: Sequence[int],
-        hidden: Sequence[int] = (64, 64),
-        *,
-        bound: float = 3.0,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, event_shape: Sequence[int], *, bound: float) -> None:
         super().__init__(event_shape)
-        hidden = require_widths(hidden)
-        if len(hidden) == 0:
-            raise ValueError("hidden is empty; at least one hidden layer is expected.")
         require_bound(bound)
         self.features = math.prod(self.event_shape)
         self.bound = bound
-        inputs = torch.arange(self.features)
-        degrees = [spread_degrees(self.features, width) for width in hidden]
-        # The outputs are the means of all entries, then their log-scales.
-        masks = made_masks(inputs, degrees, inputs.repeat(2))
-        self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
-        self.dropout = nn.Dropout(require_dropout(dropout))
-        nn.init.zeros_(self.layers[-1].weight)  # starts as the identity
-        nn.init.zeros_(self.layers[-1].bias)
 
     def settings(self) -> dict[str, object]:
         """What the weights' meaning depends on."""
@@ -72,12 +52,7 @@ class MaskedAutoregressive(Transform):
         Returns:
             μ and α, both of shape ``(N, D)``; column i depends on columns before i only.
         """
-        hidden = x
-        for layer in self.layers[:-1]:
-            hidden = self.dropout(layer(hidden).relu_())
-        # Under autocast the network has rounded; the map and its determinant must not.
-        mean, raw = self.layers[-1](hidden).to(x.dtype).chunk(2, 1)
-        return mean, bounded(raw, self.bound)
+        raise NotImplementedError
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.flatten(1)
@@ -87,7 +62,7 @@ class MaskedAutoregressive(Transform):
         return z.unflatten(1, self.event_shape), log_slope.sum(1)
 
     def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        solve = fast_path(type(self).conditionals) or MaskedAutoregressive.solve_by_passes
+        solve = fast_path(type(self).conditionals) or AutoregressiveTransform.solve_by_passes
         x, log_det = solve(self, z.flatten(1))
         return x.unflatten(1, self.event_shape), log_det
 
@@ -109,6 +84,52 @@ class MaskedAutoregressive(Transform):
             known = torch.cat([known, new[:, None]], 1)
             log_scales.append(log_scale[:, i])
         return known, torch.stack(log_scales, 1).sum(1)
+
+
+class MaskedAutoregressive(AutoregressiveTransform):
+    """An autoregressive layer whose network is a masked perceptron, as in MADE.
+
+    Source: Papamakarios, Pavlakou and Murray (2017), "Masked Autoregressive Flow".
+
+    Args:
+        event_shape: shape of one x.
+        hidden: width of each hidden layer, at least one.
+        bound: largest absolute value of a log-scale α.
+        dropout: probability of dropping a hidden unit while training.
+
+    Raises:
+        ValueError: `hidden` is empty, or `bound` is not positive.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        hidden: Sequence[int] = (64, 64),
+        *,
+        bound: float = 3.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(event_shape, bound=bound)
+        hidden = require_widths(hidden)
+        if len(hidden) == 0:
+            raise ValueError("hidden is empty; at least one hidden layer is expected.")
+        inputs = torch.arange(self.features)
+        degrees = [spread_degrees(self.features, width) for width in hidden]
+        # The outputs are the means of all entries, then their log-scales.
+        masks = made_masks(inputs, degrees, inputs.repeat(2))
+        self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
+        self.dropout = nn.Dropout(require_dropout(dropout))
+        nn.init.zeros_(self.layers[-1].weight)  # starts as the identity
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def conditionals(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AutoregressiveTransform.conditionals`."""
+        hidden = x
+        for layer in self.layers[:-1]:
+            hidden = self.dropout(layer(hidden).relu_())
+        # Under autocast the network has rounded; the map and its determinant must not.
+        mean, raw = self.layers[-1](hidden).to(x.dtype).chunk(2, 1)
+        return mean, bounded(raw, self.bound)
 
 
 def autoregressive_layers(

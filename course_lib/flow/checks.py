@@ -25,6 +25,7 @@ from course_lib.flow.planar_flow import PlanarFlow
 from course_lib.flow.realnvp import MultiScaleRealNVP, RealNVP
 from course_lib.flow.spline import SplineCoupling
 from course_lib.flow.spline_flow import SplineFlow
+from course_lib.flow.tarflow import AttentionAutoregressive, TarFlow
 from course_lib.flow.transform import Composition, Inverse, Transform
 from course_lib.protocols import Bijection
 from course_lib.randomness import seeded
@@ -169,6 +170,10 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "AffineCoupling, channels": lambda: _image_coupling(channel_mask((4, 2, 2), flip=True)),
     "SplineCoupling": lambda: _vector_coupling(SplineCoupling, alternating_mask((5,)), bins=6),
     "MaskedAutoregressive": lambda: MaskedAutoregressive((5,), (16, 16)),
+    "AttentionAutoregressive": lambda: AttentionAutoregressive((5,), width=8, heads=2),
+    "AttentionAutoregressive, patches": lambda: AttentionAutoregressive(
+        (2, 3), patch=2, width=8, heads=2, n_blocks=1
+    ),
     "Inverse": lambda: Inverse(MaskedAutoregressive((5,), (16,))),
     "Permutation": lambda: Permutation((5,), torch.tensor([2, 0, 4, 1, 3])),
     "Squeeze": lambda: Squeeze((1, 4, 4)),
@@ -187,6 +192,7 @@ MODELS: dict[str, Callable[[], Flow]] = {
     "Glow": lambda: Glow((1, 4, 4), width=8, steps=2),
     "MAF": lambda: MAF((4,), hidden=(16, 16), layers=3),
     "IAF": lambda: IAF((4,), hidden=(16, 16), layers=3),
+    "TarFlow": lambda: TarFlow((4,), patch=2, layers=3, width=8, heads=2, n_blocks=1),
     "PlanarFlow": lambda: PlanarFlow((4,), layers=6),
     "SplineFlow": lambda: SplineFlow((4,), hidden=(16,), layers=3),
 }
@@ -197,6 +203,7 @@ PLANE_MODELS: dict[str, Callable[[], Flow]] = {
     "RealNVP": lambda: RealNVP((2,), hidden=(16,), layers=4),
     "MAF": lambda: MAF((2,), hidden=(16,), layers=3),
     "IAF": lambda: IAF((2,), hidden=(16,), layers=3),
+    "TarFlow": lambda: TarFlow((2,), layers=3, width=8, heads=2, n_blocks=1),
     "PlanarFlow": lambda: PlanarFlow((2,), layers=6),
     "SplineFlow": lambda: SplineFlow((2,), hidden=(16,), layers=3),
 }

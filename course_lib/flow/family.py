@@ -85,6 +85,7 @@ FAMILY = Family(
         flow.Glow,
         flow.MAF,
         flow.IAF,
+        flow.TarFlow,
         flow.PlanarFlow,
         flow.SplineFlow,
     ),

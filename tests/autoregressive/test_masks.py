@@ -25,7 +25,7 @@ from tests.autoregressive.properties import (
 )
 
 pytestmark = pytest.mark.usefixtures("float64")
-SEES_ALL = ["FVSBN", "NADE", "MADE", "DiagonalBiLSTM"]
+SEES_ALL = ["FVSBN", "NADE", "MADE", "DiagonalBiLSTM", "Transformer"]
 
 
 @pytest.mark.parametrize("name", MODELS)

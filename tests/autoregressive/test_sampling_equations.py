@@ -89,6 +89,35 @@ def test_parallel_passes_end_at_the_sample_after_at_most_as_many_as_dimensions(n
             assert torch.equal(x.flatten(1)[:, :t], sample.flatten(1)[:, :t])
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 4), (1, 1, 1)])
+@pytest.mark.parametrize("name", MODELS)
+def test_sampling_by_passes_draws_what_sampling_draws_and_counts_the_passes(name, shape):
+    model = build(name, shape, 3)
+    images, passes = model.sample_by_passes(6, generator=torch.Generator().manual_seed(3))
+    sample = model.sample(6, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(images, sample)
+    assert (passes <= model.n_dims).all()
+    if len(getattr(model, "orderings", [0])) > 1:
+        return
+    u = torch.rand(6, model.n_dims, generator=torch.Generator().manual_seed(3))
+    iterates = torch.stack(passes_of(model, torch.zeros_like(sample), u))
+    wrong = (iterates != sample).flatten(2).any(2)  # (passes, n)
+    assert torch.equal(passes, wrong.sum(0))
+    assert passes.max() > 1 or model.n_dims == 1
+
+
+def test_sampling_by_passes_uses_classes_ignores_dropout_and_leaves_the_mode():
+    model = build("Transformer", (1, 3, 4), 3, n_classes=2, dropout=0.5).train()
+    labels = torch.arange(8) % 2
+    images, passes = model.sample_by_passes(
+        8, generator=torch.Generator().manual_seed(0), labels=labels
+    )
+    given = {"generator": torch.Generator().manual_seed(0), "labels": labels}
+    assert torch.equal(images, model.sample(8, **given))
+    assert model.training
+    assert passes.unique().numel() > 1  # images leave the batch at different times
+
+
 @pytest.mark.equation(
     "eq-wavefront",
     formula=lambda r, c, width: 1 + c + 2 * r,

@@ -28,10 +28,11 @@ def moons(n: int) -> torch.Tensor:
         lambda: flow.RealNVP((2,), layers=4, hidden=(32,)),
         lambda: flow.MAF((2,), layers=3, hidden=(32,)),
         lambda: flow.IAF((2,), layers=3, hidden=(32,)),
+        lambda: flow.TarFlow((2,), layers=3, width=16, heads=2),
         lambda: flow.PlanarFlow((2,), layers=6),
         lambda: flow.SplineFlow((2,), layers=3, hidden=(32,)),
     ],
-    ids=["NICE", "RealNVP", "MAF", "IAF", "PlanarFlow", "SplineFlow"],
+    ids=["NICE", "RealNVP", "MAF", "IAF", "TarFlow", "PlanarFlow", "SplineFlow"],
 )
 def test_training_helps_and_leaves_an_invertible_map(make):
     torch.manual_seed(0)

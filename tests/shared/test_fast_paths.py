@@ -8,6 +8,7 @@ import torch
 
 from course_lib import autoregressive as ar
 from course_lib import fast, flow
+from course_lib.attention import SelfAttention, attend
 from course_lib.autoregressive import nade
 from course_lib.fast import fast_path, plain_paths, prepared, register, registered
 from course_lib.flow.checks import build as away_from_identity
@@ -40,8 +41,8 @@ def drawn_by(name):
     return [partial(drawn, partial(build, name, shape, levels)) for shape, levels in SHAPES]
 
 
-def conditional(shape):
-    return lambda: build("GatedPixelCNN", shape, 3, n_classes=2)
+def conditional(name, shape):
+    return lambda: build(name, shape, 3, n_classes=2)
 
 
 def learnt(make):
@@ -59,10 +60,45 @@ def layer(mask, *, bias=True):
     return [y, *torch.autograd.grad(y.sin().sum(), [x, *module.parameters()])]
 
 
+def attended(shape, *, causal, keys=None):
+    """What queries read, its gradients, their gradients, and derivatives along a direction."""
+    given = [torch.randn(shape if i == 0 or keys is None else keys) for i in range(3)]
+    along = [torch.randn_like(part) for part in given]
+    given = [part.requires_grad_() for part in given]
+    read = attend(*given, causal=causal)
+    first = torch.autograd.grad(read.sin().sum(), given, create_graph=True)
+    second = torch.autograd.grad(sum(part.cos().sum() for part in first), given)
+    function = partial(attend, causal=causal)
+    tangent = torch.func.jvp(function, tuple(given), tuple(along))[1]
+    mapped = torch.func.vmap(function)(*(torch.stack([part, -part]) for part in given))
+    return [read, *first, *second, tangent, mapped]
+
+
+def attending(*, causal):
+    """A layer of attention, and its gradients."""
+    module = SelfAttention(12, 3, causal=causal)
+    x = torch.randn(2, 5, 12, requires_grad=True)
+    y = module(x)
+    return [y, *torch.autograd.grad(y.sin().sum(), [x, *module.parameters()])]
+
+
 def solved(shape, hidden, **settings):
     """The inverse of one layer, and gradients through it."""
     module = away_from_identity(
         lambda: flow.MaskedAutoregressive(shape, hidden, **settings), spread=0.5
+    )
+    z = torch.randn(9, *shape, requires_grad=True)
+    with torch.no_grad():
+        without = module.inverse(z)
+    x, log_det = module.inverse(z)
+    gradients = torch.autograd.grad(x.sin().sum() + log_det.sum(), [z, *module.parameters()])
+    return [*without, x, log_det, *gradients]
+
+
+def solved_by_attention(shape, **settings):
+    """The inverse of a block of TarFlow, and gradients through it."""
+    module = away_from_identity(
+        lambda: flow.AttentionAutoregressive(shape, width=8, heads=2, **settings), spread=0.3
     )
     z = torch.randn(9, *shape, requires_grad=True)
     with torch.no_grad():
@@ -91,7 +127,20 @@ CASES = {
     ar.GatedPixelCNN.forward: [
         *drawn_by("GatedPixelCNN"),
         *drawn_by("GatedPixelCNN, one layer"),
-        *(partial(drawn, conditional(shape), classes=2) for shape in ((1, 3, 4), (3, 3, 4))),
+        *(
+            partial(drawn, conditional("GatedPixelCNN", shape), classes=2)
+            for shape in ((1, 3, 4), (3, 3, 4))
+        ),
+    ],
+    ar.Transformer.forward: [
+        *drawn_by("Transformer"),
+        *(partial(drawn, conditional("Transformer", (c, 3, 4)), classes=2) for c in (1, 3)),
+    ],
+    attend: [
+        *(partial(attending, causal=causal) for causal in (True, False)),
+        *(partial(attended, (2, 3, 6, 4), causal=causal) for causal in (True, False)),
+        partial(attended, (2, 3, 1, 4), causal=False, keys=(2, 3, 6, 4)),
+        partial(attended, (3, 7, 4), causal=True),
     ],
     nade.products: [
         partial(learnt, partial(build, "NADE", shape, levels)) for shape, levels in SHAPES[1:]
@@ -103,6 +152,11 @@ CASES = {
         partial(layer, ANY_MASK),
         partial(layer, ANY_MASK, bias=False),
         partial(layer, torch.arange(400)[:, None] % 200 * 3 > torch.arange(300)[None, :] * 2),
+    ],
+    flow.AttentionAutoregressive.conditionals: [
+        partial(solved_by_attention, (7,)),
+        partial(solved_by_attention, (1,)),
+        partial(solved_by_attention, (1, 3, 4), patch=4, n_blocks=3),
     ],
     flow.MaskedAutoregressive.conditionals: [
         *(partial(solved, (7,), hidden) for hidden in ((4, 9), (5,), (16, 3, 8))),

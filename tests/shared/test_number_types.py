@@ -501,6 +501,15 @@ SIZES = {
     ).sample(i(2), labels=torch.tensor([0, 1])),
     "RowLSTM": lambda i: ar.RowLSTM((1, 4, 4), 3, channels=i(4), n_layers=i(1)).sample(i(1)),
     "DiagonalBiLSTM": lambda i: ar.DiagonalBiLSTM((1, 4, 4), 3, channels=i(4), n_layers=i(1)),
+    "Transformer": lambda i: ar.Transformer(
+        (1, 4, 4),
+        i(3),
+        width=i(4),
+        heads=i(2),
+        n_layers=i(1),
+        key_value_heads=i(1),
+        kernel_size=i(3),
+    ).sample_by_passes(i(2)),
     "WaveNet": lambda i: ar.WaveNet(
         (i(9),), i(3), channels=i(4), kernel_size=i(2), dilations=(i(1), i(2))
     ).sample(i(2)),
@@ -516,6 +525,9 @@ SIZES = {
     "Glow": lambda i: flow.Glow((1, 4, 4), scales=i(1), steps=i(1), width=i(2)).sample(i(2)),
     "SplineFlow": lambda i: flow.SplineFlow((4,), layers=i(1), hidden=(3,), bins=i(4)).sample(i(2)),
     "MAF": lambda i: flow.MAF((i(4),), layers=i(1), hidden=(i(3),)).sample(i(2)),
+    "TarFlow": lambda i: flow.TarFlow(
+        (4,), layers=i(1), patch=i(2), width=i(4), heads=i(2), n_blocks=i(1)
+    ).sample(i(2)),
     "Flow.interpolate": lambda i: flow.NICE((4,)).interpolate(
         torch.rand(1, 4), torch.rand(1, 4), i(3)
     ),

@@ -128,6 +128,10 @@ KINDS = {
         lambda n=n: ar.GatedPixelCNN((1, 3, 3), 3, channels=4, n_layers=2, n_classes=n)
         for n in (3, 4)
     ],
+    "Transformer, heads": [
+        lambda h=h, k=k: ar.Transformer((1, 3, 3), 3, width=8, heads=h, key_value_heads=k)
+        for h, k in ((2, 2), (4, 4), (4, 1), (2, 1))
+    ],
     "MaskedConv2d": [
         lambda k=k, c=c, g=g: raster.MaskedConv2d(k, 4, 8, 3, n_colours=c, n_gates=g)
         for k, c, g in (("A", 1, 1), ("B", 1, 1), ("A", 2, 1), ("B", 2, 1), ("B", 2, 2))
@@ -181,6 +185,12 @@ KINDS = {
     "MAF, bounds": [
         lambda b=b, a=a: flow.MAF((4,), hidden=(8,), layers=2, bound=b, logit_margin=a)
         for b, a in ((3.0, None), (2.0, None), (3.0, 0.05), (3.0, 0.1))
+    ],
+    "TarFlow, settings": [
+        lambda b=b, h=h, p=p: flow.TarFlow(
+            (4,), patch=p, width=8, heads=h, layers=1, n_blocks=1, bound=b
+        )
+        for b, h, p in ((3.0, 2, 2), (2.0, 2, 2), (3.0, 4, 2), (3.0, 2, 1))
     ],
     "IAF, bounds": [lambda b=b: flow.IAF((4,), hidden=(8,), layers=2, bound=b) for b in (3.0, 2.0)],
     "RealNVP, shapes": [

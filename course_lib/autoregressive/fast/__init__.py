@@ -12,11 +12,13 @@ from course_lib.autoregressive.fast import (
     nade,
     pixelcnn,
     row_lstm,
+    transformer,
     wavenet,
 )
-from course_lib.fast import masked
+from course_lib.fast import attention, masked
 
 __all__ = [
+    "attention",
     "diagonal_bilstm",
     "fvsbn",
     "gated_pixelcnn",
@@ -25,5 +27,6 @@ __all__ = [
     "nade",
     "pixelcnn",
     "row_lstm",
+    "transformer",
     "wavenet",
 ]

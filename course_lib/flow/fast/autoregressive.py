@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.fast import register
 from course_lib.flow.autoregressive import MaskedAutoregressive
@@ -21,16 +21,21 @@ def solve(layer: MaskedAutoregressive, z: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         x, shape ``(N, D)``, and the log-determinant of z → x, shape ``(N,)``.
     """
+    dropping = layer.training and layer.dropout.p > 0
+    if dropping or not nobody_can_tell(layer, z):
+        return layer.solve_by_passes(z)
+    return solve_once(layer, z)
+
+
+def nobody_can_tell(layer: nn.Module, z: Tensor) -> bool:
+    """Whether only values are asked for: no gradients, and no rounding by autocast."""
     needs_gradient = torch.is_grad_enabled() and (
         z.requires_grad or any(p.requires_grad for p in layer.parameters())
     )
-    dropping = layer.training and layer.dropout.p > 0
     # What the network rounds under autocast depends on the products it makes: on the very same.
     kind = z.device.type
     rounding = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if needs_gradient or dropping or rounding:
-        return layer.solve_by_passes(z)
-    return solve_once(layer, z)
+    return not (needs_gradient or rounding)
 
 
 @torch.no_grad()
