@@ -13,6 +13,7 @@ from torch.distributions import (
     Uniform,
 )
 
+from course_lib.attention import attention_weights, causal_mask
 from course_lib.autoregressive.diagonal_bilstm import skew
 from course_lib.autoregressive.fvsbn import FVSBN
 from course_lib.autoregressive.masks import pixelcnn_mask
@@ -163,7 +164,41 @@ def passes_that_suffice(H, W):
     ]
 
 
+def weight_of_the_second_place(d, b, e):
+    def weight(scale=1.0, causal=True, own=True):
+        # Keys whose products with the query are 0, b, 0 and e; the query is the first unit vector.
+        keys = torch.zeros(1, 4, round(d))
+        keys[0, :, 0] = tensor([0.0, b, 0.0, e]) * scale
+        queries = torch.zeros(1, 4, round(d))
+        queries[..., 0] = 1
+        if not own:
+            keys[0, 2, 0] = -1e9
+        return attention_weights(queries, keys, causal=causal)[0, 2, 1]
+
+    root = math.sqrt(d)
+    slips = [weight(root), weight(1 / root), weight(causal=False), weight(own=False)]
+    return weight(), slips
+
+
+def scores_of_a_cached_sampler(D):
+    steps = range(1, round(D) + 1)
+    read = sum(int(causal_mask(step)[-1].sum()) for step in steps)
+    again = sum(step**2 for step in steps)
+    return read, [len(steps), len(steps) ** 2, again, read - len(steps)]
+
+
+def estimate_from_one_mask(D, m, a):
+    # The place in the order is uniform, and each of the masked pixels is next with equal probability.
+    next_pixel = torch.full((round(m),), a).mean()
+    bound = sum(next_pixel for _ in range(round(D)))
+    masked = torch.full((round(m),), a).sum()
+    return bound, [masked, next_pixel, masked * m / D, bound / m]
+
+
 ROUTES = {
+    "weight-of-the-second-place": weight_of_the_second_place,
+    "scores-of-a-cached-sampler": scores_of_a_cached_sampler,
+    "estimate-from-one-mask": estimate_from_one_mask,
     "a-small-difference": a_small_difference,
     "numbers-of-an-fvsbn": numbers_of_an_fvsbn,
     "pixels-in-the-blind-spot": pixels_in_the_blind_spot,

@@ -13,6 +13,7 @@ from course_lib.divergences import (
     kl_standard_normal,
     kl_univariate_gaussian,
 )
+from course_lib.evaluation import bits_per_dim
 from course_lib.vae import log_mean_exp
 
 
@@ -289,7 +290,21 @@ def bias_of_mmd(n, m, c):
     return answer, [0, alone(n), alone(n + m), answer / (1 - kernel_mean)]
 
 
+def bits_of_a_code(n, K, r):
+    codes = Categorical(logits=torch.zeros(round(n), round(K)))
+    code = -codes.log_prob(torch.zeros(round(n))).sum()
+    total = bits_per_dim(-(code + r), (8, 8))
+    wrong = bits_per_dim(-tensor(n * K + r), (8, 8))
+    return total, [
+        bits_per_dim(-tensor(r), (8, 8)),
+        total * math.log(2),
+        wrong,
+        bits_per_dim(-(code / n + r), (8, 8)),
+    ]
+
+
 ROUTES = {
+    "bits-of-a-code": bits_of_a_code,
     "error-of-a-linear-code": error_of_a_linear_code,
     "log-of-a-mean": log_of_a_mean,
     "bias-of-a-log-mean": bias_of_a_log_mean,
