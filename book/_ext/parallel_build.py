@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from sphinx.application import Sphinx
 
-# It does not say whether it can be used in parallel. It numbers sections when all pages have been read.
-UNDECLARED = "sphinx_multitoc_numbering"
+# They do not say whether pages can be read in parallel. The first works when all of them have been read, the
+# second for LaTeX, and keeps nothing.
+UNDECLARED = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")
 MOST = 8  # as many pages at once as a laptop's memory holds
 
 
@@ -21,9 +22,9 @@ def processors() -> int:
 
 def use_processors(app: Sphinx, env: object, docnames: Iterable[str]) -> None:
     """Set how many processes read and write; this is asked for only after this event."""
-    if UNDECLARED in app.extensions:
-        app.extensions[UNDECLARED].parallel_read_safe = True
-    if processors() > 1:
+    for name in set(UNDECLARED) & set(app.extensions):
+        app.extensions[name].parallel_read_safe = True
+    if app.builder.format == "html" and processors() > 1:
         # One of them resolves references while the others write.
         app.parallel = min(MOST, processors()) + 1
 
