@@ -156,7 +156,9 @@ class ResultsPictures(SphinxDirective):
                 continue
             used[line.record] = record
             label = nodes.paragraph("", line.label, classes=["label"])
-            image = nodes.image(uri=uri, alt=f"{line.label}: {self.options['alt']}", width=PRINTED)
+            # What all of them show is said once, to whoever hears the page read.
+            alt = line.label if len(shown) else f"{line.label}: {self.options['alt']}"
+            image = nodes.image(uri=uri, alt=alt, width=PRINTED)
             kind = "drawn" if uri.endswith(".svg") else "pixels"
             shown += nodes.container("", label, image, classes=[kind])
         if not used:
