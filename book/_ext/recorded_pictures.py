@@ -27,7 +27,6 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -35,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 CURVES = ROOT / "_build" / "figures" / "recorded"
 WIDTH, HEIGHT = 360, 200  # of a panel of drawn curves, in pixels of a page
+PRINTED = "200px"  # width of each on paper; on a page the style says it
 WORDS = {
     "train": "training images",
     "validation": "validation images",
@@ -98,8 +98,8 @@ def draw_curves(record: object, picture: str) -> str:
         "mean D": [n for n in curves if n.endswith(("/real", "/fake"))],
     }
     panels = {label: names for label, names in panels.items() if names}
-    use_style()
     with mpl.rc_context({"svg.hashsalt": f"{record.name}-{picture}"}):
+        use_style()
         size = WIDTH / 80, len(panels) * HEIGHT / 80
         figure, axes = plt.subplots(len(panels), figsize=size, squeeze=False, layout="constrained")
         for ax, (label, names) in zip(axes[:, 0], panels.items(), strict=True):
@@ -148,17 +148,17 @@ class ResultsPictures(SphinxDirective):
             if record is None:
                 continue
             if line.picture.endswith("curves"):
-                uri, width = draw_curves(record, line.picture), WIDTH
+                uri = draw_curves(record, line.picture)
             elif line.picture in record.pictures:
                 path = picture_path(RESULTS, record.name, line.picture)
-                uri, width = f"/results/{path.name}", Image.open(path).width
+                uri = f"/results/{path.name}"
             else:
                 continue
             used[line.record] = record
             label = nodes.paragraph("", line.label, classes=["label"])
-            image = nodes.image(
-                uri=uri, alt=f"{line.label}: {self.options['alt']}", width=f"{width}px"
-            )
+            # What all of them show is said once, to whoever hears the page read.
+            alt = line.label if len(shown) else f"{line.label}: {self.options['alt']}"
+            image = nodes.image(uri=uri, alt=alt, width=PRINTED)
             kind = "drawn" if uri.endswith(".svg") else "pixels"
             shown += nodes.container("", label, image, classes=[kind])
         if not used:
