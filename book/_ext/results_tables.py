@@ -52,6 +52,12 @@ class ResultsTable(Directive):
                 1,
                 (4, 3, 3, 4, 4, 4, 4, 6),
             ),
+            "flow-samples": (
+                read_study(folder, "flow_samples"),
+                sampler_rows,
+                1,
+                (4, 4, 3, 4, 4, 4, 4, 5),
+            ),
         }
         if self.arguments[0] not in tables:
             raise self.error(

@@ -227,7 +227,7 @@ def sampler_rows(record: StudyRecord | None) -> list[list[str]]:
     """Rows of the table of the study of samplers, the header first, by sampler and evaluations.
 
     Args:
-        record: of the study ``diffusion_samplers``; None where there is none.
+        record: of the study ``diffusion_samplers`` or ``flow_samples``; None where there is none.
 
     Returns:
         Cells as text, with means over draws and their spread.
@@ -252,7 +252,8 @@ def sampler_rows(record: StudyRecord | None) -> list[list[str]]:
         for name in ("frechet", "precision", "coverage", "nearest"):
             values = torch.tensor(r[name], dtype=torch.float64)
             cells.append(f"{values.mean():.2f} ± {values.std():.2f}")
-        options = ", ".join(f"{name}={value!r}" for name, value in r["options"].items())
+        options = r["options"] if "options" in r else {"method": r["solver"]}
+        options = ", ".join(f"{name}={value!r}" for name, value in options.items())
         rows.append(
             [
                 f"{r['target']}: training images have the distance "
@@ -304,7 +305,7 @@ def _by_recipe(records: Sequence[Record], data: str) -> dict[tuple[str, str], li
 
 
 def _metrics(runs: Sequence[Record], whole: int) -> str:
-    """All numbers of a recipe, the tightest bound first, and of how many images if not of the `whole` split."""
+    """All numbers of a recipe, the tightest bound first; of how many images, if not of the `whole` split."""
     texts = []
     first, _ = runs[0].tightest
     for name in sorted(runs[0].metrics, key=lambda name: name != first):
