@@ -465,7 +465,7 @@ def test_a_trial_is_read_by_nothing(quick, tmp_path, capsys):
 
 def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     assert main(["study", "vae_stability"]) == 1
-    known = "one of gan_stability, diffusion_samplers, flow_samples is expected"
+    known = "one of gan_stability, diffusion_samplers is expected"
     assert f"no study 'vae_stability'; {known}" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["study", "gan_stability", "--results", str(tmp_path / "file")]) == 1
@@ -475,8 +475,7 @@ def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     assert "what is done so far cannot be written" in capsys.readouterr().err
     assert main(["study"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    names = ("gan_stability", "diffusion_samplers", "flow_samples")
-    assert listed == [f"course-lib study {name}" for name in names]
+    assert listed == ["course-lib study gan_stability", "course-lib study diffusion_samplers"]
     with pytest.raises(ValueError, match="no study"):
         find_study("other")
 
