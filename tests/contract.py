@@ -713,7 +713,8 @@ def _flow_matching() -> Iterator[tuple[str, Case]]:
     drawn = {"n": 3, "labels": LABELS, "generator": GENERATOR}
     yield f"{name}.sample", Case(model.sample, drawn | solved | {"guidance": 0.5})
     guided = {"labels": LABELS, "guidance": 0.5}
-    yield f"{name}.velocity", Case(model.velocity, guided)
+    # How many labels belong to it, the examples say, to which it is applied.
+    yield f"{name}.velocity", Case(model.velocity, guided, ("labels",))
     yield f"{name}.from_noise (guided)", Case(model.from_noise, {"noise": X} | guided | solved)
     yield f"{name}.from_noise", Case(model.from_noise, {"noise": X} | solved, overflows=True)
     yield f"{name}.to_noise", Case(model.to_noise, {"x": X} | solved, overflows=True)

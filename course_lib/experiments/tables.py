@@ -104,6 +104,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
     """
     rows = [["model", "published", "here", "run", "settings"]]
     groups = _by_recipe(records, "mnist")
+    whole = max((m.n for runs in groups.values() for m in runs[0].metrics.values()), default=0)
     for published in MNIST:
         for budget in published.budgets:
             runs = groups.get((published.model, budget))
@@ -113,7 +114,7 @@ def mnist_rows(records: Sequence[Record]) -> list[list[str]]:
                 [
                     published.name,
                     _published(published),
-                    f"{_metrics(runs)}, {runs[0].protocol}",
+                    f"{_metrics(runs, whole)}, {runs[0].protocol}",
                     _circumstances(runs),
                     f"{published.model} --budget {budget}{_devices(runs)}",
                 ]
@@ -226,7 +227,7 @@ def sampler_rows(record: StudyRecord | None) -> list[list[str]]:
     """Rows of the table of the study of samplers, the header first, by sampler and evaluations.
 
     Args:
-        record: of the study ``diffusion_samplers``; None where there is none.
+        record: of the study ``diffusion_samplers`` or ``flow_samples``; None where there is none.
 
     Returns:
         Cells as text, with means over draws and their spread.
@@ -251,7 +252,8 @@ def sampler_rows(record: StudyRecord | None) -> list[list[str]]:
         for name in ("frechet", "precision", "coverage", "nearest"):
             values = torch.tensor(r[name], dtype=torch.float64)
             cells.append(f"{values.mean():.2f} ± {values.std():.2f}")
-        options = ", ".join(f"{name}={value!r}" for name, value in r["options"].items())
+        options = r["options"] if "options" in r else {"method": r["solver"]}
+        options = ", ".join(f"{name}={value!r}" for name, value in options.items())
         rows.append(
             [
                 f"{r['target']}: training images have the distance "
@@ -416,14 +418,17 @@ def _by_recipe(records: Sequence[Record], data: str) -> dict[tuple[str, str], li
     return groups
 
 
-def _metrics(runs: Sequence[Record]) -> str:
-    """All numbers of a recipe, the tightest bound first."""
+def _metrics(runs: Sequence[Record], whole: int) -> str:
+    """All numbers of a recipe, the tightest bound first; of how many images, if not of the `whole` split."""
     texts = []
     first, _ = runs[0].tightest
     for name in sorted(runs[0].metrics, key=lambda name: name != first):
         value = _average(runs, name)
         digits = 2 if value.unit == "nats" else 3  # a bit/dim of MNIST is 543 nats
         text = f"{_with_error(value.mean, value.over_images, digits)} {value.unit}"
+        n = runs[0].metrics[name].n
+        if n < whole:
+            text += f" on {n} images"
         if value.over_seeds is not None:
             text += f", over seeds ± {value.over_seeds:.{digits}f}"
         texts.append(f"{text} ({name.replace('_', ' ')})")

@@ -306,6 +306,8 @@ def test_a_row_of_samples_shows_the_mean_and_the_spread_of_the_draws():
         "steps=9, method='heun'",
     ]  # fmt: skip
     assert len(sampler_rows(None)) == 1
+    by_solver = {k: v for k, v in SAMPLER_ROW.items() if k != "options"} | {"solver": "midpoint"}
+    assert sampler_rows(replace(made, rows=[by_solver]))[1][-1] == "steps=9, method='midpoint'"
 
 
 def test_the_study_of_samplers_draws_measures_and_resumes(monkeypatch, tmp_path):

@@ -82,6 +82,17 @@ def test_bits_per_dimension_keep_the_digits_of_their_error():
     assert mnist_rows([run])[1][2].startswith("1.092 ± 0.003 bits/dim")
 
 
+def test_a_number_of_fewer_images_says_of_how_many():
+    few = {"dequantization_bound": replace(bound(1.2, 0.01, "bits/dim"), n=400)}
+    runs = [
+        record("VelocityFlow", "mnist", "cpu", 0.0, metrics=few),
+        record("VAE", "mnist", "cpu", 92.1),
+    ]
+    flow, vae = (next(r for r in mnist_rows(runs) if r[4].startswith(m)) for m in ("Velo", "VAE"))
+    assert flow[2].startswith("1.200 ± 0.010 bits/dim on 400 images (dequantization bound)")
+    assert " on " not in vae[2]
+
+
 def test_time_is_that_of_the_processor_and_says_where_it_was_not_recorded():
     def run(**changes):
         return record("VAE", "mnist", "cpu", 92.1, **changes)
