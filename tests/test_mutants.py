@@ -28,6 +28,41 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "masked pixels without their weight",
+        "course_lib/autoregressive/masked_diffusion.py",
+        "return (sums * (D / number)).view",
+        "return sums.view",
+        "tests/autoregressive/test_masked_diffusion.py::test_the_estimate_is_unbiased_with_any_number_of_draws",
+    ),
+    Mutant(
+        "known pixels summed with the masked ones",
+        "course_lib/autoregressive/masked_diffusion.py",
+        "return torch.where(known, 0, each).flatten(1).sum(1)",
+        "return each.flatten(1).sum(1)",
+        "tests/autoregressive/test_masked_diffusion.py::test_the_estimate_is_unbiased_with_any_number_of_draws",
+    ),
+    Mutant(
+        "masked values read",
+        "course_lib/autoregressive/masked_diffusion.py",
+        "self.encode(x) * (1 - masked)",
+        "self.encode(x)",
+        "tests/autoregressive/test_masked_diffusion.py::test_what_is_masked_is_not_read",
+    ),
+    Mutant(
+        "the codes of a VQ-VAE for nothing",
+        "course_lib/vae/vqvae.py",
+        "log_prob(x) - codes[0].numel() * math.log(self.n_codes)",
+        "log_prob(x)",
+        "tests/vae/test_vqvae.py::test_the_bound_of_the_uniform_prior",
+    ),
+    Mutant(
+        "no gradient past the codes",
+        "course_lib/vae/vqvae.py",
+        "return z + (quantized - z).detach()",
+        "return quantized",
+        "tests/vae/test_vqvae.py::test_the_terms_of_the_loss_move_what_they_are_for",
+    ),
+    Mutant(
         "the ½ of the KL dropped",
         "course_lib/divergences.py",
         "return 0.5 * (logvar.exp() + mu.square() - 1 - logvar).sum(-1)",

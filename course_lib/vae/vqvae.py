@@ -236,7 +236,7 @@ class VQVAE(SavedSettings):
         return self.decoder(straight_through(z, quantized).movedim(-1, 1))
 
     def elbo(self, x: Tensor, n_samples: int = 1) -> Tensor:
-        """The bound {eq}`eq-vq-bits` under the uniform prior, in nats, shape ``(N,)``.
+        """The bound (``eq-vq-bits``) under the uniform prior, in nats, shape ``(N,)``.
 
         Nothing is drawn: the posterior has one code. With a learned prior, replace the first term.
 
