@@ -112,3 +112,31 @@ class PlainGatedPixelCNN(nn.Module):
                 a, b = v.chunk(2, 1)
                 v = torch.tanh(a) * torch.sigmoid(b)
         return F.cross_entropy(self.head(skip), x[:, 0].long(), reduction="sum") / len(x)
+
+
+class PlainTransformer(nn.Module):
+    """The transformer of 8×8 grey images as one would write it down, with PyTorch's own layers."""
+
+    def __init__(self, width: int, heads: int, n_layers: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(1, width, bias=False)
+        self.near = nn.Conv2d(1, width, (3, 5), padding=(2, 2))
+        self.register_buffer("mask", torch.ones(3, 5))
+        self.mask[2, 2:] = 0
+        self.place = nn.Parameter(0.02 * torch.randn(64, width))
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
+        self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, 17)
+        self.register_buffer("future", nn.Transformer.generate_square_subsequent_mask(64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean negative log-likelihood of grey levels `x`."""
+        encoded = x.float() / 8 - 1
+        near = F.conv2d(encoded, self.near.weight * self.mask, self.near.bias, padding=(2, 2))
+        before = F.pad(encoded.flatten(1), (1, 0))[:, :-1].unsqueeze(-1)
+        h = self.value(before) + near[:, :, :8].flatten(2).transpose(1, 2) + self.place
+        h = self.layers(h, mask=self.future, is_causal=True)
+        logits = self.output(self.norm(h)).flatten(0, 1)
+        return F.cross_entropy(logits, x.flatten().long(), reduction="sum") / len(x)

@@ -22,6 +22,8 @@ SETTINGS = {
     "GatedPixelCNN": {"channels": 64, "n_layers": 10},
     "RowLSTM": {"channels": 32, "n_layers": 2},
     "DiagonalBiLSTM": {"channels": 32, "n_layers": 2},
+    # Keys and values that all heads share: others are too many to be read again at every step.
+    "Transformer": {"width": 128, "heads": 8, "n_layers": 4, "key_value_heads": 1},
     "PixelCNN": {"channels": 64, "n_layers": 10},
 }
 
@@ -79,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=SETTINGS, default=list(SETTINGS)[:3])
+    parser.add_argument("--models", nargs="+", choices=SETTINGS, default=list(SETTINGS)[:4])
     parser.add_argument("--sizes", nargs="+", type=int, default=[8, 16, 28, 64])
     parser.add_argument("--n", nargs="+", type=int, default=[16], help="images per batch")
     parser.add_argument("--repeats", type=int, default=5)

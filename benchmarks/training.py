@@ -17,7 +17,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import OURS, interleave, prepare, print_head, show, training_step
-from benchmarks.plain import PlainGatedPixelCNN, PlainMADE, PlainNADE, PlainVAE
+from benchmarks.plain import (
+    PlainGatedPixelCNN,
+    PlainMADE,
+    PlainNADE,
+    PlainTransformer,
+    PlainVAE,
+)
 from course_lib import autoregressive as ar
 from course_lib.fast import plain_paths
 from course_lib.flow import MAF
@@ -82,6 +88,8 @@ def plain_contests(rounds: int) -> None:
     made = ar.MADE((1, 8, 8), 17, hidden=(500, 500))
     small = ar.GatedPixelCNN((1, 8, 8), 17, channels=32, n_layers=4)
     large = ar.GatedPixelCNN((1, 28, 28), 2, channels=32, n_layers=6)
+    transformer = ar.Transformer((1, 8, 8), 17)
+    plain_transformer = PlainTransformer(64, 4, 2)
     vae = VAE((1, 28, 28), 40, hidden=(500, 500))
     elbo = NegativeELBO()
     plain_made, plain_small, plain_vae = PlainMADE(made), PlainGatedPixelCNN(32, 4), PlainVAE()
@@ -97,6 +105,10 @@ def plain_contests(rounds: int) -> None:
         "gated PixelCNN 8×8, 17 levels, batch 64": (
             (small, lambda: negative_log_likelihood(small, levels, DONE)),
             (plain_small, lambda: plain_small(levels)),
+        ),
+        "transformer 8×8, 17 levels, batch 64": (
+            (transformer, lambda: negative_log_likelihood(transformer, levels, DONE)),
+            (plain_transformer, lambda: plain_transformer(levels)),
         ),
         "gated PixelCNN 28×28, binary, batch 32": (
             (large, lambda: negative_log_likelihood(large, binary, DONE)),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from course_lib.flow import (
     AffineCoupling,
+    AttentionAutoregressive,
     Coupling,
     Flow,
     MaskedAutoregressive,
@@ -554,6 +555,29 @@ class _Moon:
             [self.first().cdf(x[:, 0]), self.second(x[:, 0]).cdf(x[:, 1])], 1
         )
         return STANDARD.icdf(u.clamp(1e-12, 1 - 1e-12))
+
+
+def block_triangular() -> Figure:
+    """Where the Jacobian of a TarFlow block is not zero, for patches of one and of four entries."""
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.4))
+    for ax, patch in zip(axes, (1, 4), strict=True):
+        layer = build(
+            lambda patch=patch: AttentionAutoregressive(
+                (12,), patch=patch, width=8, heads=2, n_blocks=1
+            )
+        )
+        x = torch.randn(12, generator=torch.Generator().manual_seed(0)).double()
+        jacobian = torch.autograd.functional.jacobian(
+            lambda p, layer=layer: layer(p.unsqueeze(0))[0].flatten(), x
+        )
+        ax.imshow(jacobian != 0, cmap="Blues", vmin=0, vmax=1.5)
+        for edge in range(patch, 12, patch):
+            ax.axhline(edge - 0.5, color="0.6", lw=0.8)
+            ax.axvline(edge - 0.5, color="0.6", lw=0.8)
+        ax.set_title(f"patches of {patch}", fontsize=11)
+        ax.set(xticks=[0, 4, 8], yticks=[0, 4, 8], xlabel="entry of $x$")
+    axes[0].set_ylabel("entry of $z$")
+    return figure
 
 
 def knothe_rosenblatt() -> Figure:

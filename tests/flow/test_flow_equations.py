@@ -10,6 +10,7 @@ from torch.distributions import Beta, LogNormal, MultivariateNormal, Normal
 from course_lib.distributions import standard_normal_log_prob
 from course_lib.flow import (
     NICE,
+    AttentionAutoregressive,
     Composition,
     Logit,
     MaskedAutoregressive,
@@ -326,6 +327,48 @@ def test_maf(formula):
     assert_close(formula(x, mean, alpha), total)
     z, log_det = layer(x)
     assert_close(standard_normal_log_prob(z) + log_det, total)
+
+
+@pytest.mark.equation(
+    "eq-tarflow",
+    formula=lambda x, mean, alpha: ((x - mean) * torch.exp(-alpha), -alpha.sum(1)),
+    wrong={
+        "sign of the log-determinant": lambda x, mean, alpha: (
+            (x - mean) * torch.exp(-alpha),
+            alpha.sum(1),
+        ),
+        "one log-scale for each patch": lambda x, mean, alpha: (
+            (x - mean) * torch.exp(-alpha),
+            -alpha[:, ::3].sum(1),
+        ),
+        "scaled before centred": lambda x, mean, alpha: (
+            x * torch.exp(-alpha) - mean,
+            -alpha.sum(1),
+        ),
+        "the conditionals of the next patch": lambda x, mean, alpha: (
+            (x - mean.roll(-3, 1)) * torch.exp(-alpha.roll(-3, 1)),
+            -alpha.sum(1),
+        ),
+    },
+    implemented_by="course_lib.flow.tarflow.AttentionAutoregressive",
+)
+def test_tarflow(formula):
+    layer = build(lambda: AttentionAutoregressive((9,), patch=3, width=8, heads=2))
+    x = torch.randn(4, 9)
+    # The conditionals of a patch, from a network that is shown only the patches before it.
+    means, alphas = [], []
+    for start in range(0, 9, 3):
+        shown = torch.cat([x[:, :start], torch.full((4, 9 - start), 1e3)], 1)
+        mean, alpha = (v[:, start : start + 3] for v in layer.conditionals(shown))
+        means.append(mean)
+        alphas.append(alpha)
+    z, log_det = formula(x, torch.cat(means, 1), torch.cat(alphas, 1))
+    assert_close(layer(x)[0], z)
+    for point, given in zip(x, log_det, strict=True):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda p: layer(p.unsqueeze(0))[0].flatten(), point
+        )
+        assert_close(torch.linalg.slogdet(jacobian).logabsdet, given)
 
 
 @pytest.mark.equation(
