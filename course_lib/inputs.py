@@ -113,6 +113,23 @@ def require_shape(x: Tensor, event_shape: Sequence[int], name: str = "x") -> Non
         )
 
 
+def require_exact_shape(x: Tensor, shape: Sequence[int], name: str = "x") -> Tensor:
+    """Require a tensor of one shape and no other, so that nothing broadcasts by accident; return it.
+
+    It is for what a caller's function returned.
+
+    Raises:
+        TypeError: `x` is not a tensor.
+        ValueError: the shape is another one.
+    """
+    require_tensor(x, name)
+    if x.shape != torch.Size(shape):
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; {tuple(shape)} is expected, no other that broadcasts."
+        )
+    return x
+
+
 def require_unit_interval(x: Tensor, name: str = "x") -> None:
     """Require a non-empty tensor of values in [0, 1], none of them NaN; raise `ValueError` otherwise."""
     if x.numel() == 0:

@@ -206,7 +206,7 @@ class MeanFlowLoss:
 
     def errors(self, model: MeanFlow, x: Tensor) -> Tensor:
         """The squared error of each example over an interval of its own, shape ``(N,)``."""
-        x = x if model.levels is None else model.fill(x)
+        x = at_least_float32(x) if model.levels is None else model.fill(x)
         noise = torch.randn_like(x)
         r, t = self.intervals(x)
         z = per_example(1 - t, x) * x + per_example(t, x) * noise

@@ -226,6 +226,18 @@ def test_the_bound_of_the_memorizer_is_log_n(float64):
     torch.testing.assert_close(total, torch.tensor(memorizer.bound), atol=1e-6, rtol=0)
 
 
+def test_the_memorizer_tells_examples_apart_where_noise_is_small():
+    data = 2 * torch.rand(20, 400) - 1
+    schedule = LinearLogSNR(20.0, -20.0)
+    alpha, sigma = (f(torch.tensor(0.0)) for f in (schedule.alpha, schedule.sigma))
+    z = (data[:1] + data[1:2]) / 2
+    single, double = (
+        Memorizer(data.to(dtype)).log_weights(*(v.to(dtype) for v in (z, alpha, sigma)))[0]
+        for dtype in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-2)
+
+
 def test_the_memorizer_generates_copies():
     data = torch.randn(20, 1, 3, 3, generator=torch.Generator().manual_seed(0)).double()
     schedule = LinearLogSNR(12.0, -12.0)
@@ -696,6 +708,15 @@ def test_no_sampler_takes_a_schedule_that_rises(call):
         (lambda m: clip_clean(PAIR, PAIR, *CLEAN), "least value of 0; a standard"),
         (lambda m: to_clean("score", PAIR, PAIR, *CLEAN[::-1]), "alpha has a least value of 0"),
         (lambda m: Memorizer(PAIR).denoise(PAIR, 1.0, 0.0), "a standard deviation above 0"),
+        (
+            lambda m: Memorizer(PAIR).log_weights(PAIR[:1], torch.ones(3), torch.ones(3)),
+            r"alpha has shape \(3,\) for examples",
+        ),
+        (lambda m: langevin(lambda x: x[:, None], torch.ones(4), 0.1, 3), "score has shape"),
+        (
+            lambda m: diffusion.guided(torch.ones(3, 1), torch.ones(3), 1.0),
+            r"conditional has shape \(3, 1\); \(3, 3\)",
+        ),
         (
             lambda m: diffusion.replacement_moments(torch.tensor(1.0)),
             "largest size of 1; numbers in",

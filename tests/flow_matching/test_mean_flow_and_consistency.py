@@ -113,6 +113,14 @@ def test_intervals_keep_the_distribution_of_the_times():
     assert (together.std() - 0.8).abs() < 0.06
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_continuous_data_are_trained_on_in_half_precision(precision):
+    model = MeanFlow((2,), hidden=(8,))
+    options = {"steps": 2, "batch_size": 8, "progress": False, "precision": precision}
+    fit(model, MeanFlowLoss(), torch.randn(16, 2) + 3, **options)
+    assert any(parameter.abs().max() > 0 for parameter in model.network.last.parameters())
+
+
 def test_several_steps_and_one_agree_for_a_gaussian(float64):
     model = initialized().double()
     noise = torch.randn(4, 2)
