@@ -18,6 +18,7 @@ from course_lib.inputs import (
     require_exact_shape,
     require_generator,
     require_positive_integer,
+    require_real,
     require_tensor,
 )
 from course_lib.schedules import require_single, require_single_type, require_times
@@ -96,7 +97,8 @@ def time_grid(
     steps = require_positive_integer(steps, "steps")
     require_single_type(dtype)
     start, end = (
-        require_times(time, name).item() for time, name in ((start, "start"), (end, "end"))
+        require_real(time, name, "a time, a number in [0, 1],", at_least=0, at_most=1)
+        for time, name in ((start, "start"), (end, "end"))
     )
     return torch.linspace(start, end, steps + 1, dtype=dtype, device=device)
 

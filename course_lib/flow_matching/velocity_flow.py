@@ -180,7 +180,7 @@ class VelocityFlow(FromNoise):
         square = (self.mean**2 + self.variance).mean().to(x)
         own = parameter_type(self.network)
         seen = (x / (alpha**2 * square + sigma**2).sqrt()).to(own)
-        return at_least_float32(self.network(seen, self.clock(t).to(own), labels)).to(x)
+        return at_least_float32(self.network(seen, self.clock(t), labels)).to(x)
 
     def _path(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """α, σ and their derivatives at times of shape ``(N,)``."""

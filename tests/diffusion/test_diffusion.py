@@ -428,6 +428,52 @@ def test_samples_of_a_perfect_model_have_its_probabilities(float64):
         assert (share - p).abs().max() < 0.02
 
 
+def test_what_is_measured_and_drawn_is_that_of_the_whole_network():
+    torch.manual_seed(0)
+    model = small(dropout=0.9).train()
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.normal_()
+    x, z = torch.randint(5, (3, *SHAPE)), torch.randn(3, *SHAPE)
+    calls = (
+        lambda: model.elbo(x, generator=torch.Generator().manual_seed(1)),
+        lambda: model.to_levels(z, generator=torch.Generator().manual_seed(1)),
+    )
+    in_training = [call() for call in calls]
+    assert model.training
+    model.eval()
+    for call, found in zip(calls, in_training, strict=True):
+        assert torch.equal(found, call())
+    # Training itself does drop units.
+    model.train()
+    terms = [
+        model.bound_terms(x, generator=torch.Generator().manual_seed(1)).total() for _ in range(2)
+    ]
+    assert not torch.equal(*terms)
+
+
+def test_a_model_is_built_and_tells_its_shapes_without_values():
+    with torch.device("meta"):
+        model = small(n_classes=3)
+        z, t = torch.zeros(2, *SHAPE), torch.zeros(2)
+        labels = torch.zeros(2).long()
+    assert model(z, t, labels).shape == (2, *SHAPE, 5)
+    assert model.denoise(z, t, labels).shape == z.shape
+    assert model.elbo(z.long(), labels=labels).shape == (2,)
+    other = small(n_classes=3)
+    model.load_state_dict(other.state_dict(), assign=True)
+    z, t, labels = torch.ones(2, *SHAPE), torch.full((2,), 0.3), torch.tensor([0, 2])
+    assert torch.equal(model(z, t, labels), other(z, t, labels))
+
+
+def test_a_discrete_schedule_finds_its_levels_among_many_steps():
+    schedule = DDPMSchedule(linear_betas(100_000, 1e-6, 1e-4))
+    index = torch.arange(100_001)
+    assert torch.equal(schedule.index(index / 100_000), index)
+    with pytest.raises(ValueError, match="no noise level between"):
+        schedule.index(torch.tensor(0.4999950))
+
+
 def test_a_network_may_round_and_the_bound_does_not():
     """Under autocast the mean of the levels is that of their logits in float32."""
     model, logits = small(), torch.randn(3, *SHAPE, 5)
@@ -711,6 +757,10 @@ def test_no_sampler_takes_a_schedule_that_rises(call):
         (
             lambda m: Memorizer(PAIR).log_weights(PAIR[:1], torch.ones(3), torch.ones(3)),
             r"alpha has shape \(3,\) for examples",
+        ),
+        (
+            lambda m: DDPMSchedule(linear_betas(10)).time(torch.tensor(math.nan)),
+            "log_snr holds NaN",
         ),
         (lambda m: langevin(lambda x: x[:, None], torch.ones(4), 0.1, 3), "score has shape"),
         (

@@ -399,6 +399,13 @@ def test_half_precision_and_autocast_round_the_network_alone():
         assert (model(x, 0.3) - model(x, 0.3)).abs().max() == 0
 
 
+@pytest.mark.parametrize("prediction", ["velocity", "levels"])
+def test_a_model_is_built_and_tells_its_shapes_without_values(prediction):
+    with torch.device("meta"):
+        model = VelocityFlow(SHAPE, 5, hidden=(4,), prediction=prediction)
+        assert model(torch.zeros(2, *SHAPE), torch.zeros(2)).shape == (2, *SHAPE)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "16-true"])
 @pytest.mark.parametrize("given", [False, True])
 def test_continuous_data_are_trained_on_in_half_precision(precision, given):
