@@ -7,7 +7,7 @@ training (`leave_out`); `guided` combines both when it is asked for a sample.
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_broadcast, require_labels, require_real
+from course_lib.inputs import require_broadcast, require_exact_shape, require_labels, require_real
 
 
 def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
@@ -22,13 +22,15 @@ def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
 
     Args:
         conditional: prediction with the class.
-        unconditional: prediction without it, in a shape that broadcasts.
+        unconditional: prediction without it, in a shape that broadcasts to that of `conditional`.
         w: weight, at least 0.
 
     Raises:
-        ValueError: `w` is negative.
+        ValueError: `w` is negative, or a shape does not fit.
     """
     require_broadcast(conditional=conditional, unconditional=unconditional)
+    both = torch.broadcast_shapes(conditional.shape, unconditional.shape)
+    require_exact_shape(conditional, both, "conditional")
     w = require_guidance(w)
     return (1 + w) * conditional - w * unconditional
 

@@ -20,11 +20,11 @@ from course_lib.precision import parameter_type
 
 @contextmanager
 def where_values_can_be_read() -> Iterator[None]:
-    """Leave out the block under ``torch.func.vmap``, where a tensor stands for many and has no values."""
+    """Leave out the block where a tensor has no values: under ``torch.func.vmap``, and on the device meta."""
     try:
         yield
     except RuntimeError as error:
-        if not str(error).startswith("vmap"):
+        if not str(error).startswith(("vmap", "Tensor.item() cannot be called on meta")):
             raise
 
 
@@ -111,6 +111,23 @@ def require_shape(x: Tensor, event_shape: Sequence[int], name: str = "x") -> Non
             f"{name} is an empty batch of shape {tuple(x.shape)}; at least one example is "
             f"expected. Check the slice or filter that produced it."
         )
+
+
+def require_exact_shape(x: Tensor, shape: Sequence[int], name: str = "x") -> Tensor:
+    """Require a tensor of one shape and no other, so that nothing broadcasts by accident; return it.
+
+    It is for what a caller's function returned.
+
+    Raises:
+        TypeError: `x` is not a tensor.
+        ValueError: the shape is another one.
+    """
+    require_tensor(x, name)
+    if x.shape != torch.Size(shape):
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; {tuple(shape)} is expected, no other that broadcasts."
+        )
+    return x
 
 
 def require_unit_interval(x: Tensor, name: str = "x") -> None:
@@ -447,11 +464,12 @@ def require_shapes(advice: str = "", /, *, examples: int = 1, **given: tuple[Ten
 def require_finite(**tensors: Tensor) -> None:
     """Require real numbers, none of them NaN or infinite; raise `ValueError` otherwise."""
     for name, tensor in tensors.items():
-        if tensor.is_complex() or not torch.isfinite(tensor).all():
-            raise ValueError(
-                f"{name} has dtype {tensor.dtype} and {int((~torch.isfinite(tensor)).sum())} values that "
-                f"are NaN or infinite; finite real numbers are expected. Find what made them diverge."
-            )
+        with where_values_can_be_read():
+            if tensor.is_complex() or not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"{name} has dtype {tensor.dtype} and {int((~torch.isfinite(tensor)).sum())} values that "
+                    f"are NaN or infinite; finite real numbers are expected. Find what made them diverge."
+                )
 
 
 def require_broadcast(**tensors: Tensor) -> None:

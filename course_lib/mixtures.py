@@ -12,8 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_generator, require_positive_integer, require_shape
-from course_lib.schedules import Schedule, require_noise, require_single
+from course_lib.inputs import (
+    require_batch,
+    require_finite,
+    require_generator,
+    require_positive_integer,
+    where_values_can_be_read,
+)
+from course_lib.schedules import Schedule, per_example, require_noise, require_single
 
 
 def require_same_type(own: Tensor, **given: Tensor) -> None:
@@ -26,11 +32,36 @@ def require_same_type(own: Tensor, **given: Tensor) -> None:
             )
 
 
+def noise_level(
+    alpha: Tensor | float, sigma: Tensor | float, x: Tensor, *, above: bool = False
+) -> tuple[Tensor, Tensor]:
+    """α and σ of noised examples, in their type, each of shape ``(1,)`` or ``(N,)``.
+
+    Args:
+        alpha: factor of the signal, shape ``()`` or ``(N,)``.
+        sigma: standard deviation of the noise, likewise.
+        x: noised examples, shape ``(N, *event_shape)``.
+        above: whether σ has to be positive.
+
+    Raises:
+        ValueError: a shape is another one, or σ is negative, or NaN.
+    """
+    require_noise(sigma, above=above)
+    given = {"alpha": alpha, "sigma": sigma}
+    alpha, sigma = (
+        per_example(torch.as_tensor(value, dtype=x.dtype, device=x.device), x, name).reshape(-1)
+        for name, value in given.items()
+    )
+    return alpha, sigma
+
+
 class GaussianMixture:
     r"""A mixture of K Gaussians in D dimensions, at any noise level.
 
     Every method takes the level as `alpha` and `sigma`, each of shape ``()`` or ``(N,)``; without them it
-    is about the data themselves. A covariance may be singular, even 0, where there is noise.
+    is about the data themselves. A covariance may be singular, even 0, where there is noise. What is exact
+    is no model to be trained: the decomposition has no gradient where two variances are equal, so
+    covariances that require one are refused.
 
     Each :math:`C_k = U_k \operatorname{diag}(\ell_k) U_k^\top` is decomposed once; in these coordinates
     :math:`S_k` is diagonal at every noise level.
@@ -42,7 +73,8 @@ class GaussianMixture:
 
     Raises:
         TypeError: an argument is not a tensor of float32 or float64.
-        ValueError: shapes do not fit, weights do not sum to 1, or a covariance is not one.
+        ValueError: shapes do not fit, weights do not sum to 1, a value is not finite, or a covariance is not
+            one, or requires a gradient.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
@@ -52,10 +84,19 @@ class GaussianMixture:
             means.dim() != 2
             or weights.shape != means.shape[:1]
             or covariances.shape != (*means.shape, means.shape[1])
+            or covariances.numel() == 0
         ):
             raise ValueError(
                 f"weights has shape {tuple(weights.shape)}, means {tuple(means.shape)} and covariances "
-                f"{tuple(covariances.shape)}; (K,), (K, D) and (K, D, D) are expected."
+                f"{tuple(covariances.shape)}; (K,), (K, D) and (K, D, D) are expected, K and D at "
+                f"least 1."
+            )
+        require_same_type(means, weights=weights, covariances=covariances)
+        require_finite(means=means, covariances=covariances)
+        if covariances.requires_grad:
+            raise ValueError(
+                "covariances require a gradient, which their decomposition has not where two variances are "
+                "equal; fixed ones are expected. Call .detach() on them."
             )
         if not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-5:
             raise ValueError(
@@ -101,13 +142,16 @@ class GaussianMixture:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """α, the variances along the axes of each component, and x − αm_k in these axes."""
         require_single(x, "x")
-        require_shape(x, self.event_shape)
+        require_batch(x, self.event_shape)
         require_same_type(self.means, x=x)
-        require_noise(sigma)
-        alpha, sigma = (
-            torch.as_tensor(value, dtype=x.dtype).reshape(-1, 1, 1) for value in (alpha, sigma)
-        )
+        alpha, sigma = (value.reshape(-1, 1, 1) for value in noise_level(alpha, sigma, x))
         variance = alpha.square() * self.spread + sigma.square()  # (1 or N, K, D)
+        with where_values_can_be_read():
+            if not (variance > 0).all():  # NaN is caught too
+                raise ValueError(
+                    "a component has no variance in some direction, and sigma is 0, or too small to be "
+                    "squared: it has no density. A sigma above 0 is expected there."
+                )
         apart = x.unsqueeze(1) - alpha * self.means  # (N, K, D)
         return alpha, variance, torch.einsum("kde,nkd->nke", self.axes, apart)
 

@@ -186,9 +186,13 @@ class Schedule(SavedSettings):
             x: examples, shape ``(N, *event_shape)``.
             noise: ε, in the shape of `x`.
             t: a time, shape ``()``, or one for each example, shape ``(N,)``.
+
+        Returns:
+            In the shape and type of `x`.
         """
         require_alike(x=x, noise=noise)
-        return per_example(self.alpha(t), x) * x + per_example(self.sigma(t), x) * noise
+        alpha, sigma = (per_example(f(t).to(x), x, "t") for f in (self.alpha, self.sigma))
+        return alpha * x + sigma * noise
 
 
 def require_falling_snr(schedule: Schedule, times: Tensor) -> None:
@@ -201,7 +205,7 @@ def require_falling_snr(schedule: Schedule, times: Tensor) -> None:
     Raises:
         ValueError: it does not fall between two of the times, or is NaN.
     """
-    with torch.no_grad():
+    with torch.no_grad(), where_values_can_be_read():
         times = times.sort().values
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         # α/σ falls; multiplied out, since σ may be 0 at time 0.
@@ -424,7 +428,7 @@ class Tabulated(VariancePreserving):
 
     Raises:
         TypeError: `log_snr` is not a tensor of float32 or float64.
-        ValueError: it has fewer than two values, or does not fall.
+        ValueError: it has fewer than two values, does not fall, or has values outside [−80, 80].
     """
 
     def __init__(self, log_snr: Tensor) -> None:
@@ -437,6 +441,7 @@ class Tabulated(VariancePreserving):
                 f"values that fall from time 0 to time 1 are expected, shape (n + 1,). Sort them with "
                 f"log_snr.unique().flip(0)."
             )
+        _require_ends(log_snr[0], log_snr[-1])
         self.register_buffer("table", log_snr)
 
     def _piece(self, t: Tensor) -> tuple[Tensor, Tensor]:

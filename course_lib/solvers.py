@@ -1,9 +1,9 @@
 r"""Solvers of ordinary differential equations, and of the divergence along their solutions.
 
 A velocity is a function of an example and a time, ``velocity(x, t)``, with x of shape ``(N, *event_shape)``
-and t of shape ``()``. Along :math:`\dot x = v(x, t)` a density changes by
-:math:`\mathrm d\log p/\mathrm dt = -\operatorname{div} v` (``eq-ode-likelihood``), so
-`integrate_with_divergence` returns what a log-density needs beside the end point.
+and t of shape ``()``, in the type of the grid of times: write ``t.to(x)`` before the two are joined. Along
+:math:`\dot x = v(x, t)` a density changes by :math:`\mathrm d\log p/\mathrm dt = -\operatorname{div} v`
+(``eq-ode-likelihood``), so `integrate_with_divergence` returns what a log-density needs beside the end point.
 
 Times may run either way: from 1 to 0 a solver makes negative steps, and nothing else changes.
 """
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import (
+    require_exact_shape,
     require_generator,
     require_positive_integer,
+    require_real,
     require_tensor,
 )
 from course_lib.schedules import require_single, require_single_type, require_times
@@ -95,7 +97,8 @@ def time_grid(
     steps = require_positive_integer(steps, "steps")
     require_single_type(dtype)
     start, end = (
-        require_times(time, name).item() for time, name in ((start, "start"), (end, "end"))
+        require_real(time, name, "a time, a number in [0, 1],", at_least=0, at_most=1)
+        for time, name in ((start, "start"), (end, "end"))
     )
     return torch.linspace(start, end, steps + 1, dtype=dtype, device=device)
 
@@ -131,9 +134,10 @@ def integrate(velocity: Velocity, x: Tensor, times: Tensor, method: str = "heun"
         Where the solutions are at the last time, in the shape of x.
 
     Raises:
-        ValueError: there is no such method, or the times do not run one way.
+        ValueError: there is no such method, the times do not run one way, or the velocity has another shape
+            than x.
     """
-    return _solve(lambda state, t: (velocity(state[0], t),), (x,), times, method)[0]
+    return _solve(lambda state, t: (_velocity_at(velocity, state[0], t),), (x,), times, method)[0]
 
 
 def integrate_with_divergence(
@@ -158,6 +162,10 @@ def integrate_with_divergence(
 
     Returns:
         Where the solutions are at the last time, and ∫ div v dt, shape ``(N,)``. Neither has a gradient.
+
+    Raises:
+        RuntimeError: it is called under ``torch.inference_mode()``, where nothing can be differentiated.
+        ValueError: as `integrate`, or the velocity depends on x and cannot be differentiated.
     """
 
     def rates(state: tuple[Tensor, ...], t: Tensor) -> tuple[Tensor, ...]:
@@ -203,7 +211,45 @@ def _moved(
     return state
 
 
+def _velocity_at(velocity: Velocity, x: Tensor, t: Tensor) -> Tensor:
+    return require_exact_shape(velocity(x, t), x.shape, "the velocity")
+
+
 # --- divergence -----------------------------------------------------------------------------------
+
+
+def _differentiable(
+    velocity: Velocity, x: Tensor, t: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The velocity, and the function that differentiates a number made of it with respect to x."""
+    require_single(x, "x")
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "the divergence differentiates the velocity, which torch.inference_mode() rules out; call under "
+            "torch.no_grad(), or no such context: the result has no gradient anyway."
+        )
+    x = x.detach().requires_grad_()
+    v = _velocity_at(velocity, x, t)
+
+    def gradient(number: Tensor) -> Tensor:
+        found = None
+        if number.requires_grad:
+            (found,) = torch.autograd.grad(number, x, retain_graph=True, allow_unused=True)
+        if found is None:
+            _require_constant(velocity, x.detach(), t, v)
+            found = torch.zeros_like(x)
+        return found
+
+    return v, gradient
+
+
+def _require_constant(velocity: Velocity, x: Tensor, t: Tensor, v: Tensor) -> None:
+    """Require a velocity that differentiation says does not depend on x to be the same elsewhere."""
+    if not torch.equal(velocity(1.3 * x + 0.7, t), v):
+        raise ValueError(
+            "the velocity depends on x and has no gradient with respect to it; one that can be "
+            "differentiated is expected. Leave out torch.no_grad() and .detach() in it."
+        )
 
 
 def exact_divergence(velocity: Velocity, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,16 +265,11 @@ def exact_divergence(velocity: Velocity, x: Tensor, t: Tensor) -> tuple[Tensor, 
     Returns:
         v, in the shape of x, and div v, shape ``(N,)``; without gradients.
     """
-    require_single(x, "x")
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        v = velocity(x, t)
+        v, gradient = _differentiable(velocity, x, t)
         flat = v.flatten(1)
         # Examples do not mix, so the gradient of the batch's sum holds every example's own.
-        trace = sum(
-            torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)[0].flatten(1)[:, i]
-            for i in range(flat.shape[1])
-        )
+        trace = sum(gradient(flat[:, i].sum()).flatten(1)[:, i] for i in range(flat.shape[1]))
     return v.detach(), trace
 
 
@@ -285,14 +326,9 @@ def probed_divergence(
             f"probes has shape {tuple(probes.shape)} and x {tuple(x.shape)}; (P, *x.shape) is expected, "
             f"as from draw_probes(x, P)."
         )
-    require_single(x, "x")
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        v = velocity(x, t)
-        products = [
-            (torch.autograd.grad((v * z).sum(), x, retain_graph=True)[0] * z).flatten(1).sum(1)
-            for z in probes
-        ]
+        v, gradient = _differentiable(velocity, x, t)
+        products = [(gradient((v * z).sum()) * z).flatten(1).sum(1) for z in probes]
     return v.detach(), torch.stack(products).mean(0)
 
 
@@ -324,11 +360,11 @@ def flow_log_prob(
         Nats, shape ``(N,)``, without gradients.
 
     Raises:
-        ValueError: the times fall.
+        ValueError: the times fall, or `log_prior` returns another shape than ``(N,)``.
     """
     if require_grid(times)[0] > times[-1]:
         raise ValueError(
             "times fall; rising ones, from data to noise, are expected. Reverse them with times.flip(0)."
         )
     end, integral = integrate_with_divergence(velocity, x, times, method, probes)
-    return log_prior(end) + integral
+    return require_exact_shape(log_prior(end), integral.shape, "log_prior(x)") + integral

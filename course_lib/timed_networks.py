@@ -19,6 +19,7 @@ from course_lib.inputs import (
     require_shape,
     require_widths,
 )
+from course_lib.precision import at_least_float32, in_type_of
 from course_lib.saved_settings import SavedSettings
 
 N_FREQUENCIES = 16
@@ -34,8 +35,10 @@ def fourier_features(value: Tensor, n_frequencies: int = N_FREQUENCIES) -> Tenso
         n_frequencies: how many.
 
     Returns:
-        Features, shape ``(N, 2 · n_frequencies)``.
+        Features, shape ``(N, 2 · n_frequencies)``, at least float32: in half precision the phases would be
+        another time's.
     """
+    value = at_least_float32(value, "value")
     exponents = torch.linspace(-3, 3, n_frequencies, dtype=value.dtype, device=value.device)
     phase = value.unsqueeze(-1) * 2**exponents
     return torch.cat([phase.sin(), phase.cos()], -1)
@@ -73,7 +76,8 @@ class Conditioning(nn.Module):
         an example without a class.
         """
         features = fourier_features(time)
-        told = self.time(features if self.n_times == 1 else features.flatten(1))
+        features = features if self.n_times == 1 else features.flatten(1)
+        told = self.time(in_type_of(self.time, features))
         if self.n_classes is None:
             require_labels(labels, len(time), None)
             return told

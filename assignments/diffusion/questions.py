@@ -213,16 +213,10 @@ def posterior_without_start(z, x, step, betas):
     return posterior_from(z, x, now, before, beta)
 
 
-def posterior_of_next_step(z, x, step, betas):
-    """The arrays begin with step 1, and the number of the step is their index."""
-    product = (1 - betas).cumprod(0)
-    return posterior_from(z, x, product[step], product[step - 1], betas[step])
-
-
 def draw_posterior(g: torch.Generator, n: int, d: int, steps: int) -> tuple[Tensor, ...]:
-    # Step 1 is among them, where the end of the step back has no noise, and two others.
+    # The first step is among them, where the end of the step back has no noise, the last one, and others.
     betas = uniform(g, 0.1, 0.5, steps)
-    step = torch.cat([torch.tensor([1, 2]), torch.randint(2, steps, (n - 2,), generator=g)])
+    step = torch.cat([torch.tensor([1, steps]), torch.randint(2, steps, (n - 2,), generator=g)])
     step = step[torch.randperm(n, generator=g)]
     x = signed(g, 0.4, 1.5, n, d)
     return normal(g, n, d) + 0.5, x, step, betas
@@ -277,9 +271,9 @@ POSTERIOR_STEP = Question(
             posterior_without_start,
         ),
         Mistake(
-            "step counted from 0",
-            "This is the posterior of the step after it, i + 1: betas[0] is β_1, so β_i is betas[i − 1]",
-            posterior_of_next_step,
+            "last step left out",
+            "Step T is wrong: betas has T entries, and β_T is the last one, betas[T − 1]",
+            lambda z, x, i, b: posterior_step(z, x, i.clamp(max=len(b) - 1), b),
         ),
     ),
     equivalents=(posterior_step_by_conditioning, posterior_step_by_noise),
@@ -1103,7 +1097,8 @@ DDIM_SAMPLE = Question(
     points=1.5,
     reference=ddim_sample,
     draw=(
-        lambda g: draw_ddim(g, integer(g, 4, 6), 3, 6, 2),
+        # Four steps, then three: their number is to be computed.
+        lambda g: draw_ddim(g, integer(g, 4, 6), 3, 8, 2),
         lambda g: draw_ddim(g, integer(g, 2, 4), 4, 9, 3),
     ),
     mistakes=(
@@ -1126,6 +1121,11 @@ DDIM_SAMPLE = Question(
             "last step missing",
             "The last step is missing: the result is still noised; the data are level 0",
             lambda z, a, s, k, w, b: ddim_wrong(z, a, s, k, w, b, until=k),
+        ),
+        Mistake(
+            "three steps",
+            "The result is right where three steps are to be made; their number depends on T and the stride",
+            lambda z, a, s, k, w, b: ddim_wrong(z, a, s, k, w, b, until=len(a) - 1 - 3 * k),
         ),
         Mistake(
             "network asked at the wrong level",

@@ -172,7 +172,7 @@ class Diffusion(SavedSettings):
                 f"({len(z)},), is expected."
             )
         own = parameter_type(self.network)
-        return at_least_float32(self.network(z.to(own), log_snr.to(own), labels))
+        return at_least_float32(self.network(z.to(own), log_snr, labels))
 
     def level_logits(self, z: Tensor, log_snr: Tensor, outputs: Tensor | None = None) -> Tensor:
         """Unnormalized log-probabilities of every level of every entry, given the noised example.
@@ -220,7 +220,7 @@ class Diffusion(SavedSettings):
     def denoise(
         self, z: Tensor, t: Tensor | float, labels: Tensor | None = None, *, guidance: float = 0.0
     ) -> Tensor:
-        """Return x̂(z, t), the estimate of E[x | z_t = z].
+        """Return x̂(z, t), the estimate of E[x | z_t = z], in the mode that the model is in.
 
         Args:
             z: noised examples, shape ``(N, *event_shape)``.
@@ -394,6 +394,8 @@ class Diffusion(SavedSettings):
     ) -> Tensor:
         """Unbiased estimate of the evidence lower bound of grey levels, in nats, shape ``(N,)``.
 
+        Nothing is dropped out, whatever mode the model is in; training goes by `bound_terms`.
+
         Args:
             x: integer grey levels, shape ``(N, *event_shape)``.
             n_samples: estimates that are averaged, each at another time and with other noise.
@@ -407,10 +409,11 @@ class Diffusion(SavedSettings):
                 below 1, or `steps` too large.
         """
         n_samples = require_positive_integer(n_samples, "n_samples")
-        totals = [
-            self.bound_terms(x, labels, steps=steps, generator=generator).total()
-            for _ in range(n_samples)
-        ]
+        with evaluation_mode(self):
+            totals = [
+                self.bound_terms(x, labels, steps=steps, generator=generator).total()
+                for _ in range(n_samples)
+            ]
         return -torch.stack(totals).mean(0)
 
     # --- sampling -------------------------------------------------------------------------------
@@ -528,7 +531,8 @@ class Diffusion(SavedSettings):
         z = at_least_float32(z)
         labels = self._classes(labels, len(z))
         log_snr = self.schedule.log_snr(z.new_zeros(len(z)))
-        outputs = self(z, log_snr, labels) if self.prediction == "levels" else None
+        with evaluation_mode(self):
+            outputs = self(z, log_snr, labels) if self.prediction == "levels" else None
         cumulative = F.softmax(self.level_logits(z, log_snr, outputs), -1).cumsum(-1)[..., :-1]
         u = torch.rand(z.shape, dtype=z.dtype, device=z.device, generator=generator)
         return (cumulative <= u.unsqueeze(-1)).sum(-1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import (
+    require_exact_shape,
     require_function,
     require_generator,
     require_positive_integer,
@@ -38,7 +39,7 @@ def langevin(
         In the shape of `x`.
 
     Raises:
-        ValueError: `step` is not positive, or `n_steps` below 1.
+        ValueError: `step` is not positive, `n_steps` below 1, or the score has another shape than `x`.
     """
     step = require_real(step, "step", "a positive number", above=0)
     require_function(score, "score")
@@ -46,7 +47,8 @@ def langevin(
     require_generator(generator, x.device)
     for _ in range(require_positive_integer(n_steps, "n_steps")):
         noise = torch.empty_like(x).normal_(generator=generator)
-        x = x + step * score(x) + (2 * step) ** 0.5 * noise
+        slope = require_exact_shape(score(x), x.shape, "the score")
+        x = x + step * slope + (2 * step) ** 0.5 * noise
     return x
 
 

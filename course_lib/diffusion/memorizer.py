@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import require_batch, require_floating
-from course_lib.mixtures import require_same_type
-from course_lib.schedules import Schedule, require_noise, require_single
+from course_lib.mixtures import noise_level, require_same_type
+from course_lib.schedules import Schedule, require_single
 
 
 class Memorizer:
@@ -50,12 +50,15 @@ class Memorizer:
         """
         require_batch(z, self.event_shape, "z")
         require_same_type(self.data, z=z)
-        require_noise(sigma, above=True)
-        alpha, sigma = (torch.as_tensor(v, dtype=z.dtype).reshape(-1, 1) for v in (alpha, sigma))
-        flat, data = z.flatten(1), self.data.flatten(1)
+        # With little noise the terms are huge and differ little: float32 would lose what decides.
+        wide = torch.float32 if z.device.type == "mps" else torch.float64
+        alpha, sigma = (
+            value.to(wide).unsqueeze(1) for value in noise_level(alpha, sigma, z, above=True)
+        )
+        flat, data = (x.flatten(1).to(wide) for x in (z, self.data))
         # ‖z − αx‖² = ‖z‖² − 2α z·x + α²‖x‖², of which the first is the same for all.
         squared = alpha.square() * data.square().sum(1) - 2 * alpha * (flat @ data.mT)
-        return torch.log_softmax(-squared / (2 * sigma.square()), -1)
+        return torch.log_softmax(-squared / (2 * sigma.square()), -1).to(z)
 
     def denoise(self, z: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         """E[x | x_t = z], in the shape of `z`; arguments as for `log_weights`."""

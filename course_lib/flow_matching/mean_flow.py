@@ -15,6 +15,7 @@ from course_lib.inputs import (
     require_positive_integer,
     require_real,
     require_tensor,
+    where_values_can_be_read,
 )
 from course_lib.networks import evaluation_mode
 from course_lib.precision import at_least_float32, in_one_type, parameter_type
@@ -91,15 +92,17 @@ class MeanFlow(FromNoise):
         for time, name in ((r, "r"), (t, "t")):
             per_example(time, x, name)
         r, t = r.expand(len(x)), t.expand(len(x))
-        if (r > t).any():
-            raise ValueError(
-                "r is later than t in an example; the earlier time, nearer to the data, is expected first."
-            )
+        with where_values_can_be_read():
+            if (r > t).any():
+                raise ValueError(
+                    "r is later than t in an example; the earlier time, nearer to the data, is "
+                    "expected first."
+                )
         mean, variance = self.mean.to(x), self.variance.to(x)
         at = per_example(t, x)
         size = ((1 - at) ** 2 * (mean**2 + variance).mean() + at**2).sqrt()
         own = parameter_type(self.network)
-        times = torch.stack([t, t - r], -1).to(own)
+        times = torch.stack([t, t - r], -1)
         learned = at_least_float32(self.network((x / size).to(own), times)).to(x)
         scale = (variance / ((1 - at) ** 2 * variance + at**2)).sqrt()
         return gaussian_average_velocity(x, r, t, mean, variance) + scale * learned
@@ -206,7 +209,7 @@ class MeanFlowLoss:
 
     def errors(self, model: MeanFlow, x: Tensor) -> Tensor:
         """The squared error of each example over an interval of its own, shape ``(N,)``."""
-        x = x if model.levels is None else model.fill(x)
+        x = at_least_float32(x) if model.levels is None else model.fill(x)
         noise = torch.randn_like(x)
         r, t = self.intervals(x)
         z = per_example(1 - t, x) * x + per_example(t, x) * noise

@@ -11,11 +11,14 @@ from course_lib.flow_matching.paths import conditional_velocity
 from course_lib.flow_matching.velocity_flow import VelocityFlow
 from course_lib.guidance import leave_out, require_unlabelled
 from course_lib.inputs import (
+    require_exact_shape,
     require_function,
     require_labels,
     require_positive_integer,
     require_real,
+    where_values_can_be_read,
 )
+from course_lib.precision import at_least_float32
 from course_lib.schedules import low_discrepancy_times, require_times
 from course_lib.training.batches import Batch
 
@@ -88,24 +91,34 @@ class FlowMatching:
         target = conditional_velocity(model.schedule, x, noise, t)
         error = model(model.schedule.noised(x, noise, t), t, labels) - target
         error = error.square().flatten(1).sum(1)
-        return error if self.weight is None else error * self.weight(t)
+        return error if self.weight is None else error * self._weight_at(t)
 
     def ends(self, model: VelocityFlow, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Both ends of every example's path, data and noise, and the classes."""
         parts = batch if isinstance(batch, tuple) else (batch,)
         labels = parts[2:] if self.given_noise else parts[1:]
         labels = require_labels(labels[0] if labels else None, len(parts[0]), model.n_classes)
-        x = parts[0]
+        x = parts[0] if model.levels is None or self.given_noise else model.fill(parts[0])
+        x = at_least_float32(x)  # a batch may come in half precision, in which times are too coarse
         if self.given_noise:
-            noise = parts[1]
+            noise = at_least_float32(parts[1])
         else:
-            x = x if model.levels is None else model.fill(x)
             noise = torch.randn_like(x)
             if self.coupling == "optimal":
                 noise = paired(x, noise, labels, n_classes=model.n_classes)
         if model.training:
             labels = leave_out(labels, self.unlabelled, model.n_classes)
         return x, noise, labels
+
+    def _weight_at(self, t: Tensor) -> Tensor:
+        weight = require_exact_shape(self.weight(t), t.shape, "weight(t)")
+        with where_values_can_be_read():
+            if not (weight >= 0).all():  # NaN is caught too
+                raise ValueError(
+                    f"weight(t) has a least value of {weight.min().item():.4g}; weights of at least 0 are "
+                    f"expected, since a negative one trains away from the data."
+                )
+        return weight
 
     def times(self, x: Tensor) -> Tensor:
         """A time for each example, in random order, shape ``(N,)``."""

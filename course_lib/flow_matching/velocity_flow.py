@@ -80,7 +80,8 @@ class VelocityFlow(FromNoise):
 
     Raises:
         TypeError: `schedule` is not one.
-        ValueError: a size is below 1, there is one grey level only, or no such prediction.
+        ValueError: a size is below 1, there is one grey level only, no such prediction, or `schedule` is
+            learned or discrete.
 
     Example:
         >>> model = VelocityFlow((2,), hidden=(16,))
@@ -102,9 +103,7 @@ class VelocityFlow(FromNoise):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(event_shape, levels)
-        schedule = LinearPath() if schedule is None else schedule
-        require_kind(schedule, Schedule, "schedule")
-        self.schedule = schedule
+        self.schedule = _require_path(LinearPath() if schedule is None else schedule)
         self.prediction = self._require_prediction(prediction)
         n_outputs = self.levels if prediction == "levels" else 1
         self.network = timed_network(
@@ -188,7 +187,7 @@ class VelocityFlow(FromNoise):
         square = (self.mean**2 + self.variance).mean().to(x)
         own = parameter_type(self.network)
         seen = (x / (alpha**2 * square + sigma**2).sqrt()).to(own)
-        return at_least_float32(self.network(seen, self.clock(t).to(own), labels)).to(x)
+        return at_least_float32(self.network(seen, self.clock(t), labels)).to(x)
 
     def _path(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """α, σ and their derivatives at times of shape ``(N,)``."""
@@ -455,3 +454,19 @@ class VelocityFlow(FromNoise):
         device = self.mean.device
         wide = torch.float32 if device.type == "mps" else torch.float64
         return time_grid(steps, dtype=wide, device=device)
+
+
+def _require_path(schedule: Schedule) -> Schedule:
+    """Require a path that has derivatives, and that training leaves alone.
+
+    The target α̇x + σ̇ε depends on the path: if the path could move, the least loss would be that of one
+    that stands still. The bound of `course_lib.diffusion.Diffusion`, in contrast, may choose its ends.
+    """
+    require_kind(schedule, Schedule, "schedule")
+    if next(schedule.parameters(), None) is not None:
+        raise ValueError(
+            f"schedule is a {type(schedule).__name__} with parameters, which the flow-matching loss would "
+            f"train until nothing moves; a path without parameters is expected. Build it with learned=False."
+        )
+    schedule.alpha_rate(torch.zeros(()))  # a discrete one says that it has none
+    return schedule

@@ -226,6 +226,18 @@ def test_the_bound_of_the_memorizer_is_log_n(float64):
     torch.testing.assert_close(total, torch.tensor(memorizer.bound), atol=1e-6, rtol=0)
 
 
+def test_the_memorizer_tells_examples_apart_where_noise_is_small():
+    data = 2 * torch.rand(20, 400) - 1
+    schedule = LinearLogSNR(20.0, -20.0)
+    alpha, sigma = (f(torch.tensor(0.0)) for f in (schedule.alpha, schedule.sigma))
+    z = (data[:1] + data[1:2]) / 2
+    single, double = (
+        Memorizer(data.to(dtype)).log_weights(*(v.to(dtype) for v in (z, alpha, sigma)))[0]
+        for dtype in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-2)
+
+
 def test_the_memorizer_generates_copies():
     data = torch.randn(20, 1, 3, 3, generator=torch.Generator().manual_seed(0)).double()
     schedule = LinearLogSNR(12.0, -12.0)
@@ -414,6 +426,52 @@ def test_samples_of_a_perfect_model_have_its_probabilities(float64):
         drawn = model.sample(10_000, steps=50, eta=eta)
         share = torch.bincount(drawn.flatten(), minlength=4) / 10_000
         assert (share - p).abs().max() < 0.02
+
+
+def test_what_is_measured_and_drawn_is_that_of_the_whole_network():
+    torch.manual_seed(0)
+    model = small(dropout=0.9).train()
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.normal_()
+    x, z = torch.randint(5, (3, *SHAPE)), torch.randn(3, *SHAPE)
+    calls = (
+        lambda: model.elbo(x, generator=torch.Generator().manual_seed(1)),
+        lambda: model.to_levels(z, generator=torch.Generator().manual_seed(1)),
+    )
+    in_training = [call() for call in calls]
+    assert model.training
+    model.eval()
+    for call, found in zip(calls, in_training, strict=True):
+        assert torch.equal(found, call())
+    # Training itself does drop units.
+    model.train()
+    terms = [
+        model.bound_terms(x, generator=torch.Generator().manual_seed(1)).total() for _ in range(2)
+    ]
+    assert not torch.equal(*terms)
+
+
+def test_a_model_is_built_and_tells_its_shapes_without_values():
+    with torch.device("meta"):
+        model = small(n_classes=3)
+        z, t = torch.zeros(2, *SHAPE), torch.zeros(2)
+        labels = torch.zeros(2).long()
+    assert model(z, t, labels).shape == (2, *SHAPE, 5)
+    assert model.denoise(z, t, labels).shape == z.shape
+    assert model.elbo(z.long(), labels=labels).shape == (2,)
+    other = small(n_classes=3)
+    model.load_state_dict(other.state_dict(), assign=True)
+    z, t, labels = torch.ones(2, *SHAPE), torch.full((2,), 0.3), torch.tensor([0, 2])
+    assert torch.equal(model(z, t, labels), other(z, t, labels))
+
+
+def test_a_discrete_schedule_finds_its_levels_among_many_steps():
+    schedule = DDPMSchedule(linear_betas(100_000, 1e-6, 1e-4))
+    index = torch.arange(100_001)
+    assert torch.equal(schedule.index(index / 100_000), index)
+    with pytest.raises(ValueError, match="no noise level between"):
+        schedule.index(torch.tensor(0.4999950))
 
 
 def test_a_network_may_round_and_the_bound_does_not():
@@ -696,6 +754,19 @@ def test_no_sampler_takes_a_schedule_that_rises(call):
         (lambda m: clip_clean(PAIR, PAIR, *CLEAN), "least value of 0; a standard"),
         (lambda m: to_clean("score", PAIR, PAIR, *CLEAN[::-1]), "alpha has a least value of 0"),
         (lambda m: Memorizer(PAIR).denoise(PAIR, 1.0, 0.0), "a standard deviation above 0"),
+        (
+            lambda m: Memorizer(PAIR).log_weights(PAIR[:1], torch.ones(3), torch.ones(3)),
+            r"alpha has shape \(3,\) for examples",
+        ),
+        (
+            lambda m: DDPMSchedule(linear_betas(10)).time(torch.tensor(math.nan)),
+            "log_snr holds NaN",
+        ),
+        (lambda m: langevin(lambda x: x[:, None], torch.ones(4), 0.1, 3), "score has shape"),
+        (
+            lambda m: diffusion.guided(torch.ones(3, 1), torch.ones(3), 1.0),
+            r"conditional has shape \(3, 1\); \(3, 3\)",
+        ),
         (
             lambda m: diffusion.replacement_moments(torch.tensor(1.0)),
             "largest size of 1; numbers in",

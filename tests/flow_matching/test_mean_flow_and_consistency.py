@@ -113,6 +113,22 @@ def test_intervals_keep_the_distribution_of_the_times():
     assert (together.std() - 0.8).abs() < 0.06
 
 
+def test_each_example_by_itself_and_on_no_device_at_all():
+    model, x, t = initialized(), torch.randn(3, 2), torch.tensor([0.4, 0.6, 0.8])
+    each = torch.func.vmap(lambda x, t: model(x[None], t / 2, t)[0])(x, t)
+    torch.testing.assert_close(each, model(x, t / 2, t))
+    with torch.device("meta"):
+        assert MeanFlow((2,), hidden=(8,))(torch.zeros(3, 2), 0.2, 0.5).shape == (3, 2)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_continuous_data_are_trained_on_in_half_precision(precision):
+    model = MeanFlow((2,), hidden=(8,))
+    options = {"steps": 2, "batch_size": 8, "progress": False, "precision": precision}
+    fit(model, MeanFlowLoss(), torch.randn(16, 2) + 3, **options)
+    assert any(parameter.abs().max() > 0 for parameter in model.network.last.parameters())
+
+
 def test_several_steps_and_one_agree_for_a_gaussian(float64):
     model = initialized().double()
     noise = torch.randn(4, 2)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from course_lib.data import digits
+from course_lib.diffusion import DDPMSchedule, linear_betas
 from course_lib.flow_matching import (
     FlowMatching,
     VelocityFlow,
@@ -17,7 +18,7 @@ from course_lib.flow_matching import (
 )
 from course_lib.mixtures import GaussianMixture
 from course_lib.protocols import Density, Sampler
-from course_lib.schedules import Cosine, LinearPath
+from course_lib.schedules import Cosine, LinearLogSNR, LinearPath
 from course_lib.solvers import METHODS
 from course_lib.training import fit
 from tests.diffusion.exact import plane
@@ -467,7 +468,32 @@ def test_half_precision_and_autocast_round_the_network_alone():
         assert (model(x, 0.3) - model(x, 0.3)).abs().max() == 0
 
 
+@pytest.mark.parametrize("prediction", ["velocity", "levels"])
+def test_a_model_is_built_and_tells_its_shapes_without_values(prediction):
+    with torch.device("meta"):
+        model = VelocityFlow(SHAPE, 5, hidden=(4,), prediction=prediction)
+        assert model(torch.zeros(2, *SHAPE), torch.zeros(2)).shape == (2, *SHAPE)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "16-true"])
+@pytest.mark.parametrize("given", [False, True])
+def test_continuous_data_are_trained_on_in_half_precision(precision, given):
+    data = torch.randn(16, 2) + 3
+    options = {"steps": 2, "batch_size": 8, "progress": False, "precision": precision}
+    torch.manual_seed(0)
+    loss, batch = FlowMatching(given_noise=given), (data, data - 3) if given else data
+    model = VelocityFlow((2,), hidden=(8,))
+    fit(model, loss, batch, **options)
+    assert any(parameter.abs().max() > 0 for parameter in model.network.last.parameters())
+
+
 # --- bad input ------------------------------------------------------------------------------------
+
+
+def weighted(weight):
+    return FlowMatching(weight=weight)(
+        VelocityFlow((2,), hidden=(4,)), torch.ones(6, 2), torch.ones(())
+    )
 
 
 @pytest.mark.parametrize(
@@ -499,6 +525,14 @@ def test_half_precision_and_autocast_round_the_network_alone():
             lambda m: VelocityFlow((2,)).initialize(torch.ones(4, 2)),
             "the same in all examples",
         ),
+        (
+            lambda m: VelocityFlow((2,), schedule=LinearLogSNR(9.0, -9.0, learned=True)),
+            "would train until nothing moves",
+        ),
+        (lambda m: VelocityFlow((2,), schedule=DDPMSchedule(linear_betas(5))), "no derivatives"),
+        (lambda m: weighted(lambda t: 1 / (t[:, None] + 0.1)), r"weight\(t\) has shape \(6, 1\)"),
+        (lambda m: weighted(lambda t: -t), "trains away"),
+        (lambda m: weighted(lambda t: t * math.nan), "least value of nan"),
         (
             lambda m: curved(n_classes=3, hidden=(4,)).sample(1, labels=torch.tensor([3])),
             "labels has levels 3 … 3",

@@ -8,6 +8,7 @@ from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import Cosine, LinearPath
 from tests.diffusion.exact import grid, line, plane
 
+ONE, THREE = torch.ones(1, 1).double(), torch.ones(3).double()
 LEVELS = [(1.0, 0.0), (0.8, 0.6), (0.3, 1.4)]
 
 
@@ -89,6 +90,19 @@ def test_points_are_gaussians_without_spread(float64):
     torch.testing.assert_close(mixture.log_prob(x, 0.7, 0.3)[0], expected)
 
 
+@pytest.mark.parametrize("name", ["log_prob", "score", "responsibilities"])
+def test_a_singular_covariance_without_noise_is_named(float64, name):
+    flat = GaussianMixture(
+        torch.ones(1), torch.zeros(1, 2), torch.diag(torch.tensor([1.0, 0.0]))[None]
+    )
+    x = torch.tensor([[0.3, 0.0]])
+    assert torch.isfinite(getattr(flat, name)(x, 1.0, 0.2)).all()
+    with pytest.raises(ValueError, match="sigma is 0"):
+        getattr(flat, name)(x)
+    with pytest.raises(ValueError, match="sigma is 0"):
+        flat.denoiser(LinearPath())(x, torch.tensor(0.0))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -123,6 +137,35 @@ def test_points_are_gaussians_without_spread(float64):
         (lambda: line().sample(0), ValueError, "n is 0"),
         (lambda: line().score(torch.zeros(3, 1)), TypeError, "float32, and what is known exactly"),
         (lambda: line().score(torch.zeros(3, 1).half()), TypeError, "float16"),
+        (
+            lambda: GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None].double()),
+            TypeError,
+            "covariances has dtype torch.float64, and what",
+        ),
+        (
+            lambda: GaussianMixture(torch.ones(1), torch.zeros(1, 0), torch.ones(1, 0, 0)),
+            ValueError,
+            "K and D at least 1",
+        ),
+        (
+            lambda: GaussianMixture(
+                torch.ones(1), torch.full((1, 1), torch.nan), torch.ones(1, 1, 1)
+            ),
+            ValueError,
+            "means has dtype",
+        ),
+        (
+            lambda: GaussianMixture(
+                torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None].requires_grad_()
+            ),
+            ValueError,
+            "covariances require a gradient",
+        ),
+        (lambda: line().log_prob(ONE * torch.nan), ValueError, "x holds NaN"),
+        (lambda: line().score(torch.ones(2, 1).double(), torch.nan, 0.5), ValueError, "no density"),
+        (lambda: line().log_prob(ONE, THREE, THREE), ValueError, r"alpha has shape \(3,\)"),
+        (lambda: line().log_prob(ONE, 1.0, THREE), ValueError, r"sigma has shape \(3,\)"),
+        (lambda: line().log_prob(ONE, ONE, 1.0), ValueError, r"alpha has shape \(1, 1\)"),
         (
             lambda: line().score(torch.zeros(3, 1, dtype=torch.float64), 1.0, -0.5),
             ValueError,

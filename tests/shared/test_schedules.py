@@ -160,6 +160,7 @@ def test_low_discrepancy_times_lie_one_in_each_part_and_are_uniform_there():
             "does not fall from time 0.5",
         ),
         (lambda: Tabulated(torch.tensor([3.0, 3.0, 1.0])), ValueError, "fall strictly"),
+        (lambda: Tabulated(torch.tensor([200.0, 0.0])), ValueError, "log_snr_max is .*200"),
         (lambda: Tabulated(torch.tensor([3, 1])), TypeError, "floating-point"),
         (lambda: low_discrepancy_times(0), ValueError, "n is 0"),
         (
@@ -184,3 +185,20 @@ def test_a_number_for_each_example_never_broadcasts_over_dimensions():
     x, t = torch.ones(2, 2), torch.tensor([0.0, 1.0])
     noised = LinearPath().noised(x, torch.zeros(2, 2), t)
     assert torch.equal(noised, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+
+
+def test_noised_examples_keep_their_type():
+    x, noise = torch.randn(2, 3, 4)
+    for schedule, t in (
+        (DDPMSchedule(linear_betas(10)), torch.tensor([0.1, 0.5, 1.0])),
+        (LinearPath(), torch.tensor([0.1, 0.5, 1.0]).double()),
+    ):
+        assert schedule.noised(x, noise, t).dtype == torch.float32
+        wide = schedule.noised(x.double(), noise.double(), t.double())
+        torch.testing.assert_close(schedule.noised(x, noise, t), wide.float())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_tells_its_shapes_without_values(name):
+    t = torch.zeros(3, device="meta")
+    assert SCHEDULES[name]().to("meta").alpha(t).shape == (3,)

@@ -86,6 +86,37 @@ def test_the_exact_divergence_is_the_trace_of_the_jacobian(float64, shape):
         torch.testing.assert_close(divergence[i], jacobian.trace())
 
 
+def test_a_velocity_that_does_not_depend_on_x_has_no_divergence(float64):
+    x, t = torch.randn(4, 2), torch.tensor(0.3)
+    shift = torch.ones(2, requires_grad=True)
+    for field in (
+        lambda x, t: torch.ones_like(x),
+        lambda x, t: t * torch.ones_like(x),
+        lambda x, t: shift.expand_as(x),
+    ):
+        assert torch.equal(exact_divergence(field, x, t)[1], torch.zeros(4))
+        assert torch.equal(probed_divergence(field, x, t, draw_probes(x))[1], torch.zeros(4))
+    log_prob = flow_log_prob(
+        lambda x, t: torch.ones_like(x), x, time_grid(3, 0, 1), standard_normal_log_prob
+    )
+    torch.testing.assert_close(log_prob, standard_normal_log_prob(x + 1))
+
+
+def test_the_divergence_of_what_cannot_be_differentiated_is_named(float64):
+    x, t, shift = torch.randn(4, 2), torch.tensor(0.3), torch.ones(2, requires_grad=True)
+    for field in (
+        torch.no_grad()(lambda x, t: 2 * x),
+        lambda x, t: x.detach(),
+        lambda x, t: shift * x.detach(),
+    ):
+        with pytest.raises(ValueError, match="has no gradient with respect to it"):
+            exact_divergence(field, x, t)
+        with pytest.raises(ValueError, match="has no gradient with respect to it"):
+            probed_divergence(field, x, t, draw_probes(x))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="call under torch"):
+        exact_divergence(curved, x, t)
+
+
 @pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
 def test_probes_are_unbiased_and_have_unit_covariance(float64, kind):
     x, t = torch.randn(1, 4), torch.tensor(0.3)
@@ -141,6 +172,34 @@ def test_the_log_density_by_probes_is_unbiased(float64):
             "method is 'rk5'",
         ),
         (lambda: draw_probes(torch.ones(1, 2), 1, "sign"), ValueError, "kind is 'sign'"),
+        (
+            lambda: integrate(lambda x, t: x[:, None], torch.ones(4), time_grid(3)),
+            ValueError,
+            r"velocity has shape \(4, 1\); \(4,\) is expected",
+        ),
+        (
+            lambda: integrate(lambda x, t: x[:, :1], torch.ones(4, 2), time_grid(3)),
+            ValueError,
+            "velocity has shape",
+        ),
+        (
+            lambda: integrate(lambda x, t: x.sum(1), torch.ones(4, 4), time_grid(3)),
+            ValueError,
+            "velocity has shape",
+        ),
+        (
+            lambda: exact_divergence(lambda x, t: x[:, :1], torch.ones(4, 2), torch.tensor(0.0)),
+            ValueError,
+            "velocity has shape",
+        ),
+        (
+            lambda: flow_log_prob(
+                curved, torch.ones(4, 2), time_grid(3, 0, 1), lambda z: z.sum(1, keepdim=True)
+            ),
+            ValueError,
+            r"log_prior\(x\) has shape \(4, 1\)",
+        ),
+        (lambda: integrate(lambda x, t: None, torch.ones(4), time_grid(3)), TypeError, "NoneType"),
         (
             lambda: probed_divergence(
                 curved, torch.ones(1, 2), torch.tensor(0.0), torch.ones(1, 2)

@@ -1,9 +1,13 @@
 """Networks of an example and a time: what they depend on, and what they refuse."""
 
+import copy
+
 import pytest
 import torch
 
-from course_lib.timed_networks import TimedConvNet, TimedMLP
+from course_lib.diffusion import Diffusion
+from course_lib.flow_matching import MeanFlow, VelocityFlow
+from course_lib.timed_networks import TimedConvNet, TimedMLP, fourier_features
 
 NETWORKS = {
     "TimedMLP": lambda **o: TimedMLP((1, 8, 8), (16, 16), **o),
@@ -93,3 +97,50 @@ def test_several_times_are_told_apart(name):
         assert changed[1] == 0
     with pytest.raises(ValueError, match=r"time has shape \(2,\).*\(N, 2\) is expected"):
         network(x, times[:, 0])
+
+
+def test_half_precision_does_not_change_the_time():
+    time = torch.linspace(12, 13.3, 100)
+    for dtype in (torch.bfloat16, torch.float16):
+        stored = time.to(dtype)
+        assert torch.equal(fourier_features(stored), fourier_features(stored.float()))
+
+
+TOLD = {  # models, and calls of them whose times half precision would round
+    "Diffusion": (
+        lambda: Diffusion((4,), 5, hidden=(32,)),
+        lambda m: m(torch.ones(3, 4), torch.tensor([12.31, 12.62, 12.93])),
+    ),
+    "VelocityFlow": (
+        lambda: VelocityFlow((4,), hidden=(32,)),
+        lambda m: m(torch.ones(3, 4), torch.tensor([0.00123, 0.00234, 0.00345])),
+    ),
+    "MeanFlow": (
+        lambda: MeanFlow((4,), hidden=(32,)),
+        lambda m: m(torch.ones(3, 4), 0.123, torch.tensor([0.923, 0.934, 0.945])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_model_in_half_precision_is_told_the_time_of_one_in_float32(name):
+    torch.manual_seed(0)
+    make, call = TOLD[name]
+    rounded, seen = make().bfloat16(), []
+    wide = copy.deepcopy(rounded).float()
+    for model in (rounded, wide):
+        model.network.conditioning.register_forward_hook(
+            lambda module, arguments, told: seen.append((arguments[0], told))
+        )
+        call(model)
+    (time, told), (expected_time, expected) = seen
+    assert torch.equal(time, expected_time)
+    # What is left is the rounding of two layers; another time is another vector.
+    assert (told.float() - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_tells_its_shapes_without_values(name):
+    network = NETWORKS[name](n_outputs=2).to("meta")
+    x = torch.zeros(2, *network.event_shape, device="meta")
+    assert network(x, torch.zeros(2, device="meta")).shape == (*x.shape, 2)
