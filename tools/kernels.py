@@ -89,6 +89,7 @@ class ForkedProvisioner(LocalProvisioner):
         """Fork; of the command ``python -m ipykernel_launcher …`` only the arguments are used."""
         folder = str(kwargs.get("cwd") or Path.cwd())
         environment = dict(kwargs.get("env") or os.environ)
+        # A daemon ends with this process; the price is that a notebook cannot use `multiprocessing`.
         process = _context().Process(
             target=run_kernel, args=(cmd[3:], folder, environment, import_paths()), daemon=True
         )

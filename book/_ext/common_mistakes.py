@@ -6,8 +6,6 @@ text 3 is a link to chapter 3 of the table of contents, wherever that stands; ``
 the same with a capital, for the start of a sentence (docutils reads the names of roles without case).
 """
 
-from collections.abc import Iterable
-
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -122,12 +120,6 @@ def prepare(app: Sphinx) -> None:
             setattr(app.env, name, empty())
 
 
-def merge(app: Sphinx, env: object, docnames: Iterable[str], other: object) -> None:
-    """Take over what was noted of pages that another process has read."""
-    env.mistakes |= {page: other.mistakes[page] for page in docnames if page in other.mistakes}
-    env.mistake_pages |= other.mistake_pages & set(docnames)
-
-
 def order_pages(app: Sphinx, env: object) -> list[str]:
     """List the pages as the table of contents does; pages that gather are written again."""
     ordered: list[str] = []
@@ -149,8 +141,7 @@ def setup(app: Sphinx) -> dict[str, bool | str]:
         app.add_role(name, ChapterRole())
     app.connect("builder-inited", prepare)
     app.connect("doctree-read", note_page)
-    app.connect("env-merge-info", merge)
     app.connect("env-updated", order_pages)
     app.connect("missing-reference", link_chapter)
     app.add_post_transform(Gather)
-    return {"version": "1", "parallel_read_safe": True}
+    return {"version": "1", "parallel_read_safe": False}

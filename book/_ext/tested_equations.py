@@ -160,4 +160,4 @@ def setup(app: Sphinx) -> dict[str, bool | str]:
     app.add_directive("tested-equations", TestedEquations)
     app.connect("builder-inited", read_tests)
     app.connect("doctree-read", mark_equations)
-    return {"version": "1", "parallel_read_safe": True}
+    return {"version": "1", "parallel_read_safe": False}
