@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from course_lib.classifier import train_classifier
 from course_lib.data import digits
-from course_lib.experiments import diffusion_samplers, gan_source, write_study
+from course_lib.experiments import diffusion_samplers, gan_source, read_study, write_study
 from course_lib.experiments.pictures import picture_path
 
 PLAIN, PENALTY = gan_source.METHODS
@@ -118,3 +119,16 @@ def test_a_study_that_was_stopped_resumes_within_a_game(small, tmp_path, monkeyp
             assert row[name] == expected[name]
     assert found.cpu_seconds is None  # it was not measured in one go
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "parts"}
+
+
+def test_what_the_book_says_of_the_game_is_what_the_record_holds():
+    found = read_study(Path(__file__).parents[2] / "results", gan_source.NAME)
+    if found is None:
+        pytest.skip("it has not been run yet, and no page shows it")
+    plain, penalty = found.rows
+    assert max(penalty["frechet"]) < min(plain["frechet"])
+    assert min(penalty["coverage"]) > max(plain["coverage"])
+    for images in ("real", "fake"):
+        ends = [row["curves"][f"discriminator/{images}"][-1][1] for row in (plain, penalty)]
+        assert abs(ends[1] - 0.45) < 0.03
+        assert abs(ends[0] - 0.45) > 0.1
