@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.diffusion.diffusion import Diffusion
-from course_lib.inputs import require_labels, require_positive_integer, require_real
+from course_lib.inputs import require_kind, require_labels, require_positive_integer, require_real
 from course_lib.training.batches import Batch
 
 
@@ -39,6 +39,7 @@ class NegativeBound:
 
     def __call__(self, model: Diffusion, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss and its three terms, each a mean over the batch in nats per example."""
+        require_kind(model, Diffusion, "model")
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         labels = require_labels(labels, len(x), model.n_classes)
         if model.training:
