@@ -32,7 +32,7 @@ def require_same_type(own: Tensor, **given: Tensor) -> None:
             )
 
 
-def noise_level(
+def require_noise_level(
     alpha: Tensor | float, sigma: Tensor | float, x: Tensor, *, above: bool = False
 ) -> tuple[Tensor, Tensor]:
     """α and σ of noised examples, in their type, each of shape ``(1,)`` or ``(N,)``.
@@ -103,7 +103,8 @@ class GaussianMixture:
                 f"weights are {weights.tolist()}; positive ones that sum to 1 are expected. Divide them by "
                 f"their sum."
             )
-        if not torch.allclose(covariances, covariances.mT, atol=1e-6):
+        size = covariances.abs().amax((-2, -1), keepdim=True)
+        if not ((covariances - covariances.mT).abs() <= 1e-5 * size).all():
             raise ValueError("a covariance is not symmetric; symmetric ones are expected.")
         self.weights, self.means, self.covariances = weights, means, covariances
         self.event_shape = (means.shape[1],)
@@ -144,7 +145,7 @@ class GaussianMixture:
         require_single(x, "x")
         require_batch(x, self.event_shape)
         require_same_type(self.means, x=x)
-        alpha, sigma = (value.reshape(-1, 1, 1) for value in noise_level(alpha, sigma, x))
+        alpha, sigma = (value.reshape(-1, 1, 1) for value in require_noise_level(alpha, sigma, x))
         variance = alpha.square() * self.spread + sigma.square()  # (1 or N, K, D)
         with where_values_can_be_read():
             if not (variance > 0).all():  # NaN is caught too

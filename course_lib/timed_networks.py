@@ -23,6 +23,7 @@ from course_lib.precision import at_least_float32, in_type_of
 from course_lib.saved_settings import SavedSettings
 
 N_FREQUENCIES = 16
+MOST_PLACES = 64 * 64  # that a block mixes, by a matrix with as many rows and columns
 
 
 def fourier_features(value: Tensor, n_frequencies: int = N_FREQUENCIES) -> Tensor:
@@ -251,7 +252,7 @@ class TimedConvNet(TimedNetwork):
         n_inputs: numbers that are read for each entry.
 
     Raises:
-        ValueError: the shape is not one of images.
+        ValueError: the shape is not one of images, or of images with large odd sides.
     """
 
     def __init__(
@@ -279,6 +280,11 @@ class TimedConvNet(TimedNetwork):
         halvings = 0
         while height % 2 == 0 and side % 2 == 0 and max(height, side) > 8:
             height, side, halvings = height // 2, side // 2, halvings + 1
+        if height * side > MOST_PLACES:
+            raise ValueError(
+                f"event_shape is {self.event_shape}, and a block would mix {height * side} places, since odd "
+                f"sides are not halved; at most {MOST_PLACES} are expected. Pad the images to even sides."
+            )
         self.first = nn.Conv2d(colours * self.n_inputs, channels, 3, padding=1)
         self.place = nn.Parameter(torch.zeros(channels, *self.event_shape[1:]))
         plain = [MixedBlock(channels, None, width, dropout) for _ in range(2 * halvings)]

@@ -12,6 +12,8 @@ from torch import Tensor
 from course_lib.inputs import require_positive_integer
 from course_lib.schedules import require_single
 
+MOST_REPEATS = 1000  # the points of an integral are found in time that grows as the cube
+
 
 def replacement_moments(correlation: Tensor, repeats: int = 1) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of a completed entry, if the known one is 1, equation ``eq-replacement``.
@@ -32,7 +34,7 @@ def replacement_moments(correlation: Tensor, repeats: int = 1) -> tuple[Tensor, 
         The mean for a known value of 1, and the variance, each in the shape of `correlation`.
 
     Raises:
-        ValueError: a correlation is not in (−1, 1), or `repeats` is below 1.
+        ValueError: a correlation is not in (−1, 1), or `repeats` is below 1 or above 1000.
     """
     require_single(correlation, "correlation")
     r = require_positive_integer(repeats, "repeats")
@@ -40,6 +42,11 @@ def replacement_moments(correlation: Tensor, repeats: int = 1) -> tuple[Tensor, 
         raise ValueError(
             f"correlation has a largest size of {correlation.abs().max().item():.4g}; numbers in (-1, 1) are "
             f"expected."
+        )
+    if r > MOST_REPEATS:
+        raise ValueError(
+            f"repeats is {r}; at most {MOST_REPEATS} are expected, because the integral is computed with as "
+            f"many points. Far above, mean and variance hardly differ from the conditional ones."
         )
     # Gauss–Legendre: exact for the powers of s, and far below rounding for the smooth rest.
     nodes, weights = (

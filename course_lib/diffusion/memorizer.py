@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.inputs import require_batch, require_floating
-from course_lib.mixtures import noise_level, require_same_type
+from course_lib.mixtures import require_noise_level, require_same_type
 from course_lib.schedules import Schedule, require_single
 
 
@@ -53,7 +53,8 @@ class Memorizer:
         # With little noise the terms are huge and differ little: float32 would lose what decides.
         wide = torch.float32 if z.device.type == "mps" else torch.float64
         alpha, sigma = (
-            value.to(wide).unsqueeze(1) for value in noise_level(alpha, sigma, z, above=True)
+            value.to(wide).unsqueeze(1)
+            for value in require_noise_level(alpha, sigma, z, above=True)
         )
         flat, data = (x.flatten(1).to(wide) for x in (z, self.data))
         # ‖z − αx‖² = ‖z‖² − 2α z·x + α²‖x‖², of which the first is the same for all.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from course_lib.diffusion.diffusion import Diffusion
 from course_lib.guidance import require_unlabelled
-from course_lib.inputs import require_labels, require_positive_integer
+from course_lib.inputs import require_kind, require_labels, require_positive_integer
 from course_lib.training.batches import Batch
 
 
@@ -38,6 +38,7 @@ class NegativeBound:
 
     def __call__(self, model: Diffusion, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """Return the loss and its three terms, each a mean over the batch in nats per example."""
+        require_kind(model, Diffusion, "model")
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         labels = require_labels(labels, len(x), model.n_classes)
         if model.training:

@@ -63,6 +63,12 @@ class FromNoise(SavedSettings):
                 "an entry of x is the same in all examples; a positive variance of every entry is "
                 "expected. Add a little noise, or leave the entry out."
             )
+        own = self.mean.dtype
+        if not all(moment.to(own).isfinite().all() for moment in (mean, variance)):
+            raise ValueError(
+                f"the mean or the variance of an entry of x is no number of {own}, the model's type; smaller "
+                f"ones are expected. Scale the data, or call .half() after initialize."
+            )
         self.mean.copy_(mean)
         self.variance.copy_(variance)
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from course_lib.flow_matching.velocity_flow import VelocityFlow
 from course_lib.inputs import require_batch, require_kind, require_real
 from course_lib.networks import evaluation_mode
+from course_lib.precision import at_least_float32
 from course_lib.schedules import require_single
 from course_lib.solvers import integrate, time_grid
 
@@ -27,11 +28,12 @@ def consistency_function(
         method: of the solver.
 
     Returns:
-        Continuous data, in the shape of `x`.
+        Continuous data, in the shape of `x`, at least float32.
     """
     require_kind(model, VelocityFlow, "model")
     require_batch(x, model.event_shape)
     start = require_real(t, "t", "a time, a number in [0, 1],", at_least=0, at_most=1)
+    x = at_least_float32(x)
     if start == 0:
         return x
     times = time_grid(steps, start, 0.0, dtype=model.times(1).dtype, device=x.device)

@@ -12,6 +12,7 @@ from course_lib.flow_matching.objectives import logit_normal_times
 from course_lib.inputs import (
     require_batch,
     require_function,
+    require_kind,
     require_positive_integer,
     require_real,
     require_tensor,
@@ -177,7 +178,7 @@ class MeanFlowLoss:
     so that few large errors do not rule.
 
     Args:
-        share: of the examples whose two times differ.
+        share: of the examples whose two times differ: the first ones of each batch, their number rounded.
         mean: of the logits of the times.
         deviation: standard deviation of the logits.
         power: p of the weight; 0 for none.
@@ -202,6 +203,8 @@ class MeanFlowLoss:
 
     def __call__(self, model: MeanFlow, batch: Tensor, progress: Tensor) -> dict[str, Tensor]:
         """Return the weighted loss, and the squared error itself, means over the batch."""
+        require_kind(model, MeanFlow, "model")
+        require_tensor(batch, "the batch")
         draws = 1 if model.training else self.evaluations
         error = torch.cat([self.errors(model, batch) for _ in range(draws)])
         weight = (error.detach() + 1e-3) ** -self.power

@@ -13,6 +13,7 @@ from course_lib.guidance import leave_out, require_unlabelled
 from course_lib.inputs import (
     require_exact_shape,
     require_function,
+    require_kind,
     require_labels,
     require_positive_integer,
     require_real,
@@ -95,8 +96,20 @@ class FlowMatching:
 
     def ends(self, model: VelocityFlow, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Both ends of every example's path, data and noise, and the classes."""
+        require_kind(model, VelocityFlow, "model")
         parts = batch if isinstance(batch, tuple) else (batch,)
+        kinds = ("(x, noise)", "(x, noise, labels)") if self.given_noise else ("x", "(x, labels)")
+        if len(parts) not in ((2, 3) if self.given_noise else (1, 2)):
+            raise ValueError(
+                f"the batch holds {len(parts)} tensors; {kinds[0]} or {kinds[1]} is expected with "
+                f"given_noise={self.given_noise}."
+            )
         labels = parts[2:] if self.given_noise else parts[1:]
+        if not self.given_noise and labels and labels[0].shape == parts[0].shape:
+            raise ValueError(
+                "the second tensor of the batch has the shape of the first, which classes have not; "
+                "(x, labels) is expected. For pairs (x, noise) pass given_noise=True."
+            )
         labels = require_labels(labels[0] if labels else None, len(parts[0]), model.n_classes)
         x = parts[0] if model.levels is None or self.given_noise else model.fill(parts[0])
         x = at_least_float32(x)  # a batch may come in half precision, in which times are too coarse

@@ -313,6 +313,9 @@ class VelocityFlow(FromNoise):
     def _log_prob(
         self, x: Tensor, velocity: Velocity, steps: int, method: str, probes: Tensor | None
     ) -> Tensor:
+        if labels is not None:  # of the classes, and not the label of examples without one
+            labels = require_labels(labels, len(x), self.n_classes)
+
         def log_prior(end: Tensor) -> Tensor:
             return standard_normal_log_prob(end.flatten(1))
 
@@ -335,7 +338,7 @@ class VelocityFlow(FromNoise):
         """Estimate of the dequantization bound of grey levels, equation ``eq-dequantization-bound``.
 
         The density of (2(x + u)/K − 1) for uniform u, times the volume (2/K)^D of the levels' box; its mean
-        log is at most log P(x).
+        log is at most log P(x) of the exact solution. With too few steps it is no bound: see `log_prob`.
 
         Args:
             x: integer grey levels, shape ``(N, *event_shape)``.

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from course_lib.data import digits
-from course_lib.diffusion import DDPMSchedule, linear_betas
+from course_lib.diffusion import DDPMSchedule, NegativeBound, linear_betas
 from course_lib.flow_matching import (
     FlowMatching,
+    MeanFlow,
+    MeanFlowLoss,
     VelocityFlow,
     gaussian_loss_floor,
     velocity_from_score,
@@ -490,10 +492,16 @@ def test_continuous_data_are_trained_on_in_half_precision(precision, given):
 # --- bad input ------------------------------------------------------------------------------------
 
 
+PAIR = (torch.ones(6, 2), torch.zeros(6, 2))
+
+
+def told(batch):
+    """What a loss is called with."""
+    return VelocityFlow((2,), hidden=(4,)), batch, torch.ones(())
+
+
 def weighted(weight):
-    return FlowMatching(weight=weight)(
-        VelocityFlow((2,), hidden=(4,)), torch.ones(6, 2), torch.ones(())
-    )
+    return FlowMatching(weight=weight)(*told(PAIR[0]))
 
 
 @pytest.mark.parametrize(
@@ -532,6 +540,18 @@ def weighted(weight):
         (lambda m: VelocityFlow((2,), schedule=DDPMSchedule(linear_betas(5))), "no derivatives"),
         (lambda m: weighted(lambda t: 1 / (t[:, None] + 0.1)), r"weight\(t\) has shape \(6, 1\)"),
         (lambda m: weighted(lambda t: -t), "trains away"),
+        (lambda m: FlowMatching(given_noise=True)(*told(PAIR[0])), "holds 1 tensors"),
+        (lambda m: FlowMatching()(*told(PAIR)), "pass given_noise=True"),
+        (
+            lambda m: VelocityFlow((2,), hidden=(4,), n_classes=3).log_prob(
+                torch.ones(2, 2), torch.tensor([0, 3])
+            ),
+            "labels has levels 0 … 3",
+        ),
+        (
+            lambda m: VelocityFlow((2,), hidden=(4,)).half().initialize(1e3 * torch.eye(2)),
+            "is no number of torch.float16",
+        ),
         (lambda m: weighted(lambda t: t * math.nan), "least value of nan"),
         (
             lambda m: curved(n_classes=3, hidden=(4,)).sample(1, labels=torch.tensor([3])),
@@ -553,6 +573,16 @@ def test_bad_values_are_named(call, message):
         (lambda m: m.sample(2, generator=3), "generator is a int"),
         (lambda m: VelocityFlow((2,), schedule=0.5), "schedule is 0.5"),
         (lambda m: FlowMatching(quantiles=1.7), "quantiles is 1.7"),
+        (
+            lambda m: FlowMatching()(MeanFlow((2,), hidden=(4,)), PAIR[0], torch.ones(())),
+            "an object of the class VelocityFlow",
+        ),
+        (lambda m: MeanFlowLoss()(*told(PAIR[0])), "an object of the class MeanFlow"),
+        (lambda m: NegativeBound()(*told(PAIR[0])), "an object of the class Diffusion"),
+        (
+            lambda m: MeanFlowLoss()(MeanFlow((2,), hidden=(4,)), PAIR, torch.ones(())),
+            "the batch is a tuple",
+        ),
     ],
 )
 def test_bad_types_are_named(call, message):

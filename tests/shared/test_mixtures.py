@@ -133,6 +133,13 @@ def test_a_singular_covariance_without_noise_is_named(float64, name):
             ValueError,
             "not symmetric",
         ),
+        (
+            lambda: GaussianMixture(
+                torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1e-6, 5e-7], [0.0, 1e-6]]])
+            ),
+            ValueError,
+            "not symmetric",
+        ),
         (lambda: line().log_prob(torch.zeros(3, 2, dtype=torch.float64)), ValueError, "shape"),
         (lambda: line().sample(0), ValueError, "n is 0"),
         (lambda: line().score(torch.zeros(3, 1)), TypeError, "float32, and what is known exactly"),

@@ -64,6 +64,7 @@ def test_examples_do_not_mix(name):
     [
         (lambda: TimedMLP((2,), (4, 5)), "all alike"),
         (lambda: TimedMLP((2,), ()), "at least one width"),
+        (lambda: TimedConvNet((1, 127, 127), 1, 1), "16129 places"),
         (lambda: TimedConvNet((64,)), r"\(C, H, W\) is expected"),
         (lambda: TimedMLP((2,), (4,))(torch.ones(2, 2), torch.ones(3)), "time has 3 entries"),
         (
