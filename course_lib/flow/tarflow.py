@@ -16,6 +16,9 @@ from course_lib.flow.transform import Composition, Transform
 from course_lib.inputs import require_count, require_dropout, require_positive_integer
 from course_lib.precision import applied_in_type
 
+# What the network reads at most, in absolute value: its norms compute squares, which must not overflow.
+LARGEST = 1e6
+
 
 class CausalNetwork(nn.Module):
     """A causal transformer over patches: each output is a function of the patches before it.
@@ -43,12 +46,16 @@ class CausalNetwork(nn.Module):
         nn.init.zeros_(self.last.weight)  # starts as the identity
         nn.init.zeros_(self.last.bias)
 
+    def read(self, patches: Tensor) -> Tensor:
+        """Features of patches, which are cut off where no norm could be computed of them."""
+        return self.first(patches.clamp(-LARGEST, LARGEST))
+
     def forward(self, patches: Tensor) -> Tensor:
         """Map ``(N, T, patch)`` to means and raw log-scales, ``(N, T, 2 · patch)``."""
         before = F.pad(patches, (0, 0, 1, 0))[
             :, :-1
         ]  # token t is told patch t − 1, the first zeros
-        h = self.first(before) + self.position
+        h = self.read(before) + self.position
         for block in self.blocks:
             h = block(h)
         return self.last(self.norm(h))

@@ -45,7 +45,7 @@ def solve_once(layer: AttentionAutoregressive, z: Tensor) -> tuple[Tensor, Tenso
     found, log_det = [], z.new_zeros(n)
     before = torch.zeros_like(patches[:, 0])
     for place, patch in enumerate(patches.unbind(1)):
-        h = network.first(before) + network.position[place]
+        h = network.read(before) + network.position[place]
         for cache in caches:
             h = cache.next(place, h)
         mean, raw = network.last(network.norm(h)).chunk(2, 1)
