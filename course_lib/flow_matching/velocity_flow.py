@@ -313,9 +313,6 @@ class VelocityFlow(FromNoise):
     def _log_prob(
         self, x: Tensor, velocity: Velocity, steps: int, method: str, probes: Tensor | None
     ) -> Tensor:
-        if labels is not None:  # of the classes, and not the label of examples without one
-            labels = require_labels(labels, len(x), self.n_classes)
-
         def log_prior(end: Tensor) -> Tensor:
             return standard_normal_log_prob(end.flatten(1))
 
