@@ -366,7 +366,7 @@ def provenance(record: Record | StudyRecord) -> str:
         found = f"{record.model} on {data}: {_metrics([record])}"
     else:
         real = record.noise_floor[record.rows[0]["target"]]
-        judged = "; ".join(f"{row['method']}: {_judged(row)}" for row in record.rows)
+        judged = "; ".join(f"GAN {row['method']}: {_judged(row)}" for row in record.rows)
         found = (
             f"{judged}; as many training images: Fréchet distance {real['frechet']:.2f}, "
             f"coverage {real['coverage']:.2f}"
