@@ -765,7 +765,7 @@ def test_no_sampler_takes_a_schedule_that_rises(call):
         (lambda m: langevin(lambda x: x[:, None], torch.ones(4), 0.1, 3), "score has shape"),
         (
             lambda m: diffusion.guided(torch.ones(3, 1), torch.ones(3), 1.0),
-            r"conditional has shape \(3, 1\); \(3, 3\)",
+            r"conditional has shape \(3, 1\) and unconditional \(3,\)",
         ),
         (
             lambda m: diffusion.replacement_moments(torch.tensor(1.0)),
