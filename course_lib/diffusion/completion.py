@@ -12,7 +12,7 @@ from torch import Tensor
 from course_lib.inputs import require_positive_integer
 from course_lib.schedules import require_single
 
-MOST_REPEATS = 1000  # the points of an integral are found in time that grows as the cube
+MOST_REPEATS = 2000  # the points of an integral are found in time that grows as the cube
 
 
 def replacement_moments(correlation: Tensor, repeats: int = 1) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ def replacement_moments(correlation: Tensor, repeats: int = 1) -> tuple[Tensor, 
         The mean for a known value of 1, and the variance, each in the shape of `correlation`.
 
     Raises:
-        ValueError: a correlation is not in (−1, 1), or `repeats` is below 1 or above 1000.
+        ValueError: a correlation is not in (−1, 1), or `repeats` is below 1 or above 2000.
     """
     require_single(correlation, "correlation")
     r = require_positive_integer(repeats, "repeats")
