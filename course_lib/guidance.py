@@ -7,7 +7,7 @@ training (`leave_out`); `guided` combines both when it is asked for a sample.
 import torch
 from torch import Tensor
 
-from course_lib.inputs import require_broadcast, require_exact_shape, require_labels, require_real
+from course_lib.inputs import require_broadcast, require_labels, require_real
 
 
 def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
@@ -29,8 +29,11 @@ def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
         ValueError: `w` is negative, or a shape does not fit.
     """
     require_broadcast(conditional=conditional, unconditional=unconditional)
-    both = torch.broadcast_shapes(conditional.shape, unconditional.shape)
-    require_exact_shape(conditional, both, "conditional")
+    if torch.broadcast_shapes(conditional.shape, unconditional.shape) != conditional.shape:
+        raise ValueError(
+            f"conditional has shape {tuple(conditional.shape)} and unconditional "
+            f"{tuple(unconditional.shape)}; one that broadcasts to the former is expected of the latter."
+        )
     w = require_guidance(w)
     return (1 + w) * conditional - w * unconditional
 
