@@ -263,6 +263,34 @@ def test_a_conditional_transformer_is_normalized_cached_and_uses_its_class(shape
     cached_is_naive(model, 4, labels=torch.tensor([2, 0, 0, 1]))
 
 
+def test_a_stale_row_of_the_cache_is_noticed(monkeypatch):
+    right = BlockCache.next
+
+    def stale(cache, place, token):
+        read = right(cache, place, token)
+        if place == 2:
+            cache.values[:, place] = 0
+        return read
+
+    model = build("Transformer", (1, 3, 4), 3)
+    cached_is_naive(model, 20)
+    monkeypatch.setattr(BlockCache, "next", stale)
+    with pytest.raises(AssertionError):
+        cached_is_naive(model, 20)
+
+
+def test_heads_that_share_keys_are_cached_causal_and_normalized():
+    model = build("Transformer", (1, 2, 3), 2, key_value_heads=1)
+    nothing_leaks(model)
+    sums_to_one(model)
+    cached_is_naive(model, 8)
+    block, tokens = AttentionBlock(12, 4, causal=True, key_value_heads=2), torch.randn(3, 7, 12)
+    with torch.no_grad():
+        cache = BlockCache(block, 3, 7)
+        steps = torch.stack([cache.next(place, tokens[:, place]) for place in range(7)], 1)
+        torch.testing.assert_close(steps, block(tokens))
+
+
 def test_positions_tell_places_apart():
     """Without them a far pixel of the past would do the same wherever it is."""
     model = build("Transformer", (1, 4, 4), 2)
