@@ -24,6 +24,7 @@ ARGUMENTS = [
 ]
 # Types, objects, and a class whose arguments `fit` looks at.
 NO_CASE = {
+    "flow": {"AutoregressiveTransform"},  # what is common to two layers, which have cases
     "gan": {"HINGE", "MINIMAX", "NON_SATURATING", "RELATIVISTIC", "WASSERSTEIN"},
     "training": {"Batch", "Loss", "LossTerms", "BatchTransform", "TrainingError", "Player"},
 }

@@ -38,7 +38,7 @@ EXTRAS = {
 def declared(extra: str | None = None) -> set[str]:
     """Canonical names of the run-time dependencies, or of an extra and the extras it includes."""
     if extra == "peers":  # installed apart from all others: see the Makefile
-        return set(re.findall(r"(\w+)==", (ROOT / "Makefile").read_text(encoding="utf-8")))
+        return set(re.findall(r"([\w-]+)==", (ROOT / "Makefile").read_text(encoding="utf-8")))
     lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
     found = set()
     for requirement in map(Requirement, lines):

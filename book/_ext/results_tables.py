@@ -61,12 +61,6 @@ class ResultsTable(Directive):
                 0,
                 (4, 4, 7, 4, 4),
             ),
-            "flow-samples": (
-                read_study(folder, "flow_samples"),
-                sampler_rows,
-                1,
-                (4, 4, 3, 4, 4, 4, 4, 5),
-            ),
         }
         if self.arguments[0] not in tables:
             raise self.error(

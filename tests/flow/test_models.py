@@ -71,6 +71,8 @@ def networks_that_do_not_round(model: torch.nn.Module) -> None:
             last = module.network[-1]
         elif isinstance(module, flow.MaskedAutoregressive):
             last = module.layers[-1]
+        elif isinstance(module, flow.AttentionAutoregressive):
+            last = module.network.last
         else:
             continue
         torch.nn.init.zeros_(last.weight)

@@ -1225,7 +1225,6 @@ STUDENTS = {
     },
     "diffusion.posterior_step": {
         "no ᾱ of the data": lambda z, x, i, b: _student_posterior(z, x, i - 1, b),
-        "step counted from 0": lambda z, x, i, b: _student_posterior(z, x, i, b),
     },
     "diffusion.bound_bits": {
         "mean over dimensions": lambda x, z, p, a, s, k: _student_bound(

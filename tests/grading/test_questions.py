@@ -105,7 +105,7 @@ def test_inputs_are_drawn_per_submission(assignment, question):
 @pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
 def test_the_assignment_is_complete(assignment):
     kinds = [q.kind for q in assignment.questions if isinstance(q, Question)]
-    assert 8 <= len(kinds) + 1 <= 12
+    assert 8 <= len(kinds) + 1 <= 13
     assert {"function", "expression", "value"} <= set(kinds)
     assert sum(isinstance(q, Measure) for q in assignment.questions) == 1
     assert sum(isinstance(q, Written) for q in assignment.questions) == 1

@@ -332,6 +332,7 @@ ELSEWHERE = {
     "checkerboard_mask", "half_mask", "glow_step",
     "linear_betas", "langevin_variance", "guidance_scale", "guidance_weight",
     "flow_velocity", "reversed_time", "consistency_function", "reflow_pairs",
+    "any_order_loss", "perplexity", "nearest_code", "straight_through",
 }  # fmt: skip
 
 
