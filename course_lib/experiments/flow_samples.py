@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data import Dataset, load
-from course_lib.experiments.diffusion_samplers import MEASURES, Judge
+from course_lib.experiments.diffusion_samplers import MEASURES, REAL_DRAWS, Judge
 from course_lib.experiments.parts import of_each, study_command
 from course_lib.experiments.records import StudyRecord, commit
 from course_lib.experiments.running import accelerator_or_cpu, plan
@@ -205,7 +205,7 @@ def run(
     rows = [row for (row,) in found]
     return StudyRecord(
         study=NAME,
-        noise_floor={DATA: judge.of_training_images()},
+        noise_floor={DATA: judge.of_training_images(REAL_DRAWS)},
         saturation={DATA: judge.of_noise()},
         rows=rows,
         seed=SEED,

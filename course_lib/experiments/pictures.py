@@ -59,8 +59,8 @@ def draw(model: nn.Module, data: Dataset, recipe: Recipe, test: Tensor) -> dict[
         test: test images, as the recipe has them, on the model's device.
 
     Returns:
-        PNG files by name: ``samples``; ``nearest``, samples above their nearest training images; and what
-        the family adds.
+        The bytes of PNG files by their names. Every family has ``samples``, and ``nearest``, which shows
+        samples above their nearest training images; some add others.
     """
     generator = torch.Generator(test.device).manual_seed(PICTURE_SEED)
     samples = _samples(model, data, recipe, generator)

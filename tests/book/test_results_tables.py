@@ -83,4 +83,4 @@ def test_on_paper_a_table_goes_on_over_the_end_of_a_page(folder):
     assert build_main(["-q", "-b", "latex", str(folder), str(folder / "latex")]) == 0
     (document,) = (folder / "latex").glob("*.tex")
     text = document.read_text()
-    assert text.count(r"\begin{longtable}") == 4
+    assert text.count(r"\begin{longtable}") == 5
