@@ -1,9 +1,10 @@
 const fit = (slide) => {
-  // What is too high is made smaller, down to half the size; beyond that it scrolls.
+  // What is too high or too wide is made smaller, down to half the size; beyond that it scrolls.
   slide.style.fontSize = "";
-  for (let size = 100; slide.scrollHeight > 700 && size > 50; size -= 5) slide.style.fontSize = size + "%";
-  const element = slide.querySelector(".course-element");
-  if (element) for (let zoom = 100; slide.scrollHeight > 700 && zoom > 40; zoom -= 5) element.style.zoom = zoom / 100;
+  const fits = () => slide.scrollHeight <= 700 && slide.scrollWidth <= slide.clientWidth + 1;
+  for (let size = 100; !fits() && size > 50; size -= 5) slide.style.fontSize = size + "%";
+  const element = slide.querySelector(".course-element, figure");
+  if (element) for (let zoom = 100; slide.scrollHeight > 700 && zoom > 30; zoom -= 5) element.style.zoom = zoom / 100;
   if (slide.scrollHeight > 700) { slide.style.maxHeight = "700px"; slide.style.overflowY = "auto"; slide.tabIndex = 0; }
 };
 const begin = () => {

@@ -86,6 +86,8 @@ def without_links(node: Tag) -> Tag:
     for link in node.select("a[href]"):
         if not link["href"].startswith(("http:", "https:")):
             link.unwrap()
+    for part in node.find_all("section"):
+        part.name = "div"  # a section within a section would be a slide of its own
     for place in node.select("[id]"):
         # A deck has several pages in it; what a script needs keeps its name.
         if not place.find_parent(class_=["course-element", "self-check"]):
