@@ -303,8 +303,8 @@ MUTANTS = [
     Mutant(
         "the sign of the divergence in a flow's log-density",
         "course_lib/solvers.py",
-        "return log_prior(end) + integral",
-        "return log_prior(end) - integral",
+        ', "log_prior(x)") + integral',
+        ', "log_prior(x)") - integral',
         "tests/diffusion/test_diffusion_equations.py::test_ode_likelihood",
     ),
     Mutant(
@@ -331,8 +331,8 @@ MUTANTS = [
     Mutant(
         "the sign of the divergence of a velocity flow",
         "course_lib/solvers.py",
-        "return log_prior(end) + integral",
-        "return log_prior(end) - integral",
+        ', "log_prior(x)") + integral',
+        ', "log_prior(x)") - integral',
         "tests/flow_matching/test_velocity_flow.py::test_the_log_density_is_that_of_the_maps_jacobian",
     ),
     Mutant(

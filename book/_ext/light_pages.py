@@ -5,6 +5,8 @@
   refuses to load fonts from files.
 * Figures further down are loaded when the reader comes near them; their size is written beside them,
   so that nothing moves when they come.
+* Large pictures: a drawing of a notebook with thousands of blended shades, such as a cloud of dots, is stored
+  with 256 colours, a third of its size.
 * Search: its index is loaded by the search page alone.
 """
 
@@ -20,6 +22,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image
 from sphinx.application import Sphinx
 
+LARGE = 60_000  # bytes of a picture that is worth the loss of shades
 FACES = {  # file: family
     "fa-solid-900.ttf": "Font Awesome 6 Free",
     "fa-brands-400.ttf": "Font Awesome 6 Brands",
@@ -110,10 +113,23 @@ def load_late(site: Path) -> Callable[[re.Match], str]:
     return replace
 
 
+def with_few_colours(path: Path) -> None:
+    """Store a large picture with 256 colours, if that makes it smaller."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(buffer, format="png", optimize=True)
+    if len(buffer.getvalue()) < path.stat().st_size:
+        path.write_bytes(buffer.getvalue())
+
+
 def lighten(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
     site = Path(app.outdir)
+    for path in site.glob("_images/*.png"):
+        if path.stat().st_size > LARGE:
+            with_few_colours(path)
     late = load_late(site)
     for path in site.rglob("*.html"):
         page = path.read_text(encoding="utf-8")

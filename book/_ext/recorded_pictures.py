@@ -157,7 +157,9 @@ class ResultsPictures(SphinxDirective):
             used[line.record] = record
             label = nodes.paragraph("", line.label, classes=["label"])
             # What all of them show is said once, to whoever hears the page read.
-            alt = line.label if len(shown) else f"{line.label}: {self.options['alt']}"
+            alt = f"Panel {len(shown) + 1} of the figure: {line.label}"
+            if not len(shown):
+                alt += f". {self.options['alt']}"
             image = nodes.image(uri=uri, alt=alt, width=PRINTED)
             kind = "drawn" if uri.endswith(".svg") else "pixels"
             shown += nodes.container("", label, image, classes=[kind])

@@ -230,7 +230,7 @@ def test_the_integral_over_time_counts_orders(formula):
     for m, D in ((1, 4), (3, 4), (2, 7), (6, 9)):
         integral = (t ** (m - 1) * (1 - t) ** (D - m)).mean().item()
         assert abs(formula(m, D) / integral - 1) < 1e-6
-        # Orders in which the first of m given pixels is a given one and comes right after the other D − m.
+        # Orders in which a given one of m pixels comes first of them, right after the other D − m.
         orders = math.factorial(D - m) * math.factorial(m - 1) / math.factorial(D)
         assert abs(integral / orders - 1) < 1e-6
 
