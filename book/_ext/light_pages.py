@@ -117,6 +117,8 @@ def with_few_colours(path: Path) -> None:
     """Store a large picture with 256 colours, if that makes it smaller."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
+        if image.mode == "RGBA" and image.getextrema()[3][0] < 255:
+            return  # what shines through would be lost
         few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         few.save(buffer, format="png", optimize=True)
     if len(buffer.getvalue()) < path.stat().st_size:
