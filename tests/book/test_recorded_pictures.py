@@ -66,7 +66,10 @@ def test_what_has_been_run_is_shown_and_says_where_it_comes_from(build):
         f"results/{VAE}-samples.png",
         f"_build/figures/recorded/{VAE}-curves.svg",
     ]
-    assert [image.get("alt") for image in images] == ["at the end: rows of digits", "the bound"]
+    assert [image.get("alt") for image in images] == [
+        "Panel 1 of the figure: at the end. rows of digits",
+        "Panel 2 of the figure: the bound",
+    ]
     assert [p.text for p in figure.iter("paragraph")] == ["at the end", "the bound"]
     caption = "".join(figure.find("caption").itertext())
     (record,) = read_records(RESULTS, model="VAE", budget="source")
