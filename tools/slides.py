@@ -122,7 +122,6 @@ def of_section(section: Tag, title: str) -> list[Slide]:
         if kind is None:
             waiting.append(node)
             continue
-        number = str(node.get("id", ""))
         text = [without_links(one) for one in waiting]
         if kind == "equation" and slides and slides[-1].kind == "equation" and not text:
             slides[-1].body.append(str(without_links(node)))
@@ -132,17 +131,11 @@ def of_section(section: Tag, title: str) -> list[Slide]:
         if kind == "equation" and lead is not None and len(lead.get_text()) <= SHORT:
             slide.body.append(str(lead))
         slide.notes += [str(one) for one in text]
-        if kind == "equation":
-            slide.body.append(str(without_links(node)))
-        elif kind in ("statement", "slip"):
-            slide.body.append(
-                f'<div class="box {kind}">{without_links(node).decode_contents()}</div>'
-            )
-        elif kind == "question":
-            node["id"] = number
-            slide.body.append(str(without_links(node)))
+        shown = without_links(node)
+        if kind in ("statement", "slip"):
+            slide.body.append(f'<div class="box {kind}">{shown.decode_contents()}</div>')
         else:
-            slide.body.append(str(without_links(node)))
+            slide.body.append(str(shown))
         slides.append(slide)
         waiting = []
     if waiting:

@@ -140,17 +140,34 @@ def run(
             checkpoints=checkpoints,
             progress=progress,
         )
+    command = study_command(NAME, n_seeds, DRAWS, steps)
+    return judged(NAME, found, judge, settings(METHODS, n_seeds, budget), command, begun)
+
+
+def judged(
+    name: str, found: Sequence, judge: Judge, settings: dict, command: str, begun: str
+) -> StudyRecord:
+    """The record of a study of samples: what was found, beside what real images and noise score.
+
+    Args:
+        name: of the study.
+        found: for each method, what `of_each` returns: one row.
+        judge: of the samples.
+        settings: all that defines the study.
+        command: what to type to repeat it.
+        begun: the commit at which it began.
+    """
     rows = [row for (row,) in found]
     return StudyRecord(
-        study=NAME,
+        study=name,
         noise_floor={DATA: judge.of_training_images(REAL_DRAWS)},
         saturation={DATA: judge.of_noise()},
         rows=rows,
         seed=SEED,
         seconds=round(sum(row["seconds_all_targets"] for row in rows), 1),
         cpu_seconds=round(sum(row["cpu_seconds_all_targets"] for row in rows), 1),
-        settings=settings(METHODS, n_seeds, budget),
-        command=study_command(NAME, n_seeds, DRAWS, steps),
+        settings=settings,
+        command=command,
         commit=begun,
     )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data import Dataset, load
-from course_lib.experiments.diffusion_samplers import MEASURES, REAL_DRAWS, Judge
+from course_lib.experiments.diffusion_samplers import MEASURES, Judge, judged
 from course_lib.experiments.parts import of_each, study_command
 from course_lib.experiments.records import StudyRecord, commit
 from course_lib.experiments.running import accelerator_or_cpu, plan
@@ -202,19 +202,8 @@ def run(
             checkpoints=checkpoints,
             progress=progress,
         )
-    rows = [row for (row,) in found]
-    return StudyRecord(
-        study=NAME,
-        noise_floor={DATA: judge.of_training_images(REAL_DRAWS)},
-        saturation={DATA: judge.of_noise()},
-        rows=rows,
-        seed=SEED,
-        seconds=round(sum(row["seconds_all_targets"] for row in rows), 1),
-        cpu_seconds=round(sum(row["cpu_seconds_all_targets"] for row in rows), 1),
-        settings=settings(METHODS, n_seeds, budget),
-        command=study_command(NAME, n_seeds, DRAWS, steps),
-        commit=begun,
-    )
+    command = study_command(NAME, n_seeds, DRAWS, steps)
+    return judged(NAME, found, judge, settings(METHODS, n_seeds, budget), command, begun)
 
 
 def settings(
