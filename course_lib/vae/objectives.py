@@ -9,6 +9,7 @@ from course_lib.divergences import kl_standard_normal
 from course_lib.inputs import require_positive_integer, require_real
 from course_lib.vae.bounds import iwae_bound, sample_posterior
 from course_lib.vae.disentanglement import kl_decomposition
+from course_lib.vae.posterior import DiagonalGaussian
 from course_lib.vae.vae import VAE
 
 
@@ -55,11 +56,7 @@ class NegativeELBO:
         """Return the loss and its terms, each a mean over the batch in nats per example."""
         posterior, z, log_likelihoods = sample_posterior(model, x, 1)
         reconstruction = -log_likelihoods.mean()
-        # Free bits need the divergence of each dimension: (N, d, 1) is summed over its last, alone.
-        kl_per_dim = kl_standard_normal(
-            posterior.mu.unsqueeze(-1), posterior.logvar.unsqueeze(-1)
-        ).mean(0)
-        kl = kl_per_dim.sum()
+        kl = kl_standard_normal(posterior.mu, posterior.logvar).mean()
         terms = {
             "negative_elbo": reconstruction + kl,
             "reconstruction": reconstruction,
@@ -68,7 +65,7 @@ class NegativeELBO:
         weight = self.beta
         if self.warm_up:
             weight = weight * (progress / self.warm_up).clamp(max=1)
-        penalty = kl_per_dim.clamp(min=self.free_nats).sum() if self.free_nats else kl
+        penalty = self._free_bits(posterior) if self.free_nats else kl
         loss = reconstruction + weight * penalty
         if self.total_correlation:
             _, terms["total_correlation"], _ = kl_decomposition(
@@ -76,6 +73,12 @@ class NegativeELBO:
             )
             loss = loss + self.total_correlation * terms["total_correlation"]
         return {"loss": loss, **terms}
+
+    def _free_bits(self, posterior: DiagonalGaussian) -> Tensor:
+        """The KL term whose dimensions count with λ at least, each a mean over the batch."""
+        # The divergence of each dimension by itself: (N, d, 1) is summed over its last, alone.
+        mu, logvar = posterior.mu.unsqueeze(-1), posterior.logvar.unsqueeze(-1)
+        return kl_standard_normal(mu, logvar).mean(0).clamp(min=self.free_nats).sum()
 
 
 @dataclass
