@@ -53,6 +53,12 @@ class ResultsTable(Directive):
                 1,
                 (4, 3, 3, 4, 4, 4, 4, 6),
             ),
+            "flow-samples": (
+                read_study(folder, "flow_samples"),
+                sampler_rows,
+                1,
+                (4, 3, 3, 4, 4, 4, 4, 6),
+            ),
             "sources": (
                 read_records(folder),
                 lambda records: source_rows(

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from course_lib.experiments import read_study
 from course_lib.mixtures import GaussianMixture, three_modes, two_modes
 from course_lib.schedules import LinearPath
 from course_lib.solvers import (
@@ -20,6 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 PATH = LinearPath()
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def _field(mixture: GaussianMixture) -> Callable[[Tensor, Tensor], Tensor]:
@@ -533,4 +536,37 @@ def extrapolated() -> Figure:
     axes.set_xlabel("evaluations of the velocity")
     axes.set_ylabel(r"$\log p(x)$ (nats)")
     axes.legend()
+    return figure
+
+
+def recorded_flow_samples() -> Figure:
+    """Recorded Fréchet distance of samples against evaluations, by training and solver."""
+    record = read_study(RESULTS, "flow_samples")
+    figure, axes = plt.subplots(figsize=(7, 4))
+    kinds = dict.fromkeys((row["method"], row["solver"]) for row in record.rows)
+    styles = ("o-", "s--", "^-", "v--", "D-.", "P:", "X:")
+    for (method, solver), style in zip(kinds, styles, strict=True):
+        rows = [
+            r for r in record.rows if (r["method"], r["solver"]) == (method, solver)
+        ]
+        values = torch.tensor([r["frechet"] for r in rows], dtype=torch.float64)
+        several = solver == "midpoint" or (method, "midpoint") in kinds
+        axes.errorbar(
+            [r["evaluations"] for r in rows],
+            values.mean(1),
+            yerr=values.std(1),
+            fmt=style,
+            capsize=2,
+            label=f"{method}, {solver}" if several else method,
+        )
+    real = record.noise_floor["digits"]
+    middle, spread = real["frechet"], real["frechet_spread"]
+    axes.axhspan(
+        middle - spread, middle + spread, color="0.8", lw=0, label="training images"
+    )
+    axes.set(xscale="log", yscale="log", ylabel="Fréchet distance")
+    axes.set_xticks((1, 2, 4, 8, 16, 32), ("1", "2", "4", "8", "16", "32"))
+    axes.minorticks_off()
+    axes.set_xlabel("evaluations of the network")
+    axes.legend(fontsize=9)
     return figure

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from course_lib.experiments import diffusion_samplers, gan_source, gan_stability
+from course_lib.experiments import diffusion_samplers, flow_samples, gan_source, gan_stability
 from course_lib.experiments.records import StudyRecord
 
 
@@ -31,6 +31,7 @@ STUDIES: dict[str, Study] = {
     diffusion_samplers.NAME: Study(
         "diffusion", diffusion_samplers.run, diffusion_samplers.settings
     ),
+    flow_samples.NAME: Study("flow_matching", flow_samples.run, flow_samples.settings),
 }
 
 

@@ -19,7 +19,8 @@ def folder(tmp_path_factory):
     (folder / "index.md").write_text(
         "# Results\n\n```{results-table} mnist\n```\n\n```{results-table} digits\n```\n\n"
         "```{results-table} stability\n```\n\n```{results-table} samplers\n```\n\n"
-        "```{results-table} sources\n```\n"
+        "```{results-table} sources\n```\n\n"
+        "```{results-table} flow-samples\n```\n"
     )
     return folder
 
@@ -79,8 +80,15 @@ def test_every_sampler_of_the_study_has_a_row(tables):
     assert len({row[0] for row in rows}) == 1
 
 
+def test_every_way_of_the_study_of_flows_has_a_row(tables):
+    header, *rows = tables[5]
+    assert header[:3] == ["images", "sampler", "evaluations"]
+    recorded = read_study(ROOT / "results", "flow_samples").rows
+    assert [row[1:3] for row in rows] == [[r["method"], str(r["evaluations"])] for r in recorded]
+
+
 def test_on_paper_a_table_goes_on_over_the_end_of_a_page(folder):
     assert build_main(["-q", "-b", "latex", str(folder), str(folder / "latex")]) == 0
     (document,) = (folder / "latex").glob("*.tex")
     text = document.read_text()
-    assert text.count(r"\begin{longtable}") == 5
+    assert text.count(r"\begin{longtable}") == 6

@@ -469,7 +469,7 @@ def test_a_trial_is_read_by_nothing(quick, tmp_path, capsys):
 
 def test_errors_of_the_command_are_sentences(tmp_path, capsys):
     assert main(["study", "vae_stability"]) == 1
-    known = "one of gan_stability, gan_source, diffusion_samplers is expected"
+    known = "one of gan_stability, gan_source, diffusion_samplers, flow_samples is expected"
     assert f"no study 'vae_stability'; {known}" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["study", "gan_stability", "--results", str(tmp_path / "file")]) == 1
