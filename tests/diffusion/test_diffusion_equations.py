@@ -696,6 +696,45 @@ def test_guidance(formula):
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
+@pytest.mark.equation(
+    "eq-guidance-price",
+    formula=lambda w, entropy, forward, backward: entropy + w**2 * forward,
+    wrong={
+        "weight not squared": lambda w, entropy, forward, backward: entropy + w * forward,
+        "scale 1 + w": lambda w, entropy, forward, backward: entropy + (1 + w) ** 2 * forward,
+        "half": lambda w, entropy, forward, backward: entropy + w**2 * forward / 2,
+        "other direction": lambda w, entropy, forward, backward: entropy + w**2 * backward,
+        "without the entropy": lambda w, entropy, forward, backward: w**2 * forward,
+    },
+)
+def test_price_of_guidance(formula):
+    """One Gaussian of a mixture as the class: errors of the guided denoiser, integrated over all levels."""
+    every, w = line(), 1.7
+    mean, variance = every.means[1, 0], every.covariances[1, 0, 0]
+    x, step = axis()
+    log_class = normal(x, mean, variance).log()
+    log_every = every.log_prob(x[:, None])
+    p, ratio = log_class.exp(), log_class - log_every
+    forward = (p * ratio).sum() * step
+    backward = -(log_every.exp() * ratio).sum() * step
+    entropy = -(p * log_class).sum() * step
+    # With its own denoiser a Gaussian's bound is its entropy. What the guided one errs more is added.
+    levels, weights = legendre(-22.0, 22.0, 120)
+    excess = torch.tensor(0.0)
+    for log_snr, weight in zip(levels, weights, strict=True):
+        alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+        spread = alpha**2 * variance + sigma**2
+        own = mean + alpha * variance / spread * (x - alpha * mean)
+        without = (x + sigma**2 * every.score(x[:, None], alpha, sigma)[:, 0]) / alpha
+        tilted = (1 + w) * own - w * without
+        # E(x − tilted)² − E(x − own)², where E x given z is `own`.
+        worse = tilted**2 - 2 * own * tilted + own**2
+        density = normal(x, alpha * mean, spread)
+        excess = excess + 0.5 * weight * log_snr.exp() * (density * worse).sum() * step
+    expected = formula(w, entropy, forward, backward)
+    torch.testing.assert_close(entropy + excess, expected, atol=1e-6, rtol=1e-6)
+
+
 def replaced(correlation, repeats, steps):
     """The chain itself: mean and variance of the unknown entry after all steps, by Gaussian algebra."""
     schedule = LinearLogSNR(11.0, -11.0)
