@@ -6,20 +6,27 @@ Solvers run with the exact denoiser of a mixture, from the same latents over the
 that all that differs is the error of their steps. What a training step takes is a contest like the others.
 """
 
-import argparse
 import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import OURS, interleave, prepare, print_head, show, training_step
+from benchmarks.common import (
+    OURS,
+    importable,
+    interleave,
+    prepare,
+    print_head,
+    show,
+    show_errors,
+    solver_options,
+    training_step,
+)
 from benchmarks.diffusion_peers import (
     ACCELERATED,
     FIRST,
     SECOND,
-    Sampler,
-    importable,
     smalldiffusion,
 )
 from course_lib.diffusion import Diffusion, NegativeBound, heun
@@ -27,7 +34,6 @@ from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import LinearLogSNR, low_discrepancy_times
 from course_lib.solvers import time_grid
 
-EVALUATIONS = (16, 32, 64, 128)
 REFERENCE_STEPS = 4_096
 DONE = torch.ones(())  # the share of training that is over, which losses are told
 
@@ -44,33 +50,20 @@ def mixture() -> GaussianMixture:
 
 
 def solver_errors(names: list[str], n: int) -> None:
-    """Mean distance from the exact ODE's end points, at equal evaluations of the denoiser.
-
-    A mean of distances and not of their squares: a few points near the border between two components end
-    in the other one, and would be all that a mean of squares shows.
-    """
+    """Mean distance from the exact ODE's end points, at equal evaluations of the denoiser."""
     data, schedule = mixture(), LinearLogSNR(8.0, -8.0)
     denoise = data.denoiser(schedule)
     z = torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     truth = heun(denoise, schedule, z, time_grid(REFERENCE_STEPS))
-
-    def row(title: str, samplers: dict[str, Sampler], per_step: int) -> None:
-        for name, sampler in samplers.items():
-            if name not in names:
-                continue
-            errors = []
-            for evaluations in EVALUATIONS:
-                end = sampler(denoise, schedule, z, time_grid(evaluations // per_step))
-                errors.append((end - truth).norm(dim=1).mean().item())
-            print(f"  {title:12}{name:16}" + "".join(f"{e:11.2e}" for e in errors), flush=True)
-
     print(
         f"error of {n} end points against {REFERENCE_STEPS} steps of Heun's method, by evaluations"
     )
-    print(f"{'':30}" + "".join(f"{e:11}" for e in EVALUATIONS))
-    row("Euler", FIRST, 1)
-    row("Heun", SECOND, 2)
-    row("accelerated", ACCELERATED, 1)
+    show_errors(
+        {"Euler": (1, FIRST), "Heun": (2, SECOND), "accelerated": (1, ACCELERATED)},
+        lambda sampler, steps: sampler(denoise, schedule, z, time_grid(steps)),
+        truth,
+        names,
+    )
 
 
 def times_contest(batch: int, repeats: int) -> None:
@@ -199,14 +192,9 @@ def training_contest(names: list[str], rounds: int) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--points", type=int, default=1_000, help="end points of the solvers")
-    arguments = parser.parse_args()
+    arguments = solver_options(__doc__)
     prepare()
-    names = importable()
+    names = importable(FIRST.keys() - {OURS})
     solver_errors(names, arguments.points)
     times_contest(64, 2_000)
     count_calls()

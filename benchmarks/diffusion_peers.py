@@ -140,12 +140,3 @@ SECOND: dict[str, Sampler] = {
     "diffusers": diffusers_sampler("HeunDiscreteScheduler"),
 }
 ACCELERATED: dict[str, Sampler] = {"smalldiffusion": smalldiffusion_sampler(2.0)}
-
-
-def importable() -> list[str]:
-    """Names of the libraries that take part; says which do not, and how to get them."""
-    names = [name for name in FIRST if name == OURS or importlib.util.find_spec(name)]
-    missing = sorted(FIRST.keys() - names)
-    if missing:
-        print(f"not compared, because they cannot be imported: {', '.join(missing)} (make bench)")
-    return names

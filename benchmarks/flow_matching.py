@@ -7,16 +7,24 @@ A training step is one of the same network and the same optimizer in the course,
 the loops of two libraries.
 """
 
-import argparse
 import copy
-import importlib.util
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import OURS, interleave, prepare, print_head, show, training_step
-from benchmarks.diffusion import DONE, EVALUATIONS, REFERENCE_STEPS, mixture
+from benchmarks.common import (
+    OURS,
+    importable,
+    interleave,
+    prepare,
+    print_head,
+    show,
+    show_errors,
+    solver_options,
+    training_step,
+)
+from benchmarks.diffusion import DONE, REFERENCE_STEPS, mixture
 from benchmarks.diffusion_peers import azula_sampler
 from course_lib.flow_matching import FlowMatching, VelocityFlow
 from course_lib.mixtures import GaussianMixture
@@ -79,13 +87,7 @@ def solver_errors(names: list[str], n: int) -> None:
     noise = torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     truth = course_solver("rk4")(data, noise, REFERENCE_STEPS // 4)
     print(f"error of {n} end points on the linear path, by evaluations")
-    print(f"{'':30}" + "".join(f"{e:11}" for e in EVALUATIONS))
-    for title, (per_step, solvers) in SOLVERS.items():
-        for name, solve in solvers.items():
-            if name in names:
-                ends = [solve(data, noise, evaluations // per_step) for evaluations in EVALUATIONS]
-                errors = [(end - truth).norm(dim=1).mean().item() for end in ends]
-                print(f"  {title:12}{name:16}" + "".join(f"{e:11.2e}" for e in errors), flush=True)
+    show_errors(SOLVERS, lambda solve, steps: solve(data, noise, steps), truth, names)
 
 
 class Plain(nn.Module):
@@ -169,16 +171,9 @@ def training_contest(names: list[str], rounds: int) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--points", type=int, default=1_000, help="end points of the solvers")
-    arguments = parser.parse_args()
+    arguments = solver_options(__doc__)
     prepare()
-    names = [OURS, *(name for name in PEERS if importlib.util.find_spec(name))]
-    if missing := sorted({*PEERS} - {*names}):
-        print(f"not compared, because they cannot be imported: {', '.join(missing)} (make bench)")
+    names = importable(PEERS)
     solver_errors(names, arguments.points)
     print_head()
     training_contest(names, arguments.rounds)

@@ -327,11 +327,13 @@ class TimedConvNet(TimedNetwork):
 
 def timed_network(
     event_shape: Sequence[int],
-    *,
     hidden: Sequence[int],
     channels: int | None,
     n_blocks: int,
-    **options: object,
+    n_outputs: int = 1,
+    n_classes: int | None = None,
+    dropout: float = 0.0,
+    **sizes: int,
 ) -> TimedMLP | TimedConvNet:
     """The network that a model's arguments ask for: convolutional if `channels` are given, else a perceptron.
 
@@ -340,8 +342,12 @@ def timed_network(
         hidden: widths of the perceptron's layers.
         channels: of the convolutional network; None for the perceptron.
         n_blocks: of the convolutional network.
-        options: of either, such as ``n_outputs`` and ``n_classes``.
+        n_outputs: numbers for each entry of an example.
+        n_classes: number of classes; none if None.
+        dropout: probability of dropping a hidden unit while training.
+        sizes: ``n_times`` and ``n_inputs``, if they are not 1.
     """
+    options = {"n_outputs": n_outputs, "n_classes": n_classes, "dropout": dropout, **sizes}
     if channels is None:
         return TimedMLP(event_shape, hidden, **options)
     return TimedConvNet(event_shape, channels, n_blocks, **options)

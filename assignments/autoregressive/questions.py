@@ -696,163 +696,319 @@ MIXTURE = Question(
 )
 
 
-# 7. The receptive field of a stack of unequal layers. -------------------------------------------
+# 7. Attention to the past. ----------------------------------------------------------------------
 
 
-def receptive_field(kernels, dilations):
-    return 1 + ((kernels - 1) * dilations).sum()
+def causal_attention(queries, keys, values):
+    return attention_with(queries, keys, values)
 
 
-def receptive_field_by_sets(kernels, dilations):
-    seen = {0}
-    for k, d in zip(kernels.tolist(), dilations.tolist(), strict=True):
-        seen = {t - tap * d for t in seen for tap in range(k)}
-    return 1 - min(seen)
+def attention_with(
+    queries,
+    keys,
+    values,
+    *,
+    mask=lambda past: past,
+    hidden=-math.inf,
+    scale=math.sqrt,
+    weigh=lambda scores: scores.softmax(-1),
+):
+    """`causal_attention`, with what a mistake changes."""
+    length, d = queries.shape[-2:]
+    past = torch.ones(length, length, dtype=torch.bool).tril()
+    scores = queries @ keys.mT / scale(d)
+    return weigh(scores.masked_fill(~mask(past), hidden)) @ values
 
 
-def draw_stack(g: torch.Generator, extra: int) -> tuple[Tensor, Tensor]:
-    # A layer of one tap, and one without dilation; dilations that do not only grow.
+def attention_wrong(**wrong):
+    return lambda *inputs: attention_with(*inputs, **wrong)
+
+
+def attention_by_rows(queries, keys, values):
+    """Place after place, with the maximum taken out by hand."""
+    read = []
+    for i in range(queries.shape[-2]):
+        scores = torch.einsum("...d,...jd->...j", queries[..., i, :], keys[..., : i + 1, :])
+        scores = scores * queries.shape[-1] ** -0.5
+        weights = torch.exp(scores - scores.amax(-1, keepdim=True))
+        total = torch.einsum("...j,...je->...e", weights, values[..., : i + 1, :])
+        read.append(total / weights.sum(-1, keepdim=True))
+    return torch.stack(read, -2)
+
+
+def attention_in_one_pass(queries, keys, values):
+    """Key after key, with a running maximum and a running sum."""
+    length, d = queries.shape[-2:]
+    highest = torch.full_like(queries[..., :1], -math.inf)
+    weight, total = (
+        torch.zeros_like(highest),
+        queries.new_zeros(*queries.shape[:-1], values.shape[-1]),
+    )
+    for j in range(length):
+        score = (queries * keys[..., j : j + 1, :]).sum(-1, keepdim=True) / math.sqrt(d)
+        score[..., :j, :] = -math.inf  # these places come before the key
+        risen = torch.maximum(highest, score)
+        old, new = ((x - risen).exp().nan_to_num() for x in (highest, score))
+        weight, highest = old * weight + new, risen
+        total = old * total + new * values[..., j : j + 1, :]
+    return total / weight
+
+
+def draw_attention(
+    g: torch.Generator, batch: tuple[int, ...], d: int, e: int
+) -> tuple[Tensor, ...]:
+    shape = (*batch, integer(g, 4, 7))
+    queries, keys = (1.3 * normal(g, *shape, d) for _ in range(2))
+    return queries, keys, signed(g, 0.3, 1.5, *shape, e)
+
+
+def draw_heads(g: torch.Generator) -> tuple[Tensor, ...]:
+    batch = (integer(g, 2, 4), integer(g, 2, 4))
+    return draw_attention(g, batch[integer(g, 0, 2) :], integer(g, 5, 9), integer(g, 2, 5))
+
+
+def draw_extreme(g: torch.Generator) -> tuple[Tensor, ...]:
+    """Exponentials of the scores are too large for float64, and too small; rounding is no matter."""
     while True:
-        kernels = torch.cat([torch.tensor([1, 2, 4]), torch.randint(2, 6, (extra,), generator=g)])
-        kernels = kernels[torch.randperm(3 + extra, generator=g)]
-        dilations = torch.cat(
-            [torch.tensor([1, 3]), torch.randint(2, 20, (1 + extra,), generator=g)]
-        )
-        dilations = dilations[torch.randperm(3 + extra, generator=g)]
-        spans = (kernels - 1) * dilations
-        # Not where one layer's size would do for all, nor where the others add nothing.
-        alike = (kernels[0] - 1) * dilations.sum() == spans.sum()
-        if dilations.diff().min() < 0 and not alike and kernels[-1] > 1:
-            return kernels, dilations
+        queries, keys, values = draw_attention(g, (2,), integer(g, 3, 6), 2)
+        queries, keys = 40 * queries, 40 * keys
+        scores = queries @ keys.mT / math.sqrt(keys.shape[-1])
+        past = torch.ones(scores.shape[-2:]).tril().bool()
+        first, second = scores.masked_fill(~past, -1e5).topk(2, -1).values.unbind(-1)
+        # The first place reads itself only, whose score is far below those of the future.
+        low = scores[:, 0, 0].max() < -800 and scores[:, 0].amax(-1).min() > 0
+        if low and first.max() > 800 and (first - second).min() > 60:
+            return queries, keys, values
 
 
-RECEPTIVE_FIELD = Question(
-    name="receptive_field",
-    points=1,
-    reference=receptive_field,
-    draw=(partial(draw_stack, extra=0), lambda g: draw_stack(g, integer(g, 2, 5))),
+CAUSAL = Question(
+    name="causal_attention",
+    points=1.5,
+    reference=causal_attention,
+    draw=(
+        lambda g: draw_attention(g, (), integer(g, 3, 5), integer(g, 2, 4)),
+        draw_heads,
+        draw_extreme,
+    ),
+    draws=6,
     mistakes=(
         Mistake(
-            "own value forgotten",
-            "The 1 is missing: without any layer, an output reads its own value",
-            lambda k, d: ((k - 1) * d).sum(),
+            "no mask",
+            "The future is read: place i may read the places up to i",
+            attention_wrong(mask=torch.ones_like),
         ),
         Mistake(
-            "k for k − 1",
-            "k taps span k − 1 steps, not k",
-            lambda k, d: 1 + (k * d).sum(),
+            "own place hidden",
+            "The mask is strict: the first place has nothing to read, hence NaN; place i reads itself, too",
+            attention_wrong(mask=lambda past: past.tril(-1)),
         ),
         Mistake(
-            "dilations ignored",
-            "The dilations are not used: taps are d apart, not 1",
-            lambda k, d: 1 + (k - 1).sum(),
+            "own place hidden, by a large number",
+            "The mask is strict, and the first place reads all others; place i reads itself and the past",
+            attention_wrong(mask=lambda past: past.tril(-1), hidden=-1e9),
         ),
         Mistake(
-            "first kernel for all",
-            "The size of the first kernel is used for every layer",
-            lambda k, d: 1 + (k[0] - 1) * d.sum(),
+            "one place of the future",
+            "The mask is moved by one: place i reads place i + 1, which is not known yet",
+            attention_wrong(mask=lambda past: torch.ones_like(past).tril(1)),
         ),
         Mistake(
-            "sums multiplied",
-            "The sums over the layers are multiplied; each layer adds its own product",
-            lambda k, d: 1 + (k - 1).sum() * d.sum(),
+            "mask transposed",
+            "The mask is transposed: each place reads itself and the future instead of the past",
+            attention_wrong(mask=lambda past: past.T),
         ),
         Mistake(
-            "last layer alone",
-            "This is the reach of the last layer alone; the layers before it add theirs",
-            lambda k, d: 1 + (k[-1] - 1) * d[-1],
+            "scale missing",
+            "The scores are not divided by √d",
+            attention_wrong(scale=lambda d: 1),
+        ),
+        Mistake(
+            "d for √d",
+            "The scores are divided by d; products of d independent numbers have the standard deviation √d",
+            attention_wrong(scale=lambda d: d),
+        ),
+        Mistake(
+            "softmax over the queries",
+            "The softmax runs over the queries: the weights with which a place reads sum to 1 over the keys",
+            attention_wrong(weigh=lambda scores: scores.softmax(-2)),
+        ),
+        Mistake(
+            "masked after the softmax",
+            "The mask comes after the softmax: the weights of the past then do not sum to 1",
+            attention_wrong(mask=torch.ones_like, weigh=lambda scores: scores.softmax(-1).tril()),
+        ),
+        Mistake(
+            "scores set to 0",
+            "The scores of the future are set to 0, whose exponential is 1: minus infinity leaves no weight",
+            attention_wrong(hidden=0),
         ),
     ),
     equivalents=(
-        receptive_field_by_sets,
-        lambda k, d: float(1 - d.sum() + (k * d).sum()),
+        attention_by_rows,
+        attention_in_one_pass,
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        attention_wrong(hidden=-1e30, weigh=lambda scores: scores.log_softmax(-1).exp()),
     ),
 )
 
 
-# 8. The skew of the second direction. -----------------------------------------------------------
+# 8. One step with a cache. ----------------------------------------------------------------------
 
 
-def skew_left(x):
-    n, c, height, width = x.shape
-    skewed = x.new_zeros(n, c, height, height + width - 1)
-    for r in range(height):
-        skewed[:, :, r, height - 1 - r : height - 1 - r + width] = x[:, :, r]
-    return skewed
+def attention_step(*inputs):
+    return step_with(*inputs)
 
 
-def skew_right(x):
-    return skew_left(x.flip(2)).flip(2)
+def step_with(
+    token,
+    place,
+    keys,
+    values,
+    to_query,
+    to_key,
+    to_value,
+    *,
+    at=lambda place: place,
+    stored=(True, True),
+    rows=lambda place: slice(place + 1),
+    scale=None,
+    axis=1,
+    late=False,
+):
+    """`attention_step`, with what a mistake changes.
+
+    at: the row that the new key and value are written to; stored: whether they are; rows: those that
+    are read; late: whether what is read is what was there before.
+    """
+    kept = [keys.clone(), values.clone()]
+    for cache, matrix, wanted in zip(kept, (to_key, to_value), stored, strict=True):
+        if wanted:
+            cache[:, at(place)] = token @ matrix
+    seen = [keys, values] if late else kept
+    query = token @ to_query
+    scores = torch.einsum("nd,ntd->nt", query, seen[0][:, rows(place)])
+    scores = scores / math.sqrt(query.shape[1] if scale is None else scale)
+    read = torch.einsum("nt,nte->ne", scores.softmax(axis), seen[1][:, rows(place)])
+    return read, kept[0][:, : place + 1], kept[1][:, : place + 1]
 
 
-def skew_left_by_index(x):
-    n, c, height, width = x.shape
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = (rows * (height + width - 1) + height - 1 - rows + columns).flatten()
-    flat = x.new_zeros(n, c, height * (height + width - 1))
-    flat[:, :, place] = x.flatten(2)
-    return flat.unflatten(2, (height, height + width - 1))
+def step_by_appending(token, place, keys, values, to_query, to_key, to_value):
+    keys = torch.cat([keys[:, :place], (token @ to_key).unsqueeze(1)], 1)
+    values = torch.cat([values[:, :place], (token @ to_value).unsqueeze(1)], 1)
+    query = (token @ to_query).unsqueeze(1)
+    return F.scaled_dot_product_attention(query, keys, values).squeeze(1), keys, values
 
 
-def wrapped_around(x):
-    height, width = x.shape[2:]
-    twice = torch.cat([x, x], 3)[..., : height + width - 1]
-    rows = [twice[:, :, r].roll(height - 1 - r, -1) for r in range(height)]
-    return torch.stack(rows, 2)
+def step_by_mask(token, place, keys, values, to_query, to_key, to_value):
+    """All rows of the memory are scored, and those that are not valid yet get no weight."""
+    here = (torch.arange(keys.shape[1]) == place)[:, None]
+    keys = torch.where(here, (token @ to_key)[:, None], keys)
+    values = torch.where(here, (token @ to_value)[:, None], values)
+    scores = (keys @ (token @ to_query)[:, :, None]).squeeze(-1) * to_query.shape[1] ** -0.5
+    scores[:, place + 1 :] = -math.inf
+    weights = scores.softmax(-1)[:, :, None]
+    return (weights * values).sum(1), keys[:, : place + 1], values[:, : place + 1]
 
 
-def draw_image(g: torch.Generator, *shape: tuple[int, int]) -> tuple[Tensor]:
-    return (signed(g, 0.5, 2, *(integer(g, *size) for size in shape)),)
+def step_by_loop(token, place, keys, values, to_query, to_key, to_value):
+    """One example after another, one place after another."""
+    results = []
+    for h, k, v in zip(token, keys, values, strict=True):
+        k = torch.stack([*k[:place], h @ to_key])
+        v = torch.stack([*v[:place], h @ to_value])
+        scores = torch.stack([row @ (h @ to_query) for row in k]) / to_query.shape[1] ** 0.5
+        weights = (scores - scores.logsumexp(0)).exp()
+        results.append((sum(w * row for w, row in zip(weights, v, strict=True)), k, v))
+    return tuple(torch.stack(part) for part in zip(*results, strict=True))
 
 
-SKEW = Question(
-    name="skew_left",
-    points=1,
-    reference=skew_left,
-    # Images that are higher than wide, and wider than high.
+def step_wrong(**wrong):
+    return lambda *inputs: step_with(*inputs, **wrong)
+
+
+def draw_step(
+    g: torch.Generator, n: tuple[int, int], sizes: tuple[int, int, int, int], place: tuple[int, int]
+) -> tuple[Tensor | int, ...]:
+    length, width, d, e = sizes
+    n = integer(g, *n)
+    to_query, to_key = (1.4 * normal(g, width, d) / math.sqrt(width) for _ in range(2))
+    to_value = normal(g, width, e)
+    # What an earlier batch left in the memory has the size of what is valid.
+    keys, values = 1.4 * normal(g, n, length, d), signed(g, 0.3, 1.5, n, length, e)
+    return normal(g, n, width), integer(g, *place), keys, values, to_query, to_key, to_value
+
+
+def draw_last_step(g: torch.Generator) -> tuple[Tensor | int, ...]:
+    """The memory is full, and the exponentials of the scores are too large and too small."""
+    while True:
+        token, place, keys, values, *matrices = draw_step(g, (2, 5), (6, 5, 3, 2), (5, 6))
+        token, keys = 40 * token, 40 * keys
+        new = (token @ matrices[1])[:, None]
+        scores = (torch.cat([keys[:, :place], new], 1) @ (token @ matrices[0])[:, :, None])[..., 0]
+        first, second = (scores / math.sqrt(3)).topk(2, 1).values.unbind(1)
+        if first.max() > 800 and (first - second).min() > 60:
+            return token, place, keys, values, *matrices
+
+
+STEP = Question(
+    name="attention_step",
+    points=1.5,
+    reference=attention_step,
     draw=(
-        lambda g: draw_image(g, (1, 3), (3, 4), (4, 6), (2, 4)),
-        lambda g: draw_image(g, (3, 4), (1, 3), (2, 4), (4, 7)),
+        partial(draw_step, n=(3, 5), sizes=(7, 4, 3, 2), place=(2, 5)),
+        partial(draw_step, n=(5, 7), sizes=(9, 3, 5, 4), place=(3, 7)),
+        partial(draw_step, n=(2, 5), sizes=(4, 3, 4, 3), place=(0, 1)),
+        draw_last_step,
     ),
+    draws=8,
     mistakes=(
         Mistake(
-            "first direction",
-            "This is the skew of the first direction, whose lower rows move to the right",
-            skew_right,
+            "stale rows read",
+            "All rows of the memory are read; those after this place hold what an earlier batch left there",
+            step_wrong(rows=lambda place: slice(None)),
         ),
         Mistake(
-            "mirrored",
-            "The image is mirrored: the columns are in the wrong order within each row",
-            lambda x: skew_right(x.flip(3)),
+            "one row too many",
+            "One row too many is read: that of the next place, which an earlier batch left there",
+            step_wrong(rows=lambda place: slice(place + 2)),
         ),
         Mistake(
-            "rows turned over",
-            "The rows are in the wrong order: row r stays row r, only its columns move",
-            lambda x: skew_right(x).flip(2),
+            "read before stored",
+            "The rows are read before the new ones are stored: at this place stands what was there before",
+            step_wrong(late=True),
         ),
         Mistake(
-            "wrapped around",
-            "What leaves the image comes in again on the other side: the free places hold zeros",
-            wrapped_around,
+            "own place left out",
+            "The places before this one are read; a place reads itself, too",
+            step_wrong(rows=lambda place: slice(place)),
         ),
         Mistake(
-            "too narrow",
-            "The result has the width of the image, so that entries are lost",
-            lambda x: skew_left(x)[..., : x.shape[3]],
+            "places counted from 1",
+            "The new rows overwrite those of the place before: place counts from 0",
+            step_wrong(at=lambda place: place - 1, rows=lambda place: slice(place)),
         ),
         Mistake(
-            "one too far",
-            "Each row moves one place too far: the last one stays where it is",
-            lambda x: F.pad(skew_left(x), (1, 0)),
+            "values not stored",
+            "The new key is stored and the new value is not",
+            step_wrong(stored=(True, False)),
+        ),
+        Mistake(
+            "scale missing",
+            "The scores are not divided by √d, the root of a query's width",
+            step_wrong(scale=1),
+        ),
+        Mistake(
+            "width of the token",
+            "The scores are divided by the root of the token's width w; a query has the width d",
+            lambda token, *more: step_with(token, *more, scale=token.shape[1]),
+        ),
+        Mistake(
+            "softmax over the batch",
+            "The softmax runs over the batch: the weights of one example sum to 1 over its places",
+            step_wrong(axis=0),
         ),
     ),
-    equivalents=(
-        skew_left_by_index,
-        lambda x: skew_right(x.flip(3)).flip(3),
-        lambda x: torch.stack(
-            [F.pad(x[:, :, r], (len(x[0, 0]) - 1 - r, r)) for r in range(len(x[0, 0]))], 2
-        ),
-    ),
+    equivalents=(step_by_appending, step_by_mask, step_by_loop),
 )
 
 
@@ -1289,6 +1445,167 @@ MASKED = Question(
     ),
 )
 
+
+# Optional: the receptive field of a stack of unequal layers. ------------------------------------
+
+
+def receptive_field(kernels, dilations):
+    return 1 + ((kernels - 1) * dilations).sum()
+
+
+def receptive_field_by_sets(kernels, dilations):
+    seen = {0}
+    for k, d in zip(kernels.tolist(), dilations.tolist(), strict=True):
+        seen = {t - tap * d for t in seen for tap in range(k)}
+    return 1 - min(seen)
+
+
+def draw_stack(g: torch.Generator, extra: int) -> tuple[Tensor, Tensor]:
+    # A layer of one tap, and one without dilation; dilations that do not only grow.
+    while True:
+        kernels = torch.cat([torch.tensor([1, 2, 4]), torch.randint(2, 6, (extra,), generator=g)])
+        kernels = kernels[torch.randperm(3 + extra, generator=g)]
+        dilations = torch.cat(
+            [torch.tensor([1, 3]), torch.randint(2, 20, (1 + extra,), generator=g)]
+        )
+        dilations = dilations[torch.randperm(3 + extra, generator=g)]
+        spans = (kernels - 1) * dilations
+        # Not where one layer's size would do for all, nor where the others add nothing.
+        alike = (kernels[0] - 1) * dilations.sum() == spans.sum()
+        if dilations.diff().min() < 0 and not alike and kernels[-1] > 1:
+            return kernels, dilations
+
+
+RECEPTIVE_FIELD = Question(
+    name="receptive_field",
+    points=0,
+    reference=receptive_field,
+    draw=(partial(draw_stack, extra=0), lambda g: draw_stack(g, integer(g, 2, 5))),
+    mistakes=(
+        Mistake(
+            "own value forgotten",
+            "The 1 is missing: without any layer, an output reads its own value",
+            lambda k, d: ((k - 1) * d).sum(),
+        ),
+        Mistake(
+            "k for k − 1",
+            "k taps span k − 1 steps, not k",
+            lambda k, d: 1 + (k * d).sum(),
+        ),
+        Mistake(
+            "dilations ignored",
+            "The dilations are not used: taps are d apart, not 1",
+            lambda k, d: 1 + (k - 1).sum(),
+        ),
+        Mistake(
+            "first kernel for all",
+            "The size of the first kernel is used for every layer",
+            lambda k, d: 1 + (k[0] - 1) * d.sum(),
+        ),
+        Mistake(
+            "sums multiplied",
+            "The sums over the layers are multiplied; each layer adds its own product",
+            lambda k, d: 1 + (k - 1).sum() * d.sum(),
+        ),
+        Mistake(
+            "last layer alone",
+            "This is the reach of the last layer alone; the layers before it add theirs",
+            lambda k, d: 1 + (k[-1] - 1) * d[-1],
+        ),
+    ),
+    equivalents=(
+        receptive_field_by_sets,
+        lambda k, d: float(1 - d.sum() + (k * d).sum()),
+    ),
+)
+
+
+# Optional: the skew of the second direction. ----------------------------------------------------
+
+
+def skew_left(x):
+    n, c, height, width = x.shape
+    skewed = x.new_zeros(n, c, height, height + width - 1)
+    for r in range(height):
+        skewed[:, :, r, height - 1 - r : height - 1 - r + width] = x[:, :, r]
+    return skewed
+
+
+def skew_right(x):
+    return skew_left(x.flip(2)).flip(2)
+
+
+def skew_left_by_index(x):
+    n, c, height, width = x.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = (rows * (height + width - 1) + height - 1 - rows + columns).flatten()
+    flat = x.new_zeros(n, c, height * (height + width - 1))
+    flat[:, :, place] = x.flatten(2)
+    return flat.unflatten(2, (height, height + width - 1))
+
+
+def wrapped_around(x):
+    height, width = x.shape[2:]
+    twice = torch.cat([x, x], 3)[..., : height + width - 1]
+    rows = [twice[:, :, r].roll(height - 1 - r, -1) for r in range(height)]
+    return torch.stack(rows, 2)
+
+
+def draw_image(g: torch.Generator, *shape: tuple[int, int]) -> tuple[Tensor]:
+    return (signed(g, 0.5, 2, *(integer(g, *size) for size in shape)),)
+
+
+SKEW = Question(
+    name="skew_left",
+    points=0,
+    reference=skew_left,
+    # Images that are higher than wide, and wider than high.
+    draw=(
+        lambda g: draw_image(g, (1, 3), (3, 4), (4, 6), (2, 4)),
+        lambda g: draw_image(g, (3, 4), (1, 3), (2, 4), (4, 7)),
+    ),
+    mistakes=(
+        Mistake(
+            "first direction",
+            "This is the skew of the first direction, whose lower rows move to the right",
+            skew_right,
+        ),
+        Mistake(
+            "mirrored",
+            "The image is mirrored: the columns are in the wrong order within each row",
+            lambda x: skew_right(x.flip(3)),
+        ),
+        Mistake(
+            "rows turned over",
+            "The rows are in the wrong order: row r stays row r, only its columns move",
+            lambda x: skew_right(x).flip(2),
+        ),
+        Mistake(
+            "wrapped around",
+            "What leaves the image comes in again on the other side: the free places hold zeros",
+            wrapped_around,
+        ),
+        Mistake(
+            "too narrow",
+            "The result has the width of the image, so that entries are lost",
+            lambda x: skew_left(x)[..., : x.shape[3]],
+        ),
+        Mistake(
+            "one too far",
+            "Each row moves one place too far: the last one stays where it is",
+            lambda x: F.pad(skew_left(x), (1, 0)),
+        ),
+    ),
+    equivalents=(
+        skew_left_by_index,
+        lambda x: skew_right(x.flip(3)).flip(3),
+        lambda x: torch.stack(
+            [F.pad(x[:, :, r], (len(x[0, 0]) - 1 - r, r)) for r in range(len(x[0, 0]))], 2
+        ),
+    ),
+)
+
+
 QUESTIONS = (
     CHAIN_ENTROPY,
     THREE_PIXELS,
@@ -1296,12 +1613,14 @@ QUESTIONS = (
     COLOUR_MASKS,
     GATED,
     MIXTURE,
-    RECEPTIVE_FIELD,
-    SKEW,
+    CAUSAL,
+    STEP,
     COMPLETE,
     TEACHER,
     ENSEMBLE,
     MASKED,
+    RECEPTIVE_FIELD,
+    SKEW,
     Measure(
         name="trained_model",
         points=4,

@@ -46,9 +46,13 @@ class AssignmentTable(SphinxDirective):
             path = f"assignments/{name}/student/{name}"
             colab = f"[Colab]({repository.colab(path)}.ipynb), " if repository.is_set else ""
             written = sum(q.points for q in assignment.questions if isinstance(q, Written))
+            optional = sum(not q.points for q in assignment.questions)
+            number = f"{len(assignment.questions) - optional}" + f" + {optional} optional" * bool(
+                optional
+            )
             lines.append(
                 f"| {{doc}}`{assignment.title} </{path}>` | {covered[name]} "
-                f"| {len(assignment.questions)} | {assignment.points - written:g} + {written:g} "
+                f"| {number} | {assignment.points - written:g} + {written:g} "
                 f"| {colab}{{download}}`download </{path}.ipynb>` |"
             )
         container = nodes.Element()

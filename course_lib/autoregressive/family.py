@@ -112,5 +112,5 @@ FAMILY = Family(
         autoregressive.MaskedDiffusion,
     ),
     recipe=AutoregressiveRecipe,
-    hidden=("distributions.py", "evaluation.py", "masked.py"),
+    hidden=("attention.py", "distributions.py", "evaluation.py", "masked.py"),
 )

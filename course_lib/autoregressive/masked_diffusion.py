@@ -69,14 +69,9 @@ class MaskedDiffusion(Autoregressive):
         distribution: GreyLevels | None = None,
     ) -> None:
         super().__init__(event_shape, levels, distribution)
+        n_outputs = self.distribution.n_parameters
         self.network = timed_network(
-            self.event_shape,
-            hidden=hidden,
-            channels=channels,
-            n_blocks=n_blocks,
-            dropout=dropout,
-            n_inputs=2,
-            n_outputs=self.distribution.n_parameters,
+            self.event_shape, hidden, channels, n_blocks, n_outputs, dropout=dropout, n_inputs=2
         )
 
     def forward(self, x: Tensor, known: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -206,36 +201,19 @@ class MaskedDiffusion(Autoregressive):
 
     # --- sampling -------------------------------------------------------------------------------
 
-    def sample(
-        self,
-        n: int,
-        *,
-        generator: torch.Generator | None = None,
-        cached: bool = True,
-        labels: Tensor | None = None,
-        order: Tensor | None = None,
-        at_once: int = 1,
-    ) -> Tensor:
-        """Draw examples: each dimension given those drawn before it, in any order.
+    def sample(self, n: int, **options: object) -> Tensor:
+        """Draw examples: as `complete` with nothing known.
 
         Args:
             n: number of examples.
-            generator: source of the noise; the global one if none is given.
-            cached: not used. What is drawn changes every activation, so that none can be kept.
-            labels: not used; the model has no classes.
-            order: dimensions in the order in which they are generated, shape ``(D,)``, or ``(n, D)`` for
-                each example its own; a random one for each example if None.
-            at_once: how many dimensions are drawn in one pass, independently of each other given those
-                before. With more than 1, samples are not those of `log_prob` (``eq-parallel-cost``).
+            options: those of `complete`.
 
         Returns:
             Integer grey levels, int64, shape ``(n, *event_shape)``.
         """
         n = require_positive_integer(n, "n")
-        require_generator(generator, self.order.device)
-        require_labels(labels, n, None)
         x = torch.zeros(n, *self.event_shape, dtype=torch.int64, device=self.order.device)
-        return self._fill(x, torch.zeros_like(x, dtype=torch.bool), generator, order, at_once)
+        return self.complete(x, torch.zeros_like(x, dtype=torch.bool), **options)
 
     def complete(
         self,
@@ -248,36 +226,29 @@ class MaskedDiffusion(Autoregressive):
         order: Tensor | None = None,
         at_once: int = 1,
     ) -> Tensor:
-        """Fill the unknown dimensions, each given all known ones wherever they lie.
+        """As `Autoregressive.complete`, but each dimension given all known ones, wherever they lie.
 
-        The order is the given one, or a random one, after all known dimensions.
+        What is drawn changes every activation, so that `cached` is not used; nor is `labels`, since the model
+        has no classes.
 
         Args:
-            x: integer grey levels, shape ``(N, *event_shape)``; unknown entries are not read.
-            known: True where `x` is given, bool of shape ``event_shape`` or ``(N, *event_shape)``.
-            generator: source of the noise; the global one if none is given.
-            cached: not used; see `sample`.
-            labels: not used; the model has no classes.
-            order: as in `sample`; known dimensions in it are passed over.
-            at_once: as in `sample`.
+            x: as there.
+            known: as there.
+            generator: as there.
+            cached: not used.
+            labels: not used.
+            order: dimensions in the order in which they are generated, shape ``(D,)``, or ``(N, D)`` for
+                each example its own; a random one for each example if None. Known ones are passed over.
+            at_once: how many dimensions are drawn in one pass, independently of each other given those
+                before. With more than 1, samples are not those of `log_prob` (``eq-parallel-cost``).
 
         Returns:
             Integer grey levels, int64, shape ``(N, *event_shape)``.
         """
         x, known = self._require_completion(x, known)
         require_generator(generator, self.order.device)
-        require_labels(labels, len(x), None)
-        return self._fill(x.long(), known, generator, order, at_once)
-
-    def _fill(
-        self,
-        x: Tensor,
-        known: Tensor,
-        generator: torch.Generator | None,
-        order: Tensor | None,
-        at_once: int,
-    ) -> Tensor:
         n, D = len(x), self.n_dims
+        require_labels(labels, n, None)
         at_once = require_positive_integer(at_once, "at_once")
         noise = self._noise(n, generator)
         if order is None:
@@ -287,7 +258,7 @@ class MaskedDiffusion(Autoregressive):
         # For each example its unknown dimensions first, in the order in which they are drawn.
         given = known.flatten(1).gather(1, order)
         order = order.gather(1, given.long().argsort(dim=1, stable=True))
-        x, known = x.clone(), known.clone()
+        x, known = x.to(torch.int64, copy=True), known.clone()
         values, is_known = x.view(n, D), known.view(n, D)
         with evaluation_mode(self), torch.inference_mode(), without_autocast(noise):
             for start in range(0, int((~is_known).sum(1).max()), at_once):

@@ -9,7 +9,7 @@ import torch
 
 from course_lib.checking import measures, numerics, presence
 from course_lib.checking.answers import Arrays, NotAnswered, as_arrays, as_function
-from course_lib.checking.compare import Tolerance, agree, difference, wrong_results
+from course_lib.checking.compare import Expected, Tolerance, agree, difference, wrong_results
 from course_lib.checking.public import Case, PublicMeasure, PublicQuestion, load
 
 
@@ -121,8 +121,9 @@ def shows(
 ) -> bool:
     """Whether results are those of a known mistake, which were computed in float64.
 
-    In float32 a mistake may cancel or overflow where the right answer does not: there it need only
-    come near, or leave the finite numbers.
+    A mistake may divide 0 by 0 in some entries: then the same ones are expected not to be finite. In float32
+    it may cancel or overflow where the right answer does not: there it need only come near, or leave the
+    finite numbers.
     """
     for result, wrong, case in zip(results, mistaken, cases, strict=True):
         if isinstance(result, str):
@@ -132,9 +133,20 @@ def shows(
             finite = all(np.isfinite(value.astype(np.float64)).all() for value in result.values())
             if finite and not agree(result, wrong, near):
                 return False
-        elif not agree(result, wrong, case.tolerance):
+        elif not agree(*_finite_where_both_are(result, wrong), case.tolerance):
             return False
     return True
+
+
+def _finite_where_both_are(result: Arrays, wrong: Expected) -> tuple[Arrays, Expected]:
+    """Results and a mistake's results, with 0 where both are not finite."""
+    result, wrong = dict(result), dict(wrong)
+    for name, value in wrong.items():
+        given = result.get(name)
+        if isinstance(value, np.ndarray) and given is not None and given.shape == value.shape:
+            neither = ~(np.isfinite(given) | np.isfinite(value))
+            result[name], wrong[name] = (np.where(neither, 0, part) for part in (given, value))
+    return result, wrong
 
 
 def _result(function: Callable[..., Any], case: Case) -> Arrays | str:

@@ -132,13 +132,7 @@ class Diffusion(SavedSettings):
         self.schedule = schedule
         n_outputs = self.levels if prediction == "levels" else 1
         self.network = timed_network(
-            self.event_shape,
-            hidden=hidden,
-            channels=channels,
-            n_blocks=n_blocks,
-            n_outputs=n_outputs,
-            n_classes=n_classes,
-            dropout=dropout,
+            self.event_shape, hidden, channels, n_blocks, n_outputs, n_classes, dropout
         )
         self.n_classes = self.network.n_classes
 

@@ -7,7 +7,7 @@ of one core, and the training.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,6 +81,30 @@ class Judge:
             "coverage": spread.coverage,
             "nearest": nearest_neighbours(images, self.train)[0].mean().item(),
         }
+
+    def of_samples(
+        self,
+        model: nn.Module,
+        draws: int,
+        levels: Callable[[Tensor], Tensor] = lambda x: x,
+        **options: object,
+    ) -> dict[str, list[float]]:
+        """The `MEASURES` of several draws from a model, each as large as the test set: a list for each.
+
+        Args:
+            model: from which is drawn.
+            draws: how many; the k-th from seed k.
+            levels: makes grey levels of what ``model.sample`` returns.
+            options: of ``model.sample``.
+        """
+        device = next(model.parameters()).device
+        scores = []
+        for seed in range(draws):
+            generator = torch.Generator(device).manual_seed(seed)
+            scores.append(
+                self(levels(model.sample(len(self.test), generator=generator, **options)))
+            )
+        return {name: [score[name] for score in scores] for name in MEASURES}
 
     def of_training_images(self, draws: int) -> dict[str, float]:
         """Means over subsets of the training images, with spreads; "nearest" is of the test images."""
@@ -189,20 +213,13 @@ def _measure(
     sampler: Sampler, model: nn.Module, judge: Judge, n_seeds: int, *, progress: bool
 ) -> dict:
     """Draw with one sampler, and return its row."""
-    device = next(model.parameters()).device
     started, cpu_started = time.perf_counter(), time.process_time()
-    scores = []
-    for seed in range(n_seeds):
-        generator = torch.Generator(device).manual_seed(seed)
-        x = model.sample(
-            len(judge.test), steps=sampler.steps, generator=generator, **sampler.options
-        )
-        scores.append(judge(x))
+    scores = judge.of_samples(model, n_seeds, steps=sampler.steps, **sampler.options)
     row = {
         **asdict(sampler),
         "target": DATA,
         "evaluations": sampler.evaluations,
-        **{name: [score[name] for score in scores] for name in MEASURES},
+        **scores,
         "seconds_all_targets": round(time.perf_counter() - started, 1),
         "cpu_seconds_all_targets": round(time.process_time() - cpu_started, 1),
     }

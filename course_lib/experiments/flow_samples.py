@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data import Dataset, load
-from course_lib.experiments.diffusion_samplers import MEASURES, Judge, judged
+from course_lib.experiments.diffusion_samplers import Judge, judged
 from course_lib.experiments.parts import of_each, study_command
 from course_lib.experiments.records import StudyRecord, commit
 from course_lib.experiments.running import accelerator_or_cpu, plan
@@ -232,18 +232,13 @@ def _measure(
     """Draw in one way, and return its row."""
     started, cpu_started = time.perf_counter(), time.process_time()
     model = model_of(sampling.method)
-    device = next(model.parameters()).device
     options = {} if isinstance(model, MeanFlow) else {"method": sampling.solver}
-    scores = []
-    for seed in range(n_seeds):
-        generator = torch.Generator(device).manual_seed(seed)
-        x = model.sample(len(judge.test), steps=sampling.steps, generator=generator, **options)
-        scores.append(judge(x))
+    scores = judge.of_samples(model, n_seeds, steps=sampling.steps, **options)
     row = {
         **asdict(sampling),
         "target": DATA,
         "evaluations": sampling.evaluations,
-        **{name: [score[name] for score in scores] for name in MEASURES},
+        **scores,
         "seconds_all_targets": round(time.perf_counter() - started, 1),
         "cpu_seconds_all_targets": round(time.process_time() - cpu_started, 1),
     }

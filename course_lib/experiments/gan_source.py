@@ -35,7 +35,6 @@ from course_lib.training import History, fit
 NAME = "gan_source"
 DATA, SEED = "mnist", 0
 DRAWS, REAL_DRAWS = 3, 3
-MEASURES = ("frechet", "precision", "coverage", "nearest")
 TERMS = (
     "discriminator/loss",
     "discriminator/real",
@@ -273,18 +272,17 @@ def _measure(
         progress=progress,
     )
     cpu_seconds = None if resumes else round(time.process_time() - cpu_started, 1)
-    device = next(model.parameters()).device
-    scores = []
+
+    def levels(x: Tensor) -> Tensor:
+        """As 8-bit images, which the real ones are."""
+        return (method.intensities(x, data) * (data.levels - 1)).round().long()
+
     with float32_products("ieee"):
-        for seed in range(n_seeds):
-            generator = torch.Generator(device).manual_seed(seed)
-            x = method.intensities(model.sample(len(judge.test), generator=generator), data)
-            # As 8-bit images, which the real ones are.
-            scores.append(judge((x * (data.levels - 1)).round().long()))
+        scores = judge.of_samples(model, n_seeds, levels)
     row = {
         **asdict(method),
         "target": DATA,
-        **{name: [score[name] for score in scores] for name in MEASURES},
+        **scores,
         "parameters": sum(p.numel() for p in model.parameters()),
         "curves": {term: _curve(history, term) for term in TERMS},
         "pictures": {},
@@ -292,7 +290,8 @@ def _measure(
         "cpu_seconds_all_targets": cpu_seconds,
     }
     if pictures is not None:
-        drawn = draw(model, data, method, data.test.to(device)) | stages.pictures()
+        test = data.test.to(next(model.parameters()).device)
+        drawn = draw(model, data, method, test) | stages.pictures()
         named = {f"{method.key}-{name}": content for name, content in drawn.items()}
         row["pictures"] = write_pictures(named, pictures, NAME)
     return row

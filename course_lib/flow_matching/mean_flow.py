@@ -64,12 +64,7 @@ class MeanFlow(FromNoise):
     ) -> None:
         super().__init__(event_shape, levels)
         self.network = timed_network(
-            self.event_shape,
-            hidden=hidden,
-            channels=channels,
-            n_blocks=n_blocks,
-            n_times=2,
-            dropout=dropout,
+            self.event_shape, hidden, channels, n_blocks, dropout=dropout, n_times=2
         )
         self.n_classes = None
 

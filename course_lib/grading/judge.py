@@ -42,6 +42,7 @@ ERROR_LENGTH = 500
 ANSWER_LENGTH = 50_000
 ERRORS = 100
 
+RIGHT = "right"  # the comment on an answer that agrees with the reference
 # Stands for an answer in words whose cell lost its metadata; students read it, too.
 NOT_FOUND = "(The cell of this answer was not found by its metadata: a person looks for it in the notebook.)"
 
@@ -65,6 +66,11 @@ class Verdict:
     comment: str
     mistake: str | None = None
     suspicious: bool = False
+
+    @property
+    def full(self) -> bool:
+        """Whether all points were earned; those of an optional question are none, and it has to be right."""
+        return self.points == self.possible and (self.possible > 0 or self.comment == RIGHT)
 
 
 @dataclass
@@ -403,7 +409,7 @@ def _compared(
     to_public, to_hidden = answers[: len(public.cases)], answers[len(public.cases) :]
     fault = diagnosis(public, to_public)
     if fault is None and all(map(_right, to_hidden, hidden)):
-        return Verdict(question.name, question.points, question.points, "right")
+        return Verdict(question.name, question.points, question.points, RIGHT)
     mistake = _mistake(question, hidden, to_hidden)
     if mistake is not None:
         return Verdict(question.name, 0, question.points, mistake.hint, mistake.name)

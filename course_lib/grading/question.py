@@ -52,7 +52,7 @@ class Question:
 
     Attributes:
         name: the name of the variable or function in the notebook.
-        points: what it is worth.
+        points: what it is worth; an optional question has none.
         reference: the right answer: a function, an expression or a value.
         draw: draws one set of inputs, float64 tensors or plain values, from a generator; it
             must not draw degenerate ones. Where the answer distinguishes cases that one set of

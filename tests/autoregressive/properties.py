@@ -24,7 +24,9 @@ GREY = {
         shape, levels, channels=6, n_layers=1, **k
     ),
     "RowLSTM": lambda shape, levels, **k: ar.RowLSTM(shape, levels, channels=6, **k),
-    "Transformer": lambda shape, levels, **k: ar.Transformer(shape, levels, width=12, heads=3, **k),
+    "Transformer": lambda shape, levels, **k: ar.Transformer(
+        shape, levels, **{"width": 12, "heads": 3, **k}
+    ),
     "DiagonalBiLSTM": lambda shape, levels, **k: ar.DiagonalBiLSTM(shape, levels, channels=6, **k),
 }
 

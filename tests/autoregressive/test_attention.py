@@ -291,6 +291,77 @@ def test_heads_that_share_keys_are_cached_causal_and_normalized():
         torch.testing.assert_close(steps, block(tokens))
 
 
+def along(model, x, labels=None):
+    """Parameters of all conditionals from the sampler with a cache, sent the values of given images."""
+    found, value = {}, None
+    steps = model._steps(cached=True)(len(x), labels)
+    with torch.inference_mode():
+        while True:
+            try:
+                index, parameters = steps.send(value)
+            except StopIteration:
+                return torch.stack([found[i] for i in range(model.n_dims)], 1)
+            found[index], value = parameters.clone(), x.flatten(1)[:, index]
+
+
+HEADS = {"width": 16, "heads": 4}
+KEYS = pytest.mark.parametrize("keys", [4, 2, 1])  # of four heads
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        (torch.float64, 1e-13),
+        (torch.float32, 1e-5),
+        (torch.bfloat16, 0.05),
+        (torch.float16, 0.01),
+    ],
+    ids=str,
+)
+@KEYS
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_cache_gives_what_a_pass_gives_in_every_type(dtype, tolerance, keys, n):
+    """Along images that are given, so that no draw near a border hides or makes a difference."""
+    for shape in ((1, 4, 3), (3, 2, 3)):
+        model = build("Transformer", shape, 3, n_classes=3, **HEADS, key_value_heads=keys)
+        model = model.to(dtype).eval()
+        x, labels = torch.randint(3, (n, *shape)), torch.arange(n) % 3
+        with torch.inference_mode():
+            expected = model(x, labels).flatten(1, -2)
+        size = expected.double().abs().max()
+        difference = (along(model, x, labels) - expected).double().abs().max()
+        assert difference <= tolerance * size
+        # And each class has its own.
+        other = along(model, x, (labels + 1) % 3)
+        assert (other - expected).double().abs().max() > 3 * tolerance * size
+
+
+@KEYS
+@pytest.mark.parametrize(("shape", "n"), [((1, 3, 4), 1), ((1, 3, 4), 5), ((3, 2, 2), 3)])
+def test_every_way_to_sample_and_to_complete_draws_the_same(keys, shape, n):
+    model = build("Transformer", shape, 3, n_classes=2, **HEADS, key_value_heads=keys, dropout=0.4)
+    labels = torch.arange(n) % 2
+
+    def noise():
+        return {"generator": torch.Generator().manual_seed(7), "labels": labels}
+
+    cached, naive = (model.sample(n, cached=c, **noise()) for c in (True, False))
+    assert torch.equal(cached, naive)
+    assert torch.equal(model.sample_by_passes(n, **noise())[0], naive)
+    # What is known differs from image to image: the first pixel, the last one, a few, all, none.
+    known = torch.rand(n, *shape) < torch.linspace(0, 1, n).view(-1, 1, 1, 1)
+    known.view(n, -1)[::2, 0], known.view(n, -1)[::2, -1] = True, True
+    x = torch.randint(3, (n, *shape))
+    for given in (known, known[0], torch.ones_like(known), torch.zeros_like(known)):
+        filled, again = (model.complete(x, given, cached=c, **noise()) for c in (True, False))
+        assert torch.equal(filled, again)
+        assert torch.equal(filled[given.expand_as(x)], x[given.expand_as(x)])
+    assert torch.equal(filled, cached)  # nothing known: a sample
+    # Nothing is kept from one call to the next, which has other images.
+    model.sample(n + 2, labels=torch.ones(n + 2, dtype=torch.int64))
+    assert torch.equal(model.sample(n, **noise()), cached)
+
+
 def test_positions_tell_places_apart():
     """Without them a far pixel of the past would do the same wherever it is."""
     model = build("Transformer", (1, 4, 4), 2)

@@ -12,6 +12,7 @@ from torch import nn
 from course_lib.classifier import train_classifier
 from course_lib.data import digits
 from course_lib.experiments import diffusion_samplers, gan_source, read_study, write_study
+from course_lib.experiments.diffusion_samplers import MEASURES
 from course_lib.experiments.pictures import picture_path
 
 PLAIN, PENALTY = gan_source.METHODS
@@ -76,7 +77,7 @@ def test_the_study_trains_measures_and_draws(small, tmp_path):
         assert hashlib.sha256(content).hexdigest() == digest
         assert len(content) <= 40_000
     for row in found.rows:
-        assert all(len(row[name]) == 2 for name in gan_source.MEASURES)
+        assert all(len(row[name]) == 2 for name in MEASURES)
         assert row["frechet"][0] != row["frechet"][1]
         assert set(row["curves"]) == set(gan_source.TERMS)
         for curve in row["curves"].values():
@@ -115,7 +116,7 @@ def test_a_study_that_was_stopped_resumes_within_a_game(small, tmp_path, monkeyp
     assert begun == [("penalty", True)]  # the first was done, the second goes on
     assert found.pictures == whole.pictures
     for row, expected in zip(found.rows, whole.rows, strict=True):
-        for name in (*gan_source.MEASURES, "curves"):
+        for name in (*MEASURES, "curves"):
             assert row[name] == expected[name]
     assert found.cpu_seconds is None  # it was not measured in one go
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "parts"}

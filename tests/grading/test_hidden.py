@@ -32,6 +32,8 @@ CHEAPEST = {
     "autoregressive.colour_masks": ("autoregressive", "def pixelcnn_mask"),
     "autoregressive.gated_unit": ("autoregressive", "def gated_unit"),
     "autoregressive.logistic_mixture": ("distributions.py", "def discretized_logistic_log_mass"),
+    "autoregressive.causal_attention": ("attention.py", "def causal_mask"),
+    "autoregressive.attention_step": ("autoregressive", "def steps(model: Transformer"),
     "autoregressive.receptive_field": ("autoregressive", "def receptive_field_map"),
     "autoregressive.skew_left": ("autoregressive", "def skew"),
     "autoregressive.complete": ("autoregressive", "class Autoregressive"),

@@ -409,6 +409,97 @@ WRONG = {
             x, w[..., :1], m[..., :1], s[..., :1], k
         ),
     },
+    "autoregressive.causal_attention": {
+        "values": lambda q, k, v: v,
+        "mean of the past": lambda q, k, v: A.causal_attention(0 * q, k, v),
+        "largest score": lambda q, k, v: A.causal_attention(1e6 * q, k, v),
+        "exponentials without a maximum": lambda q, k, v: _naive_attention(q, k, v),
+        "maximum of all": lambda q, k, v: _naive_attention(q, k, v, lambda s: s.max()),
+        "maximum of the future": lambda q, k, v: _naive_attention(
+            q, k, v, lambda s: s.amax(-1, keepdim=True)
+        ),
+        "epsilon": lambda q, k, v: _naive_attention(
+            q, k, v, lambda s: s.tril().amax(-1, keepdim=True), 1e-3
+        ),
+        "clamped scores": lambda q, k, v: A.attention_with(
+            q, k, v, weigh=lambda s: s.clamp(max=80).softmax(-1)
+        ),
+        "hidden by −100": A.attention_wrong(hidden=-100),
+        "scale of the values": lambda q, k, v: A.attention_with(
+            q, k, v, scale=lambda d: math.sqrt(v.shape[-1])
+        ),
+        "scale of the length": lambda q, k, v: A.attention_with(
+            q, k, v, scale=lambda d: math.sqrt(q.shape[-2])
+        ),
+        "times √d": A.attention_wrong(scale=lambda d: d**-0.5),
+        "scale 2": A.attention_wrong(scale=lambda d: 2),
+        "keys read": lambda q, k, v: A.causal_attention(k, q, v),
+        "cosines": lambda q, k, v: A.causal_attention(F.normalize(q, dim=-1), k, v),
+        "sigmoids": A.attention_wrong(weigh=torch.sigmoid),
+        "four places": lambda q, k, v: A.causal_attention(q, k, v)[..., :4, :],
+        "first image": lambda q, k, v: A.causal_attention(q[:1], k[:1], v[:1]).expand_as(v),
+        "one past for all": lambda q, k, v: A.attention_with(
+            q, k, v, mask=lambda past: past[-1:].expand_as(past)
+        ),
+        "windows of four places": A.attention_wrong(mask=lambda past: past.triu(-3)),
+        "renormalized with an epsilon": A.attention_wrong(
+            mask=torch.ones_like,
+            weigh=lambda s: (
+                s.softmax(-1).tril() / (s.softmax(-1).tril().sum(-1, keepdim=True) + 1e-8)
+            ),
+        ),
+        "NaN for 0": lambda q, k, v: A.attention_with(
+            q, k, v, mask=lambda past: past.tril(-1)
+        ).nan_to_num(),
+    },
+    "autoregressive.attention_step": {
+        "the value": lambda h, i, k, v, a, b, c: (
+            h @ c,
+            *A.attention_step(h, i, k, v, a, b, c)[1:],
+        ),
+        "mean of the values": lambda h, i, k, v, a, b, c: A.attention_step(h, i, k, v, 0 * a, b, c),
+        "values without a key": A.step_wrong(stored=(False, True)),
+        "nothing stored": A.step_wrong(stored=(False, False)),
+        "in the last row": lambda h, i, k, v, *m: A.step_with(
+            h, i, k, v, *m, at=lambda place: k.shape[1] - 1
+        ),
+        "in the first row": A.step_wrong(at=lambda place: 0),
+        "stored one row too far": lambda h, i, k, v, *m: A.step_with(
+            h, i, k, v, *m, at=lambda place: (place + 1) % k.shape[1]
+        ),
+        "newest three": A.step_wrong(rows=lambda place: slice(max(place - 2, 0), place + 1)),
+        "from the second place on": A.step_wrong(
+            rows=lambda place: slice(min(place, 1), place + 1)
+        ),
+        "own place alone": A.step_wrong(rows=lambda place: slice(place, place + 1)),
+        "divided by d": lambda h, i, k, v, a, *m: A.step_with(
+            h, i, k, v, a, *m, scale=a.shape[1] ** 2
+        ),
+        "the token is the query": lambda h, i, k, v, a, b, c: A.step_with(
+            h, i, k, v, torch.eye(*a.shape).to(a), b, c
+        ),
+        "key for query": lambda h, i, k, v, a, b, c: A.attention_step(h, i, k, v, b, b, c),
+        "query for key": lambda h, i, k, v, a, b, c: A.attention_step(h, i, k, v, a, a, c),
+        "matrices transposed": lambda h, i, k, v, a, b, c: A.attention_step(
+            h, i, k, v, *(m.T.reshape(m.shape) for m in (a, b, c))
+        ),
+        "exponentials without a maximum": lambda h, i, k, v, a, b, c: _naive_step(
+            h, i, k, v, a, b, c
+        ),
+        "stale rows of zeros read": lambda h, i, k, v, *m: A.step_with(
+            h,
+            i,
+            *(cache * (torch.arange(k.shape[1]) <= i)[:, None] for cache in (k, v)),
+            *m,
+            rows=lambda place: slice(None),
+        ),
+        "first example": lambda h, *more: (
+            A.attention_step(h, *more)[0][:1].expand(len(h), -1),
+            *A.attention_step(h, *more)[1:],
+        ),
+        "all rows returned": lambda h, i, k, v, *m: (A.attention_step(h, i, k, v, *m)[0], k, v),
+        "read alone": lambda *x: A.attention_step(*x)[0],
+    },
     "autoregressive.receptive_field": {
         "1": lambda k, d: 1,
         "largest dilation": lambda k, d: 1 + (k.max() - 1) * d.max(),
@@ -896,6 +987,19 @@ def _rounds(real, fake, step, clip, fresh=False, rounds=2, more=0):
     return fake
 
 
+def _naive_attention(queries, keys, values, shift=lambda scores: 0, epsilon=0.0):
+    """Exponentials of the scores, masked and divided by their sum."""
+    scores = queries @ keys.mT / math.sqrt(keys.shape[-1])
+    weights = (scores - shift(scores)).exp().tril()
+    return weights / (weights.sum(-1, keepdim=True) + epsilon) @ values
+
+
+def _naive_step(token, place, keys, values, to_query, to_key, to_value):
+    _, keys, values = A.attention_step(token, place, keys, values, to_query, to_key, to_value)
+    weights = (keys @ (token @ to_query)[:, :, None] / math.sqrt(keys.shape[2])).exp()
+    return (weights * values).sum(1) / weights.sum(1), keys, values
+
+
 def _tails_by_place(x, logits, mean, log_scale, levels):
     """The first pixel gets the lower tail, the last one the upper tail, whatever their levels."""
     k = x[:, :, None].to(mean)
@@ -995,6 +1099,21 @@ def _student_tails(x, logits, mean, log_scale, levels):
     above[(k == levels - 1).expand_as(above)] = 1
     below[(k == 0).expand_as(below)] = 0
     return ((above - below) * logits.softmax(2)).sum(2).log().sum(1)
+
+
+def _student_attention(q, k, v, divisor, diagonal, *, axis=-1):
+    n = q.shape[-2]
+    mask = torch.triu(torch.full((n, n), -math.inf), diagonal)
+    return torch.nn.functional.softmax(torch.matmul(q, k.mT) / divisor + mask.to(q), axis) @ v
+
+
+def _student_step(h, place, keys, values, to_query, to_key, to_value, end):
+    """Rows up to `end` are read, with PyTorch's function."""
+    keys[:, place] = torch.matmul(h, to_key)
+    values[:, place] = torch.matmul(h, to_value)
+    query = torch.matmul(h, to_query)[:, None, :]
+    read = F.scaled_dot_product_attention(query, keys[:, :end], values[:, :end])
+    return read[:, 0], keys[:, : place + 1], values[:, : place + 1]
 
 
 def _student_posterior(z, x, i, betas):
@@ -1190,6 +1309,65 @@ STUDENTS = {
         "one level too low": _student_sampling(lambda c, u: ((c <= u).sum(1) - 1).clamp(min=0)),
         "from the top": _student_sampling(
             lambda c, u: torch.searchsorted(c[:, :-1].contiguous(), 1 - u, right=True)[:, 0]
+        ),
+    },
+    "autoregressive.causal_attention": {
+        "no mask": F.scaled_dot_product_attention,
+        "own place hidden": lambda q, k, v: _student_attention(q, k, v, q.shape[-1] ** 0.5, 0),
+        "own place hidden, by a large number": lambda q, k, v: (
+            torch.softmax(
+                torch.where(
+                    torch.ones(q.shape[-2], q.shape[-2]).tril(-1) == 1,
+                    q @ k.mT / q.shape[-1] ** 0.5,
+                    -1e10,
+                ),
+                -1,
+            )
+            @ v
+        ),
+        "one place of the future": lambda q, k, v: _student_attention(
+            q, k, v, q.shape[-1] ** 0.5, 2
+        ),
+        "mask transposed": lambda q, k, v: F.scaled_dot_product_attention(
+            q, k, v, attn_mask=torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool).triu()
+        ),
+        "scale missing": lambda q, k, v: F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=1.0
+        ),
+        "d for √d": lambda q, k, v: _student_attention(q, k, v, q.size(-1), 1),
+        "softmax over the queries": lambda q, k, v: _student_attention(
+            q, k, v, q.shape[-1] ** 0.5, 1, axis=-2
+        ),
+        "masked after the softmax": lambda q, k, v: torch.einsum(
+            "...ij,ij,...je->...ie",
+            (torch.einsum("...id,...jd->...ij", q, k) * q.shape[-1] ** -0.5).softmax(-1),
+            torch.tril(q.new_ones(q.shape[-2], q.shape[-2])),
+            v,
+        ),
+        "scores set to 0": lambda q, k, v: (
+            torch.softmax(torch.tril(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])), -1) @ v
+        ),
+    },
+    "autoregressive.attention_step": {
+        "stale rows read": lambda h, i, k, v, a, b, c: _student_step(h, i, k, v, a, b, c, None),
+        "one row too many": lambda h, i, k, v, a, b, c: _student_step(h, i, k, v, a, b, c, i + 2),
+        "own place left out": lambda h, i, k, v, a, b, c: _student_step(h, i, k, v, a, b, c, i),
+        "read before stored": lambda h, i, k, v, a, b, c: (
+            F.scaled_dot_product_attention((h @ a)[:, None], k[:, : i + 1], v[:, : i + 1])[:, 0],
+            *_student_step(h, i, k, v, a, b, c, None)[1:],
+        ),
+        "values not stored": lambda h, i, k, v, a, b, c: (
+            F.scaled_dot_product_attention(
+                (h @ a)[:, None], torch.cat([k[:, :i], (h @ b)[:, None]], 1), v[:, : i + 1]
+            )[:, 0],
+            torch.cat([k[:, :i], (h @ b)[:, None]], 1),
+            v[:, : i + 1],
+        ),
+        "scale missing": lambda h, i, k, v, a, b, c: _student_step(
+            h, i, k, v, a * a.shape[1] ** 0.5, b, c, i + 1
+        ),
+        "width of the token": lambda h, i, k, v, a, b, c: _student_step(
+            h, i, k, v, a * (a.shape[1] / a.shape[0]) ** 0.5, b, c, i + 1
         ),
     },
     "autoregressive.order_ensemble": {

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import nbformat
@@ -104,7 +105,7 @@ def test_inputs_are_drawn_per_submission(assignment, question):
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
 def test_the_assignment_is_complete(assignment):
-    kinds = [q.kind for q in assignment.questions if isinstance(q, Question)]
+    kinds = [q.kind for q in assignment.questions if isinstance(q, Question) and q.points]
     assert 8 <= len(kinds) + 1 <= 13
     assert {"function", "expression", "value"} <= set(kinds)
     assert sum(isinstance(q, Measure) for q in assignment.questions) == 1
@@ -116,6 +117,47 @@ def test_the_assignment_is_complete(assignment):
             assert len(question.mistakes) >= 2, question.name
             hints = [m.hint for m in question.mistakes]
             assert len(set(hints)) == len(hints)
+
+
+NUMBERS = dict(enumerate(["Nine", "Ten", "Eleven", "Twelve", "Thirteen", "Fourteen"], 9))
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_the_master_says_how_many_questions_there_are_and_for_how_many_points(assignment):
+    written = [q for q in assignment.questions if isinstance(q, Written)]
+    machine = [q for q in assignment.questions if q.points and q not in written]
+    cells = [c.source for c in nbformat.read(assignment.master, as_version=4).cells]
+    assert (
+        f"{NUMBERS[len(machine)]} questions that a machine grades "
+        f"({sum(q.points for q in machine):g} points) and one that a person reads "
+        f"({written[0].points:g} points)"
+    ) in cells[0]
+    headings = [text.splitlines()[0] for text in cells if text.startswith("## ")]
+    optional = [text for text in headings if text.startswith("## Optional: ")]
+    assert all(text.endswith("(no points)") for text in optional)
+    assert len(optional) == sum(not q.points for q in assignment.questions)
+    # In the order of the questions, each with its number and its points.
+    points = (q.points for q in assignment.questions if q.points)
+    counted = [text for text in headings if text not in optional]
+    for number, (text, worth) in enumerate(zip(counted, points, strict=True), 1):
+        said = re.fullmatch(r"## (\d+)\. .*\(([\d.]+) points?(?:, .*)?\)", text)
+        assert said, text
+        assert (int(said[1]), float(said[2])) == (number, worth)
+
+
+def test_where_a_mistake_divides_0_by_0_it_is_known_by_the_same_entries():
+    question = next(q for q in COMPARED if q.id == "autoregressive.causal_attention").values[1]
+    mistake = next(m for m in question.mistakes if m.name == "own place hidden")
+    public = load("autoregressive")["causal_attention"]
+    wrong = evaluate(public, mistake.answer)
+    assert diagnosis(public, wrong) == mistake.hint
+    for change in (
+        lambda a: np.nan_to_num(a),  # other entries are finite
+        lambda a: np.where(np.isfinite(a), 2 * a, a),  # the same ones, and other values
+        lambda a: a[..., :1],
+    ):
+        other = [{name: change(a) for name, a in result.items()} for result in wrong]
+        assert diagnosis(public, other) != mistake.hint
 
 
 def assert_same(stored, computed, where="public"):

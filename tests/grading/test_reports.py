@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -191,6 +192,21 @@ def test_a_changed_name_never_takes_the_points_of_a_row_that_is_there(tmp_path, 
         assert table(tmp_path / "grades.csv")["007"]["words"] == "1"
         assert {s: row["points"] for s, row in table(manual).items()} == {"007": "1", "7": "0"}
         assert "points for 7, and no submission" in capsys.readouterr().err
+
+
+def test_an_optional_question_is_counted_where_it_is_right(tmp_path):
+    """It has no points, so that nothing is all that anybody can earn."""
+    questions = [replace(MINI.questions[0], points=0), *MINI.questions[1:]]
+    assignment = replace(MINI, questions=tuple(questions))
+    records = [example("ada"), example("bob")]
+    for record, comment in zip(records, ("right", "not answered"), strict=True):
+        record.verdicts[0] = Verdict("first", 0, 0, comment)
+    row = report.summarize(records, assignment)["questions"][0]
+    assert (row["full"], row["part"], row["not answered"]) == (1, 0, 1)
+    report.write_reports(records, assignment, tmp_path)
+    page = (tmp_path / "feedback" / "ada.html").read_text(encoding="utf-8")
+    assert '<td class="number">optional</td>' in page
+    assert f"of {MINI.points - 1:g} points" in page
 
 
 def test_the_summary_counts_what_the_class_did(tmp_path):

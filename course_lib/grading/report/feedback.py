@@ -1,6 +1,6 @@
 """The page that a student gets."""
 
-from course_lib.grading.judge import GradingRecord
+from course_lib.grading.judge import GradingRecord, Verdict
 from course_lib.grading.question import Assignment, Written
 from course_lib.grading.report.page import UNSAFE, page, question_name
 from course_lib.grading.text import escaped, shortened
@@ -24,7 +24,7 @@ def feedback_page(record: GradingRecord, assignment: Assignment) -> str:
         parts.append(f'<p class="note">Nothing could be graded: {escaped(record.fault)}.</p>')
     rows = "".join(
         f"<tr><td>{question_name(v.name)}</td>"
-        f'<td class="number">{"–" if v.points is None else f"{v.points:g}"} of {v.possible:g}</td>'
+        f'<td class="number">{_points(v)}</td>'
         f'<td class="comment">{escaped(v.comment)}</td></tr>'
         for v in record.verdicts
     )
@@ -54,3 +54,9 @@ def feedback_page(record: GradingRecord, assignment: Assignment) -> str:
             "were used.</p>"
         )
     return page(f"{assignment.title}: {record.student}", "".join(parts))
+
+
+def _points(verdict: Verdict) -> str:
+    if not verdict.possible:
+        return "optional"
+    return f"{'–' if verdict.points is None else f'{verdict.points:g}'} of {verdict.possible:g}"

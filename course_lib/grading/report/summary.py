@@ -20,7 +20,7 @@ def summarize(records: list[GradingRecord], assignment: Assignment) -> dict:
             {
                 "name": question.name,
                 "points": question.points,
-                "full": sum(v.points == v.possible for v in verdicts),
+                "full": sum(v.full for v in verdicts),
                 "part": sum(0 < (v.points or 0) < v.possible for v in verdicts),
                 "not answered": sum(v.comment == "not answered" for v in verdicts),
                 "to be graded": sum(v.points is None for v in verdicts),
