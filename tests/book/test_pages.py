@@ -67,6 +67,14 @@ def test_code_and_outputs_fit_a_laptop(page):
     assert not wide
 
 
+def test_a_page_loads_the_script_of_its_elements_once(page):
+    """As a file that all pages share; a page without elements does not load it."""
+    scripts = [node.get_attribute("src") or "" for node in page.locator("script").all()]
+    loaded = [source for source in scripts if "_static/elements.js" in source]
+    assert len(loaded) == bool(page.locator(".course-element").count())
+    assert "start_plane" not in page.content()
+
+
 FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "": torch.clone}
 
 
