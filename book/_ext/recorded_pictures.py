@@ -18,15 +18,17 @@ is not shown, and without any picture there is no figure; so no text refers to i
     What to do with it.
     ```
 
-is the latent plane of a recorded model, decoded in the page; its text is the caption. On paper it is left
-out.
+is the latent plane of a recorded model, decoded in the page; its text is the caption, behind which stands the
+provenance. Without a script there is a picture of the plane in its place, and on paper nothing.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -181,12 +183,17 @@ class RecordedPlane(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Build the element."""
-        from course_lib.experiments.page_decoder import decoder_path, read_decoder
+        """Build the element, its provenance, and what stands for it without a script."""
+        from course_lib.experiments import read_records
+        from course_lib.experiments.page_decoder import RECORD, decoder_path, read_decoder
+        from course_lib.experiments.pictures import picture_path
+        from course_lib.experiments.tables import provenance
         from course_lib.widgets import latent_plane
 
         path = decoder_path(RESULTS)
-        self.env.note_dependency(str(path))
+        (record,) = [record for record in read_records(RESULTS) if record.name == RECORD]
+        for source in (path, *RESULTS.glob(f"{RECORD}.json")):
+            self.env.note_dependency(str(source))
         stored = read_decoder(path)
         element = latent_plane(
             stored.decoder,
@@ -198,7 +205,24 @@ class RecordedPlane(SphinxDirective):
             "and a ring to move.",
             caption=" ".join(line.strip() for line in self.content),
         )
-        return [nodes.raw("", element.markup, format="html")]
+        # Elements count from 1 in the process that makes them: a notebook's page may have that name already.
+        markup = re.sub(r"\bcourse-plane-\d+\b", "recorded-plane", element.markup)
+        still = nodes.image(
+            uri=f"/results/{picture_path(RESULTS, RECORD, 'manifold').name}",
+            alt="Ten by ten digits that change gradually into one another, decoded at quantiles of the prior",
+            width="100%",
+        )
+        inline, messages = self.parse_inline(provenance(record).strip())
+        shown = addnodes.only(
+            "",
+            nodes.raw("", markup, format="html"),
+            nodes.raw("", '<noscript class="recorded-plane">', format="html"),
+            still,
+            nodes.raw("", "</noscript>", format="html"),
+            nodes.paragraph("", "", *inline, classes=["provenance"]),
+            expr="not latex",
+        )
+        return [shown, *messages]
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
