@@ -10,11 +10,15 @@ import re
 import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
+import drawn_figures
+import nbformat
 import notebooks
 import numpy as np
 import publishing
 import pytest
+import tested_equations
 import torch
 from sphinx.util.inventory import InventoryFile
 
@@ -182,6 +186,47 @@ def test_the_site_can_be_published(site):
     # What must be a whole address is there where one is set, and nowhere else.
     whole = [(site / "sitemap.xml").exists(), 'property="og:image"' in page, 'og:url"' in page]
     assert whole == [notebooks.repository().is_set] * 3
+
+
+def test_the_counts_of_the_front_page_are_those_of_the_pages(site):
+    pages = [path.read_text(encoding="utf-8") for path in (site / "book").rglob("*.html")]
+    known = tested_equations.counts()
+    for name, mark in (
+        ("equations", r'id="equation-eq-'),
+        ("elements", r'<figure class="course-element"'),
+        ("questions", r'class="self-check self-check-'),
+    ):
+        assert sum(len(re.findall(mark, page)) for page in pages) == known[name], name
+    front = (site / "book" / "intro.html").read_text(encoding="utf-8")
+    for name in ("equations", "figures", "elements", "questions", "notebooks", "models"):
+        assert re.search(rf"\b{known[name]}\b", front), name
+
+
+def test_the_drawings_to_download_are_those_of_the_pages(site):
+    """Each drawn figure of a text and each figure of a notebook is in the archive, as a drawing."""
+    with zipfile.ZipFile(site / publishing.FIGURES) as packed:
+        names = packed.namelist()
+        for name in names:
+            assert ElementTree.fromstring(packed.read(name)).tag.endswith("}svg"), name
+    wanted = {
+        f"figures/{path.parent.name}/{name}.svg"
+        for path in drawn_figures.chapters()
+        for name in drawn_figures.drawings(drawn_figures.load(path))
+    }
+    for path in notebooks.notebooks():
+        page = (site / path.relative_to(notebooks.ROOT)).with_suffix(".html")
+        shown = re.findall(
+            r'<figure [^>]*\bid="fig-([\w-]+)">\s*<img ', page.read_text(encoding="utf-8")
+        )
+        # The figures of cells, in the order of the page; drawings of the text are counted above.
+        cells = nbformat.read(path, as_version=4).cells
+        own = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells]
+        shown = [name for name in shown if f"fig-{name}" in own]
+        folder = f"figures/{path.parent.name}/{path.stem}"
+        wanted |= {f"{folder}/{place:02d}-{name}.svg" for place, name in enumerate(shown, 1)}
+        assert len(shown) == len(list(filter(None, own))), path
+    left = {name for name in names if not re.match("figures/(opening|recorded)/", name)}
+    assert left == wanted
 
 
 def test_the_download_is_whole_and_works_from_its_folder(visit, site, tmp_path):

@@ -100,6 +100,38 @@ def test_the_plane_stands_on_a_page_without_a_notebook(build):
         assert part in "".join(source.itertext())
 
 
+def test_a_gallery_shows_what_has_been_run_or_what_stands_in_its_place(build):
+    tree = build(f"""# A page
+
+```{{gallery}}
+- record: {VAE}
+  picture: samples
+  alt: forty digits
+  text: Digits of a *VAE*.
+- record: mnist-VAE-never-seed0
+  picture: samples
+  alt: never drawn
+  text: Never shown.
+- record: mnist-VAE-never-seed0
+  picture: samples
+  alt: never drawn
+  text: Others.
+  instead:
+    record: {RECORD}
+    alt: a plane of digits
+    picture: manifold
+```
+""")
+    images = [(image.get("uri"), image.get("alt")) for image in tree.iter("image")]
+    assert images == [
+        (f"results/{VAE}-samples.png", "forty digits"),
+        (f"results/{RECORD}-manifold.png", "a plane of digits"),
+    ]
+    words = ["".join(p.itertext()) for p in tree.iter("paragraph")]
+    runs = {record.name: record.command for record in read_records(RESULTS)}
+    assert words == ["Digits of a VAE.", runs[VAE], "Others.", runs[RECORD]]
+
+
 def test_curves_are_those_of_the_record(build, tmp_path):
     build(PAGE)
     drawn = (tmp_path / "_build" / "figures" / "recorded" / f"{VAE}-curves.svg").read_text("utf-8")
