@@ -151,9 +151,9 @@ class TestedEquations(SphinxDirective):
             nodes.paragraph(
                 "",
                 f"{known['models']} models and networks (classes that can be trained) are part of the tested "
-                f"library. {known['figures']} figures and {known['elements']} elements to drag, slide or click "
-                f"are computed whenever the book is built, by {known['notebooks']} notebooks and the functions "
-                f"that draw for the text; each has a caption "
+                f"library. {known['figures']} figures and {known['elements']} elements to drag, slide or "
+                f"click are computed whenever the book is built, by {known['notebooks']} notebooks and "
+                f"the functions that draw for the text; each has a caption "
                 f"or an alternative text, and a browser opens every page, moves every element and audits "
                 f"what it sees.",
             ),
