@@ -162,6 +162,46 @@ def test_search_works_without_a_network(visit, site):
     visit.page.close()
 
 
+def test_a_student_walks_through_a_chapter_on_a_phone(visit, site):
+    """By touch: front page, theory, a question, a notebook, the assignment, and back."""
+    opened = visit(
+        site / "book" / "intro.html", has_touch=True, viewport={"width": 390, "height": 844}
+    )
+    page = opened.page
+
+    def arrive(name):
+        page.wait_for_url(f"**/{name}.html")
+        page.wait_for_function("!window.MathJax || window.MathJax.startup?.promise")
+        page.evaluate("window.MathJax?.startup?.promise")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+    def choose(name):
+        page.locator(".primary-toggle:visible").tap()
+        page.locator(f"dialog[open] .bd-links a[href$='{name}.html']").tap()
+        arrive(name)
+
+    page.locator("article .gallery a[href$='vae/theory.html']").tap()
+    arrive("vae/theory")
+    question = page.locator(".self-check-options").first
+    question.locator("input[type=radio]").first.tap()
+    question.locator("button", has_text="Check").tap()
+    assert question.locator(".verdict").inner_text().strip()
+    choose("vae/latent-space")
+    seen = page.locator("#recorded-plane").evaluate(SEEN)
+    page.locator("#recorded-plane canvas.plane").tap()
+    page.locator("#recorded-plane canvas.plane").tap(position={"x": 60, "y": 40})
+    assert page.locator("#recorded-plane").evaluate(SEEN) != seen
+    choose("instructors/assignments")
+    page.locator("article a[href$='student/vae.html']").first.tap()
+    arrive("student/vae")
+    for name in ("instructors/assignments", "vae/latent-space", "vae/theory", "book/intro"):
+        page.go_back()
+        arrive(name)
+    assert not opened.errors
+    assert not opened.foreign
+    page.close()
+
+
 def test_the_reference_holds_every_public_name(site):
     with (site / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, "", lambda base, name: name)
