@@ -142,7 +142,8 @@ def test_narrow_screens_scroll_in_one_direction(page):
 # What is tapped by itself; a link within a text, which shares its line with others, is not, nor is what shows
 # itself only to a mouse or to the keyboard.
 TOO_SMALL = """() => Array.from(document.querySelectorAll(
-    "button, input, select, summary, .bd-links a, .bd-sidebar-secondary a, .prev-next-area a"))
+    `button, input, select, summary, .toctree-toggle,
+     .bd-links a, .bd-sidebar-secondary a, .prev-next-area a`))
   .filter(node => node.checkVisibility({opacityProperty: true, visibilityProperty: true}))
   .filter(node => !node.closest("dialog:not([open]), .copybtn, .bd-search-container"))
   .map(node => node.closest(".choice, .course-element label:has([type=checkbox])") ?? node)
