@@ -632,7 +632,7 @@ def _element(
     name = f"course-{kind}-{next(_count)}"
     note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     payload = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
-    without_script = f"Without JavaScript this stands still: {description}"
+    without_script = f"What moves here needs JavaScript. {description.partition(': ')[2]}"
     return Element(
         f'<figure class="course-element" id="{name}" data-kind="{kind}">{body}'
         f"<noscript><p>{html.escape(without_script)}</p></noscript>{note}"

@@ -216,7 +216,7 @@ class Gallery(SphinxDirective):
             uri = tile.get("drawing") or (
                 f"/results/{picture_path(RESULTS, record.name, tile['picture']).name}"
             )
-            image = nodes.image(uri=uri, alt=tile["alt"], width=PRINTED)
+            image = nodes.image(uri=uri, alt=tile["alt"], width=PRINTED, classes=["no-scaled-link"])
             text = nodes.container()
             self.state.nested_parse(
                 StringList([tile["text"]], self.env.docname), self.content_offset, text
@@ -263,6 +263,7 @@ class RecordedPlane(SphinxDirective):
             uri=f"/results/{picture_path(RESULTS, RECORD, 'manifold').name}",
             alt="Ten by ten digits that change gradually into one another, decoded at quantiles of the prior",
             width="100%",
+            classes=["no-scaled-link"],
         )
         inline, messages = self.parse_inline(provenance(record).strip())
         shown = addnodes.only(

@@ -410,7 +410,7 @@ def test_without_a_script_an_element_says_so(browser, tmp_path):
     (tmp_path / "page.html").write_text(ELEMENTS[0].markup, encoding="utf-8")
     page = browser.new_page(java_script_enabled=False)
     page.goto((tmp_path / "page.html").as_uri())
-    assert "Without JavaScript" in page.locator("body").inner_text()
+    assert "needs JavaScript" in page.locator("body").inner_text()
     assert ALT in page.locator("body").inner_text()
     assert not page.locator("svg, input").first.is_visible()
     page.close()

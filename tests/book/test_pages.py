@@ -79,6 +79,11 @@ def test_a_page_loads_the_script_of_its_elements_once(page):
     assert "start_plane" not in page.content()
 
 
+def test_a_page_without_formulas_does_not_load_what_typesets_them(opened, page):
+    formulas = page.locator("span.math, div.math").count()
+    assert bool(formulas) == any("/mathjax/startup.js" in url for url in opened.first_loaded)
+
+
 FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "": torch.clone}
 
 
