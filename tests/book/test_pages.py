@@ -173,6 +173,7 @@ def test_a_student_walks_through_a_chapter_on_a_phone(visit, site):
         site / "book" / "intro.html", has_touch=True, viewport={"width": 390, "height": 844}
     )
     page = opened.page
+    page.set_default_timeout(180_000)  # ten pages with formulas, on a machine that may be busy
 
     def arrive(name):
         page.wait_for_url(f"**/{name}.html")
