@@ -1,27 +1,3 @@
-const style = `
-.course-element { margin: 1rem 0; max-width: 46rem; padding: .5rem; background: white; color: #222; color-scheme: light; border-radius: 4px; }
-.course-element img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
-.course-element label { display: flex; gap: .6rem; align-items: center; flex-wrap: wrap; }
-.course-element output { min-width: 4ch; font-variant-numeric: tabular-nums; }
-.course-element input[type=range] { flex: 1; min-width: 8rem; }
-.course-element .panes { display: flex; gap: 1rem; flex-wrap: wrap; }
-.course-element canvas { background: white; border: 1px solid #767676; max-width: 100%; }
-.course-element canvas.image { width: 200px; height: 200px; image-rendering: pixelated; }
-.course-element canvas.plane, .course-element svg.drag { touch-action: none; user-select: none; -webkit-user-select: none; cursor: crosshair; }
-.course-element svg { display: block; width: 100%; height: auto; max-width: 26rem; touch-action: manipulation; }
-.course-element svg.wide { max-width: 40rem; }
-.course-element svg text { font: 12px sans-serif; fill: #222; }
-.course-element :focus-visible { outline: 3px solid #0b57b8; outline-offset: 2px; }
-.course-element .panes > svg { flex: 1 1 14rem; }
-.course-element .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .2rem 1rem; }
-.course-element p { margin: .4rem 0; color: #222; }`;
-if (!document.getElementById("course-element-style")) {
-  const node = document.createElement("style");
-  node.id = "course-element-style";
-  node.textContent = style;
-  document.head.append(node);
-}
-
 function read(figure) {
   return JSON.parse(figure.querySelector("script[type='application/json']").textContent);
 }
@@ -556,4 +532,13 @@ function start_guided(figure) {
     const words = ([mean, variance]) => `mean ${mean.toFixed(3)} and variance ${variance.toFixed(4)}`;
     result.textContent = `w = ${w.toFixed(1)}: the guided ODE ends with ${words(sampled)}, the tilted density has ${words(tilted)}`;
   });
+}
+
+// Brings an element to life.
+const starts = {
+  frames: start_frames, plane: start_plane, gaussians: start_gaussians, dirac: start_dirac, field: start_field,
+  reveal: start_reveal, noised: start_noised, paths: start_paths, guided: start_guided,
+};
+function start(figure) {
+  starts[figure.dataset.kind](figure);
 }

@@ -32,7 +32,12 @@ from course_lib.schedules import LinearLogSNR, LinearPath, Schedule
 _count = itertools.count(1)
 # What a page knows to do between affine maps.
 _FUNCTIONS = {nn.ReLU: "relu", nn.Tanh: "tanh"}
-_SCRIPT = Path(__file__).with_name("widgets.js").read_text(encoding="utf-8")
+# Each element brings both, so that it works wherever its notebook is shown; a page of the book has them once
+# (`book/_ext/shared_elements.py`).
+_SCRIPT, _STYLE = (
+    Path(__file__).with_name(f"widgets.{ending}").read_text(encoding="utf-8")
+    for ending in ("js", "css")
+)
 
 
 class Element:
@@ -627,10 +632,13 @@ def _element(
     name = f"course-{kind}-{next(_count)}"
     note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     payload = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    without_script = f"What moves here needs JavaScript. {description.partition(': ')[2]}"
     return Element(
-        f'<figure class="course-element" id="{name}">{body}{note}'
+        f'<figure class="course-element" id="{name}" data-kind="{kind}">{body}'
+        f"<noscript><p>{html.escape(without_script)}</p></noscript>{note}"
         f'<script type="application/json">{payload}</script></figure>'
-        f"<script>(function(){{{_SCRIPT}\nstart_{kind}(document.getElementById({json.dumps(name)}));}})()</script>",
+        f"<style>{_STYLE}</style><script>(function(){{{_SCRIPT}\n"
+        f"start(document.getElementById({json.dumps(name)}));}})()</script>",
         description,
         widgets,
     )

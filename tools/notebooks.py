@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import nbformat
 import zmq
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.cache.main import NbArtifacts
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from kernels import manager_class
 from nbclient import NotebookClient
@@ -36,6 +38,9 @@ from repository import COLAB, HOW_TO_SET, Repository, parse, read  # noqa: E402
 from reproducible_build import cache_folder, prepare_kernels  # noqa: E402
 
 COMPARED = "nbval-check-output"
+DRAWING = "image/svg+xml"
+# A kernel hands over each figure as the picture of its page, and as a drawing.
+BOTH_FORMATS = [f"--InlineBackend.figure_formats={name}" for name in ("png", "svg")]
 # A kernel whose messages are not encrypted starts with a warning, though they never leave the machine.
 ENCRYPTED = Config(
     KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
@@ -136,10 +141,28 @@ def refresh(path: Path) -> None:
     write(notebook, path)
 
 
+def take_drawings(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """Take the figures as drawings out of a notebook's outputs, which keep them as pictures.
+
+    Returns:
+        What each file holds. Its name says the figure's place in the notebook and its name there.
+    """
+    drawings = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            drawing = output.get("data", {}).pop(DRAWING, None)
+            output.get("metadata", {}).pop(DRAWING, None)
+            if drawing is not None:
+                name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name", "figure")
+                drawings[f"{len(drawings) + 1:02d}-{name.removeprefix('fig-')}.svg"] = drawing
+    return drawings
+
+
 def execute(jobs: int) -> None:
     """Execute what the book's cache does not hold, several notebooks at once.
 
-    The book's build would execute one after another; it finds these in its cache.
+    The book's build would execute one after another; it finds these in its cache, and beside each the
+    drawings of its figures.
 
     Raises:
         SystemExit: a notebook failed; the message names it and shows the error.
@@ -163,6 +186,7 @@ def execute(jobs: int) -> None:
             allow_errors=False,
             config=ENCRYPTED,
             kernel_manager_class=manager_class(),
+            extra_arguments=BOTH_FORMATS,
         )
 
     missing = [path for path in notebooks() if not is_cached(path)]
@@ -176,8 +200,16 @@ def execute(jobs: int) -> None:
                 failed.append(f"{path.relative_to(ROOT)} failed:\n{result.exc_string}")
                 continue
             record = cache.add_nb_to_project(str(path))
-            bundle = CacheBundleIn(result.nb, record.uri, data={"execution_seconds": result.time})
-            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            with tempfile.TemporaryDirectory() as folder:
+                for name, drawing in take_drawings(result.nb).items():
+                    (Path(folder) / name).write_text(drawing, encoding="utf-8")
+                bundle = CacheBundleIn(
+                    result.nb,
+                    record.uri,
+                    artifacts=NbArtifacts(sorted(Path(folder).iterdir()), in_folder=folder),
+                    data={"execution_seconds": result.time},
+                )
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     if failed:
         raise SystemExit("\n".join(failed))
 

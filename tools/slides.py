@@ -172,9 +172,8 @@ def elements_of(soup: BeautifulSoup, page: str) -> list[Slide]:
     slides = []
     for element in article.select(".course-element"):
         # Names count from 1 in each notebook; a deck has several of them.
-        name = element["id"]
-        text = f"{element}{element.find_next_sibling('script')}"
-        slides.append(Slide(title, "element", [text.replace(f'"{name}"', f'"{page}-{name}"')]))
+        element["id"] = f"{page}-{element['id']}"
+        slides.append(Slide(title, "element", [str(element)]))
     return slides
 
 
@@ -225,6 +224,7 @@ def deck(folder: str, pages: list[str], site: Path) -> tuple[str, set[str]]:
 <link rel="stylesheet" href="_reveal/reset.css">
 <link rel="stylesheet" href="_reveal/reveal.css">
 <link rel="stylesheet" href="_reveal/white.css">
+<link rel="stylesheet" href="elements.css">
 <link rel="stylesheet" href="slides.css">
 {mathjax}
 <script defer src="_mathjax/startup.js"></script>
@@ -237,6 +237,7 @@ def deck(folder: str, pages: list[str], site: Path) -> tuple[str, set[str]]:
 <script src="_reveal/reveal.js"></script>
 <script src="_reveal/notes.js"></script>
 <script src="self-checks.js"></script>
+<script src="elements.js"></script>
 <script src="slides.js"></script>
 </body>
 </html>
@@ -275,7 +276,9 @@ def build(site: Path, target: Path) -> list[Path]:
     theme = re.sub(r"@import[^;]+;", "", theme)
     (target / "_reveal" / "white.css").write_text(theme, encoding="utf-8")
     shutil.copytree(site / "_static" / "mathjax", target / "_mathjax")
-    for own in (site / "_static" / "self-checks.js", *ROOT.glob("tools/slides.*s")):
+    for own in ("self-checks.js", "elements.js", "elements.css"):
+        shutil.copy(site / "_static" / own, target)
+    for own in ROOT.glob("tools/slides.*s"):
         shutil.copy(own, target)
     decks, links = [], []
     for folder, pages in chapters(ROOT / "_toc.yml").items():

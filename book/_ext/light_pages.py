@@ -8,6 +8,7 @@
 * Large pictures: a drawing of a notebook with thousands of blended shades, such as a cloud of dots, is stored
   with 256 colours, a third of its size.
 * Search: its index is loaded by the search page alone.
+* Formulas: what typesets them, 2 MB, is loaded by pages that have any.
 """
 
 import base64
@@ -31,6 +32,11 @@ UNUSED = re.compile(
     r"<(?:script|link)\b[^>]*fontawesome\.js[^>]*/?>(?:</script>)?|<link[^>]*\.woff2[^>]*/?>"
 )
 SEARCH = re.compile(r"<script[^>]*(?:searchtools|language_data|searchindex)\.js[^>]*></script>")
+MATHJAX = re.compile(
+    r"<script>window\.MathJax = .*?</script>\s*|<script[^>]*mathjax/startup\.js[^>]*></script>"
+)
+# What MathJax looks for, as Sphinx tells it.
+FORMULA = re.compile(r'class="(?:[^"]* )?(?:math|output_area|mathjax_process|tex2jax_process)[ "]')
 FIGURE = re.compile(r'<img (?![^>]*\bloading=)([^>]*src="[^"]*_images/([^"]+)")')
 DESIGN = re.compile(
     r"<script[^>]*design-tabs\.js[^>]*></script>|<link[^>]*sphinx-design\.min\.css[^>]*/?>"
@@ -138,6 +144,8 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
         light = FIGURE.sub(late, UNUSED.sub("", page))
         if path != site / "search.html":
             light = SEARCH.sub("", light)
+        if not FORMULA.search(page):
+            light = MATHJAX.sub("", light)
         if 'class="sd-' not in page:
             light = DESIGN.sub("", light)
         if light != page:

@@ -10,13 +10,16 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
+from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
 from equation_labels import ROOT
 from repository import HOW_TO_SET, read
+from reproducible_build import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +120,29 @@ def write_archive(site: Path) -> None:
     )
 
 
+def notebook_drawings() -> dict[str, Path]:
+    """The figures of the executed notebooks as drawings, by chapter, notebook and place in it."""
+    cache, found = get_cache(str(cache_folder())), {}
+    for path in sorted(ROOT.glob("book/*/*.ipynb")):
+        try:
+            record = cache.match_cache_notebook(nbformat.read(path, as_version=4))
+        except KeyError:  # the build itself has executed it elsewhere, or not at all
+            continue
+        executed = cache_folder() / "executed" / record.hashkey / "artifacts"
+        for drawing in sorted(executed.glob("*.svg")):
+            found[f"{path.parent.name}/{path.stem}/{drawing.name}"] = drawing
+    return found
+
+
 def write_figures(site: Path) -> None:
-    """Pack the figures of the text and the chapters' opening pictures, as drawings for one's own slides."""
+    """Pack all figures as drawings for one's own slides.
+
+    Those of the text, those of the notebooks, and the chapters' opening pictures.
+    """
     drawn = {f"{p.parent.name}/{p.name}": p for p in sorted(ROOT.glob("_build/figures/*/*.svg"))}
     opening = {f"opening/{p.name}": p for p in sorted(ROOT.glob("book/_static/pictures/*.svg"))}
-    pack(site / FIGURES, {f"figures/{name}": path for name, path in {**drawn, **opening}.items()})
+    files = {**drawn, **notebook_drawings(), **opening}
+    pack(site / FIGURES, {f"figures/{name}": path for name, path in files.items()})
 
 
 def publish(app: Sphinx, error: Exception | None) -> None:

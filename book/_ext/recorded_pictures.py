@@ -1,4 +1,4 @@
-"""The directives ``results-pictures`` and ``recorded-plane``: what recorded runs look like.
+"""The directives ``results-pictures``, ``gallery`` and ``recorded-plane``: what recorded runs look like.
 
     ```{results-pictures}
     :alt: what is drawn, for those who do not see it
@@ -14,19 +14,36 @@ Each line names a record, one of its pictures, or its curves, and says what it i
 the numbers, the settings, the time and the hardware of each record, which nobody types. What has not been run
 is not shown, and without any picture there is no figure; so no text refers to it by number.
 
+    ```{gallery}
+    - record: mnist-Glow-cpu-seed0
+      picture: samples
+      alt: what is drawn, for those who do not see it
+      text: What it is, with a link to its chapter.
+      instead:
+        drawing: /_build/figures/flow/change-of-variables.svg
+        alt: …
+    ```
+
+shows pictures beside one another, each with a text and the command that makes it again. What is said under
+``instead`` holds as long as the record has no such picture; without that there is no tile.
+
     ```{recorded-plane}
     What to do with it.
     ```
 
-is the latent plane of a recorded model, decoded in the page; its text is the caption. On paper it is left
-out.
+is the latent plane of a recorded model, decoded in the page; its text is the caption, behind which stands the
+provenance. Without a script there is a picture of the plane in its place, and on paper nothing.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from docutils import nodes
 from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -175,18 +192,60 @@ class ResultsPictures(SphinxDirective):
         return [figure, *messages]
 
 
+class Gallery(SphinxDirective):
+    """Pictures beside one another, each with a text."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Build the tiles; what has not been run has none."""
+        from course_lib.experiments import read_records, read_study
+        from course_lib.experiments.pictures import picture_path
+        from course_lib.experiments.studies import STUDIES
+
+        records = {record.name: record for record in read_records(RESULTS)}
+        records |= {name: found for name in STUDIES if (found := read_study(RESULTS, name))}
+        shown = nodes.container(classes=["gallery"])
+        for tile in yaml.safe_load("\n".join(self.content)):
+            record = records.get(tile.get("record"))
+            if record is None or tile["picture"] not in record.pictures:
+                if "instead" not in tile:
+                    continue
+                tile = {**tile, "record": None, **tile["instead"]}
+                record = records.get(tile["record"])
+            uri = tile.get("drawing") or (
+                f"/results/{picture_path(RESULTS, record.name, tile['picture']).name}"
+            )
+            image = nodes.image(uri=uri, alt=tile["alt"], width=PRINTED, classes=["no-scaled-link"])
+            text = nodes.container()
+            self.state.nested_parse(
+                StringList([tile["text"]], self.env.docname), self.content_offset, text
+            )
+            kind = "drawn" if uri.endswith(".svg") else "pixels"
+            shown += nodes.container("", image, *text, classes=[kind])
+            if record is not None:
+                command = nodes.literal(record.command, record.command)
+                shown[-1] += nodes.paragraph("", "", command, classes=["provenance"])
+        return [shown] if len(shown) else []
+
+
 class RecordedPlane(SphinxDirective):
     """The latent plane of the recorded model with two dimensions, to drag."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Build the element."""
-        from course_lib.experiments.page_decoder import decoder_path, read_decoder
+        """Build the element, its provenance, and what stands for it without a script."""
+        from course_lib.experiments import read_records
+        from course_lib.experiments.page_decoder import RECORD, decoder_path, read_decoder
+        from course_lib.experiments.pictures import picture_path
+        from course_lib.experiments.tables import provenance
         from course_lib.widgets import latent_plane
 
         path = decoder_path(RESULTS)
-        self.env.note_dependency(str(path))
+        (record,) = [record for record in read_records(RESULTS) if record.name == RECORD]
+        for source in (path, *RESULTS.glob(f"{RECORD}.json")):
+            self.env.note_dependency(str(source))
         stored = read_decoder(path)
         element = latent_plane(
             stored.decoder,
@@ -198,10 +257,29 @@ class RecordedPlane(SphinxDirective):
             "and a ring to move.",
             caption=" ".join(line.strip() for line in self.content),
         )
-        return [nodes.raw("", element.markup, format="html")]
+        # Elements count from 1 in the process that makes them: a notebook's page may have that name already.
+        markup = re.sub(r"\bcourse-plane-\d+\b", "recorded-plane", element.markup)
+        still = nodes.image(
+            uri=f"/results/{picture_path(RESULTS, RECORD, 'manifold').name}",
+            alt="Ten by ten digits that change gradually into one another, decoded at quantiles of the prior",
+            width="100%",
+            classes=["no-scaled-link"],
+        )
+        inline, messages = self.parse_inline(provenance(record).strip())
+        shown = addnodes.only(
+            "",
+            nodes.raw("", markup, format="html"),
+            nodes.raw("", '<noscript class="recorded-plane">', format="html"),
+            still,
+            nodes.raw("", "</noscript>", format="html"),
+            nodes.paragraph("", "", *inline, classes=["provenance"]),
+            expr="not latex",
+        )
+        return [shown, *messages]
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.add_directive("results-pictures", ResultsPictures)
+    app.add_directive("gallery", Gallery)
     app.add_directive("recorded-plane", RecordedPlane)
     return {"version": "1", "parallel_read_safe": True}

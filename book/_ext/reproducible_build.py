@@ -38,7 +38,7 @@ def library_digest() -> str:
     library = ROOT / "course_lib"
     sources = [
         path
-        for ending in ("py", "js")
+        for ending in ("py", "js", "css")
         for path in library.rglob(f"*.{ending}")
         if path.relative_to(library).parts[0] not in UNUSED
     ]

@@ -5,27 +5,25 @@ source, shown on the page with the directive ``{tested-equations}``, and a link 
 of the library that implements it.
 """
 
+import inspect
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 from torch import nn
 
+from drawn_figures import chapters, drawings, load
 from equation_labels import ROOT, book_labels, equation_tests
 from repository import read
+from self_checks import read as read_questions
 
-ELEMENTS = (
-    "dirac_orbit",
-    "frame_slider",
-    "gaussian_pair",
-    "latent_plane",
-    "pixel_reveal",
-    "receptive_field",
-)
+# Directives of pages, and functions of `course_lib.widgets` in notebooks, that show an element to move.
+DIRECTIVES = ("recorded-plane",)
 
 
 def _reference(domain: str, kind: str, target: str, text: str, docname: str) -> nodes.Node:
@@ -58,8 +56,8 @@ def mark_equations(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def notebooks() -> list[Path]:
-    """Notebooks of the book and of the assignments."""
-    return sorted(p for folder in ("book", "assignments") for p in (ROOT / folder).rglob("*.ipynb"))
+    """The notebooks that are executed for the book."""
+    return sorted((ROOT / "book").rglob("*.ipynb"))
 
 
 def count_models() -> int:
@@ -76,18 +74,64 @@ def count_models() -> int:
     )
 
 
+def element_makers() -> list[str]:
+    """The functions of the library that make an element to drag, slide or click."""
+    from course_lib import widgets
+
+    functions = inspect.getmembers(widgets, inspect.isfunction)
+    return [
+        name
+        for name, function in functions
+        if not name.startswith("_")
+        and inspect.signature(function).return_annotation is widgets.Element
+    ]
+
+
 def count_figures() -> tuple[int, int]:
-    """Numbers of captioned figures and of interactive elements in all notebooks."""
+    """Numbers of captioned figures that are computed, and of elements to move, on all pages."""
     cells = [
         cell
         for path in notebooks()
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if cell["cell_type"] == "code"
     ]
-    figures = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in cells)
-    call = re.compile(rf"^(?:{'|'.join(ELEMENTS)})\(", re.MULTILINE)
-    elements = sum(len(call.findall("".join(cell["source"]))) for cell in cells)
-    return figures, elements
+    text = [path.read_text(encoding="utf-8") for path in (ROOT / "book").rglob("*.md")]
+    text += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    figures = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in code)
+    figures += sum(len(drawings(load(path))) for path in chapters())
+    call = re.compile(rf"^(?:{'|'.join(element_makers())})\(", re.MULTILINE)
+    elements = sum(len(call.findall("".join(cell["source"]))) for cell in code)
+    shown = re.compile(rf"^```\{{(?:{'|'.join(DIRECTIVES)})\}}", re.MULTILINE)
+    return figures, elements + sum(len(shown.findall(page)) for page in text)
+
+
+@cache
+def counts() -> dict[str, int]:
+    """What the book consists of, by the name under which a page asks for it."""
+    tests = equation_tests()
+    figures, elements = count_figures()
+    questions = sum(len(read_questions(path)) for path in ROOT.glob("book/*/self-checks.yml"))
+    return {
+        "equations": len(book_labels()),
+        "wrong-versions": sum(len(test.wrong) for test in tests.values()),
+        "models": count_models(),
+        "figures": figures,
+        "elements": elements,
+        "notebooks": len(notebooks()),
+        "questions": questions,
+    }
+
+
+class CountRole(SphinxRole):
+    """One of the counts, as a number."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Write the number."""
+        if self.text not in counts():
+            known = ", ".join(counts())
+            message = self.inliner.reporter.error(f"count {self.text!r}: one of {known}")
+            return [], [message]
+        return [nodes.Text(str(counts()[self.text]))], []
 
 
 class TestedEquations(SphinxDirective):
@@ -96,20 +140,20 @@ class TestedEquations(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Build the list."""
         tests, labels = self.env.equation_tests, book_labels()
-        wrong = sum(len(test.wrong) for test in tests.values())
-        models, figures, elements = count_models(), *count_figures()
+        known = counts()
         result: list[nodes.Node] = [
             nodes.paragraph(
                 "",
                 f"{len(labels)} equations carry a label, {len(tests)} tests check them, and "
-                f"each test is also run on deliberately wrong versions, {wrong} in all, that it "
-                f"must tell apart.",
+                f"each test is also run on deliberately wrong versions, {known['wrong-versions']} in all, "
+                f"that it must tell apart.",
             ),
             nodes.paragraph(
                 "",
-                f"{models} models and networks (classes that can be trained) are part of the tested library. "
-                f"{figures} figures and {elements} elements to drag, slide or click are "
-                f"computed by {len(notebooks())} notebooks whenever the book is built; each has a caption "
+                f"{known['models']} models and networks (classes that can be trained) are part of the tested "
+                f"library. {known['figures']} figures and {known['elements']} elements to drag, slide or "
+                f"click are computed whenever the book is built, by {known['notebooks']} notebooks and "
+                f"the functions that draw for the text; each has a caption "
                 f"or an alternative text, and a browser opens every page, moves every element and audits "
                 f"what it sees.",
             ),
@@ -158,6 +202,7 @@ def read_tests(app: Sphinx) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.add_directive("tested-equations", TestedEquations)
+    app.add_role("count", CountRole())
     app.connect("builder-inited", read_tests)
     app.connect("doctree-read", mark_equations)
     return {"version": "1", "parallel_read_safe": False}

@@ -139,6 +139,33 @@ def test_narrow_screens_scroll_in_one_direction(page):
     )
 
 
+# What is tapped by itself; a link within a text, which shares its line with others, is not, nor is what shows
+# itself only to a mouse or to the keyboard.
+TOO_SMALL = """() => Array.from(document.querySelectorAll(
+    `button, input, select, summary, .toctree-toggle,
+     .bd-links a, .bd-sidebar-secondary a, .prev-next-area a`))
+  .filter(node => node.checkVisibility({opacityProperty: true, visibilityProperty: true}))
+  .filter(node => !node.closest("dialog:not([open]), .copybtn, .bd-search-container"))
+  .map(node => node.closest(".choice, .course-element label:has([type=checkbox])") ?? node)
+  .filter(node => {
+    const box = node.getBoundingClientRect();
+    return box.width && box.height && box.right > 0 && (box.width < 43.5 || box.height < 43.5);
+  })
+  .map(node => node.outerHTML.slice(0, 120))"""
+
+
+def test_what_is_tapped_on_a_phone_is_large_enough(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert not page.evaluate(TOO_SMALL)
+    for toggle in (".primary-toggle", ".secondary-toggle"):
+        for button in page.locator(f"{toggle}:visible").all()[:1]:
+            button.click()
+            page.wait_for_selector("dialog[open]")
+            assert not page.evaluate(TOO_SMALL), toggle
+            page.keyboard.press("Escape")
+            page.wait_for_selector("dialog[open]", state="detached")
+
+
 def test_figures_have_alternative_texts(page):
     texts = page.evaluate(
         "Array.from(document.querySelectorAll('article.bd-article img'), image => image.alt)"

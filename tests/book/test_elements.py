@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shared_elements
 import torch
 from PIL import Image
 from torch import nn
@@ -368,26 +369,48 @@ def test_guided_density_is_that_of_the_library(show, float64):
         assert shown[2::2] == pytest.approx([variance, spread], abs=6e-5)
 
 
-@pytest.mark.parametrize(
-    "element",
-    [
-        widgets.gaussian_pair(alt=ALT),
-        widgets.gaussian_pair(q=(-0.5, 2.0), discriminator=True, alt=ALT),
-        widgets.dirac_orbit(gamma=0.2, alt=ALT),
-        widgets.receptive_field(
-            {"m": torch.tril(torch.ones(20, 20), -1).view(4, 5, 4, 5)}, alt=ALT
-        ),
-        widgets.pixel_reveal(torch.ones(2, 2), torch.full((2, 2, 3), 1 / 3), alt=ALT),
-        widgets.noised_mixture(plane(), alt=ALT),
-        widgets.sampling_paths(plane(), alt=ALT),
-        widgets.sampling_paths(plane(), schedule=LinearPath(), alt=ALT),
-        widgets.guided_gaussian(alt=ALT),
-    ],
-    ids=lambda element: str(element).split(":")[0],
-)
+ELEMENTS = [
+    widgets.gaussian_pair(alt=ALT),
+    widgets.gaussian_pair(q=(-0.5, 2.0), discriminator=True, alt=ALT),
+    widgets.dirac_orbit(gamma=0.2, alt=ALT),
+    widgets.receptive_field({"m": torch.tril(torch.ones(20, 20), -1).view(4, 5, 4, 5)}, alt=ALT),
+    widgets.pixel_reveal(torch.ones(2, 2), torch.full((2, 2, 3), 1 / 3), alt=ALT),
+    widgets.noised_mixture(plane(), alt=ALT),
+    widgets.sampling_paths(plane(), alt=ALT),
+    widgets.sampling_paths(plane(), schedule=LinearPath(), alt=ALT),
+    widgets.guided_gaussian(alt=ALT),
+]
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: str(element).split(":")[0])
 def test_page_and_live_notebook_start_alike(show, element):
     live = re.search(r'<p role="status">(.*?)</p>', element.widgets().children[-2].value)[1]
     # Trailing zeros and a digit at the border of rounding may differ, words may not.
     page = show(element).locator("p output").inner_text()
     assert re.sub(r"[\d.]+", "", live) == re.sub(r"[\d.]+", "", page)
     assert numbers_in(live) == pytest.approx(numbers_in(page), rel=6e-3, abs=1e-4)
+
+
+def test_elements_of_a_page_share_one_script(show, visit, tmp_path):
+    """With the script and the style of the site in place of their own they start as they do alone."""
+    alone = [show(element).locator("p output").inner_text() for element in ELEMENTS]
+    (tmp_path / "elements.js").write_text(shared_elements.shared_script(), encoding="utf-8")
+    (tmp_path / "elements.css").write_text(shared_elements.shared_style(), encoding="utf-8")
+    kept = [shared_elements.own_part(element.markup) for element in ELEMENTS]
+    assert "function" not in "".join(kept)
+    page = '<!doctype html><meta charset=utf-8><link rel="stylesheet" href="elements.css">'
+    page += '<script defer src="elements.js"></script>' + "".join(kept)
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    opened = visit(tmp_path / "page.html")
+    assert not opened.errors
+    assert opened.page.locator(".course-element p output").all_inner_texts() == alone
+
+
+def test_without_a_script_an_element_says_so(browser, tmp_path):
+    (tmp_path / "page.html").write_text(ELEMENTS[0].markup, encoding="utf-8")
+    page = browser.new_page(java_script_enabled=False)
+    page.goto((tmp_path / "page.html").as_uri())
+    assert "needs JavaScript" in page.locator("body").inner_text()
+    assert ALT in page.locator("body").inner_text()
+    assert not page.locator("svg, input").first.is_visible()
+    page.close()

@@ -120,6 +120,30 @@ def test_notebooks_are_executed_again_for_code_and_not_for_words():
     assert without_words('"""A module."""\nX = 1\n') != without_words('X = "A module."\n')
 
 
+def test_drawings_are_taken_out_of_the_outputs_in_the_order_of_the_notebook():
+    def figure(name, drawing):
+        data = {"image/png": "a picture", tool.DRAWING: drawing, "text/plain": "words"}
+        cell = nbformat.v4.new_code_cell()
+        cell.outputs = [
+            nbformat.v4.new_output("stream", text="printed"),
+            nbformat.v4.new_output("display_data", data, metadata={tool.DRAWING: {}}),
+        ]
+        cell.metadata["mystnb"] = {"figure": {"name": name}}
+        return cell
+
+    text = nbformat.v4.new_markdown_cell("a text")
+    cells = [figure("fig-second-word", "<svg>1</svg>"), text, figure("fig-a", "<svg>2</svg>")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert tool.take_drawings(notebook) == {
+        "01-second-word.svg": "<svg>1</svg>",
+        "02-a.svg": "<svg>2</svg>",
+    }
+    for cell in (cells[0], cells[2]):
+        assert set(cell.outputs[1].data) == {"image/png", "text/plain"}
+        assert not cell.outputs[1].metadata
+    assert not tool.take_drawings(notebook)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not kernels.CAN_FORK, reason="kernels are forked on Linux only")
 def test_a_forked_kernel_gives_what_one_that_is_started_gives(tmp_path, monkeypatch):
@@ -145,8 +169,10 @@ def test_a_forked_kernel_gives_what_one_that_is_started_gives(tmp_path, monkeypa
             config=tool.ENCRYPTED,
             kernel_name="python3",
             kernel_manager_class=manager,
+            extra_arguments=tool.BOTH_FORMATS,
             resources={"metadata": {"path": str(tmp_path)}},
         ).execute()
+        assert list(tool.take_drawings(notebook)) == ["01-figure.svg"]
         # What is printed arrives in one message or in several.
         texts = ["".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells]
         figures = [o.data["image/png"] for c in notebook.cells for o in c.outputs if "data" in o]

@@ -10,11 +10,15 @@ import re
 import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
+import drawn_figures
+import nbformat
 import notebooks
 import numpy as np
 import publishing
 import pytest
+import tested_equations
 import torch
 from sphinx.util.inventory import InventoryFile
 
@@ -65,6 +69,19 @@ def test_code_and_outputs_fit_a_laptop(page):
              .map(node => node.innerText.slice(0, 100))"""
     )
     assert not wide
+
+
+def test_a_page_loads_the_script_of_its_elements_once(page):
+    """As a file that all pages share; a page without elements does not load it."""
+    scripts = [node.get_attribute("src") or "" for node in page.locator("script").all()]
+    loaded = [source for source in scripts if "_static/elements.js" in source]
+    assert len(loaded) == bool(page.locator(".course-element").count())
+    assert "start_plane" not in page.content()
+
+
+def test_a_page_without_formulas_does_not_load_what_typesets_them(opened, page):
+    formulas = page.locator("span.math, div.math").count()
+    assert bool(formulas) == any("/mathjax/startup.js" in url for url in opened.first_loaded)
 
 
 FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "": torch.clone}
@@ -150,6 +167,47 @@ def test_search_works_without_a_network(visit, site):
     visit.page.close()
 
 
+def test_a_student_walks_through_a_chapter_on_a_phone(visit, site):
+    """By touch: front page, theory, a question, a notebook, the assignment, and back."""
+    opened = visit(
+        site / "book" / "intro.html", has_touch=True, viewport={"width": 390, "height": 844}
+    )
+    page = opened.page
+    page.set_default_timeout(180_000)  # ten pages with formulas, on a machine that may be busy
+
+    def arrive(name):
+        page.wait_for_url(f"**/{name}.html")
+        page.wait_for_function("!window.MathJax || window.MathJax.startup?.promise")
+        page.evaluate("window.MathJax?.startup?.promise")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+    def choose(name):
+        page.locator(".primary-toggle:visible").tap()
+        page.locator(f"dialog[open] .bd-links a[href$='{name}.html']").tap()
+        arrive(name)
+
+    page.locator("article .gallery a[href$='vae/theory.html']").tap()
+    arrive("vae/theory")
+    question = page.locator(".self-check-options").first
+    question.locator("input[type=radio]").first.tap()
+    question.locator("button", has_text="Check").tap()
+    assert question.locator(".verdict").inner_text().strip()
+    choose("vae/latent-space")
+    seen = page.locator("#course-plane-1").evaluate(SEEN)
+    page.locator("#course-plane-1 canvas.plane").tap()
+    page.locator("#course-plane-1 canvas.plane").tap(position={"x": 60, "y": 40})
+    assert page.locator("#course-plane-1").evaluate(SEEN) != seen
+    choose("instructors/assignments")
+    page.locator("article a[href$='student/vae.html']").first.tap()
+    arrive("student/vae")
+    for name in ("instructors/assignments", "vae/latent-space", "vae/theory", "book/intro"):
+        page.go_back()
+        arrive(name)
+    assert not opened.errors
+    assert not opened.foreign
+    page.close()
+
+
 def test_the_reference_holds_every_public_name(site):
     with (site / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, "", lambda base, name: name)
@@ -174,6 +232,47 @@ def test_the_site_can_be_published(site):
     # What must be a whole address is there where one is set, and nowhere else.
     whole = [(site / "sitemap.xml").exists(), 'property="og:image"' in page, 'og:url"' in page]
     assert whole == [notebooks.repository().is_set] * 3
+
+
+def test_the_counts_of_the_front_page_are_those_of_the_pages(site):
+    pages = [path.read_text(encoding="utf-8") for path in (site / "book").rglob("*.html")]
+    known = tested_equations.counts()
+    for name, mark in (
+        ("equations", r'id="equation-eq-'),
+        ("elements", r'<figure class="course-element"'),
+        ("questions", r'class="self-check self-check-'),
+    ):
+        assert sum(len(re.findall(mark, page)) for page in pages) == known[name], name
+    front = (site / "book" / "intro.html").read_text(encoding="utf-8")
+    for name in ("equations", "figures", "elements", "questions", "notebooks", "models"):
+        assert re.search(rf"\b{known[name]}\b", front), name
+
+
+def test_the_drawings_to_download_are_those_of_the_pages(site):
+    """Each drawn figure of a text and each figure of a notebook is in the archive, as a drawing."""
+    with zipfile.ZipFile(site / publishing.FIGURES) as packed:
+        names = packed.namelist()
+        for name in names:
+            assert ElementTree.fromstring(packed.read(name)).tag.endswith("}svg"), name
+    wanted = {
+        f"figures/{path.parent.name}/{name}.svg"
+        for path in drawn_figures.chapters()
+        for name in drawn_figures.drawings(drawn_figures.load(path))
+    }
+    for path in notebooks.notebooks():
+        page = (site / path.relative_to(notebooks.ROOT)).with_suffix(".html")
+        shown = re.findall(
+            r'<figure [^>]*\bid="fig-([\w-]+)">\s*<img ', page.read_text(encoding="utf-8")
+        )
+        # The figures of cells, in the order of the page; drawings of the text are counted above.
+        cells = nbformat.read(path, as_version=4).cells
+        own = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells]
+        shown = [name for name in shown if f"fig-{name}" in own]
+        folder = f"figures/{path.parent.name}/{path.stem}"
+        wanted |= {f"{folder}/{place:02d}-{name}.svg" for place, name in enumerate(shown, 1)}
+        assert len(shown) == len(list(filter(None, own))), path
+    left = {name for name in names if not re.match("figures/(opening|recorded)/", name)}
+    assert left == wanted
 
 
 def test_the_download_is_whole_and_works_from_its_folder(visit, site, tmp_path):

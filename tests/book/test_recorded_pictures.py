@@ -11,6 +11,7 @@ from recorded_pictures import Line, parse
 from sphinx.cmd.build import build_main
 
 from course_lib.experiments import RECIPES, STUDIES, read_records, read_study
+from course_lib.experiments.page_decoder import RECORD
 from course_lib.experiments.pictures import picture_path
 from course_lib.experiments.tables import source_rows
 
@@ -80,10 +81,55 @@ def test_what_has_been_run_is_shown_and_says_where_it_comes_from(build):
 
 
 def test_the_plane_stands_on_a_page_without_a_notebook(build):
-    (raw,) = build("# A page\n\n```{recorded-plane}\nMove the ring\nslowly.\n```\n").iter("raw")
-    assert raw.get("format") == "html"
-    assert "<figcaption>Move the ring slowly.</figcaption>" in raw.text
-    assert '"half":true' in raw.text
+    """With its record, and with a picture where no script runs."""
+    tree = build("# A page\n\n```{recorded-plane}\nMove the ring\nslowly.\n```\n")
+    element, opening, closing = tree.iter("raw")
+    assert element.get("format") == "html"
+    assert 'id="recorded-plane"' in element.text
+    assert "course-plane" not in element.text  # the name that a notebook's own plane has
+    assert "<figcaption>Move the ring slowly.</figcaption>" in element.text
+    assert '"half":true' in element.text
+    assert opening.text.startswith("<noscript")
+    assert closing.text == "</noscript>"
+    (still,) = tree.iter("image")
+    assert still.get("uri") == f"results/{RECORD}-manifold.png"
+    assert still.get("alt")
+    (record,) = [record for record in read_records(RESULTS) if record.name == RECORD]
+    (source,) = (p for p in tree.iter("paragraph") if p.get("classes") == "provenance")
+    for part in (record.command, record.commit[:7], "1 core"):
+        assert part in "".join(source.itertext())
+
+
+def test_a_gallery_shows_what_has_been_run_or_what_stands_in_its_place(build):
+    tree = build(f"""# A page
+
+```{{gallery}}
+- record: {VAE}
+  picture: samples
+  alt: forty digits
+  text: Digits of a *VAE*.
+- record: mnist-VAE-never-seed0
+  picture: samples
+  alt: never drawn
+  text: Never shown.
+- record: mnist-VAE-never-seed0
+  picture: samples
+  alt: never drawn
+  text: Others.
+  instead:
+    record: {RECORD}
+    alt: a plane of digits
+    picture: manifold
+```
+""")
+    images = [(image.get("uri"), image.get("alt")) for image in tree.iter("image")]
+    assert images == [
+        (f"results/{VAE}-samples.png", "forty digits"),
+        (f"results/{RECORD}-manifold.png", "a plane of digits"),
+    ]
+    words = ["".join(p.itertext()) for p in tree.iter("paragraph")]
+    runs = {record.name: record.command for record in read_records(RESULTS)}
+    assert words == ["Digits of a VAE.", runs[VAE], "Others.", runs[RECORD]]
 
 
 def test_curves_are_those_of_the_record(build, tmp_path):
