@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 MATHJAX = (
     "startup.js",
     "core.js",
-    "input/tex-full.js",
+    "input/tex.js",
     "output/svg.js",
     "output/svg/fonts/tex.js",
     "a11y/assistive-mml.js",
