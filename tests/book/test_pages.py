@@ -193,10 +193,10 @@ def test_a_student_walks_through_a_chapter_on_a_phone(visit, site):
     question.locator("button", has_text="Check").tap()
     assert question.locator(".verdict").inner_text().strip()
     choose("vae/latent-space")
-    seen = page.locator("#course-plane-1").evaluate(SEEN)
-    page.locator("#course-plane-1 canvas.plane").tap()
-    page.locator("#course-plane-1 canvas.plane").tap(position={"x": 60, "y": 40})
-    assert page.locator("#course-plane-1").evaluate(SEEN) != seen
+    seen = page.locator("#recorded-plane").evaluate(SEEN)
+    page.locator("#recorded-plane canvas.plane").tap()
+    page.locator("#recorded-plane canvas.plane").tap(position={"x": 60, "y": 40})
+    assert page.locator("#recorded-plane").evaluate(SEEN) != seen
     choose("instructors/assignments")
     page.locator("article a[href$='student/vae.html']").first.tap()
     arrive("student/vae")
