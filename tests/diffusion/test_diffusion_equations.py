@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -696,6 +697,7 @@ def test_guidance(formula):
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
+@cache  # asked again for each wrong version
 def replaced(correlation, repeats, steps):
     """The chain itself: mean and variance of the unknown entry after all steps, by Gaussian algebra."""
     schedule = LinearLogSNR(11.0, -11.0)
