@@ -65,15 +65,14 @@ PYTEST := $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist worksteal
 test-fast: lint ## Lint and all tests but the slow ones (notebooks, pages, mutants, sandbox, processes, hosted, live)
 	$(PYTEST) -m "not slow and not browser and not mutants and not isolation and not hosted and not live"
 
-# The book's notebooks are compared as they were executed for it, the assignments' masters are executed:
-# but one, which tests/grading/test_masters.py runs under nbgrader.
+# The book's notebooks are compared as they were executed for it; tests/grading/test_masters.py executes the
+# assignments' masters.
 # Without bars: nbval reads a cell's messages when the cell is done, and above about 2000 some are lost.
 NBVAL := TQDM_DISABLE=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile --nbval-lax --nbval-cell-timeout=600
 # All in one go, not after test-fast: to collect the tests takes each process a quarter of a minute.
 test: lint book ## All tests: notebooks executed and compared, pages opened, hostile submissions graded
 	$(PYTEST) -rs -m "not hosted and not live"
 	JUPYTER_PATH="$(CURDIR)/tools/jupyter" $(NBVAL) --nbval-kernel-name executed book
-	$(NBVAL) $(filter-out %/vae.ipynb,$(wildcard assignments/*/*.ipynb))
 
 test-hosted: $(STAMP) ## Run notebooks as on Colab: file alone, old widgets, library from the first cell (ONLY=latent-space)
 	$(BIN)/python -m pytest -q -rs -m hosted $(if $(ONLY),-k "$(ONLY)") tests/book/test_hosted.py

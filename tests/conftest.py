@@ -19,6 +19,18 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# A minute and more each. Processes that share the tests take from one another while there are any: what
+# takes long is begun first, so that none of them is left with it at the end.
+LONG = (
+    "tests/test_second_device.py",
+    "tests/grading/test_masters.py",
+    "tests/experiments/test_processes.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,6 +1,7 @@
 """The repository's address: normalized or refused, written everywhere, and nobody's until it is set."""
 
 import re
+import runpy
 import subprocess
 import sys
 import types
@@ -186,21 +187,29 @@ def git(folder, *arguments):
     return call("git", *identity, *arguments, cwd=folder)
 
 
-def test_a_clone_takes_the_address_from_its_remote(tmp_path):
+def test_a_clone_takes_the_address_from_its_remote(tmp_path, monkeypatch, capsys):
     """In a folder with a space, below the root of the repository, on a branch of its own."""
     root = tmp_path / "a clone"
     folder = root / "courses" / "dgm"
     copy_checkout(folder)
     git(root, "init", "-q", "-b", "spring")
-    command = [sys.executable, folder / "tools" / "notebooks.py", "sync"]
+    tool_of_it = folder / "tools" / "notebooks.py"
+    monkeypatch.setattr(sys, "argv", [str(tool_of_it), "sync"])
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # to which it adds
+
+    def sync():
+        # Run here: a process of its own would first import for seconds what is imported here.
+        runpy.run_path(str(tool_of_it), run_name="__main__")
+
     git(root, "commit", "-q", "--allow-empty", "-m", "Empty")
     unset = tool.configuration((ROOT / "_config.yml").read_text(encoding="utf-8"), parse(UNSET))
     (folder / "_config.yml").write_text(unset, encoding="utf-8")
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "no remote" in done.stderr
+    with pytest.raises(SystemExit) as ended:
+        sync()
+    assert ended.value.code == 2
+    assert "no remote" in capsys.readouterr().err
     git(root, "remote", "add", "origin", "git@github.com:ada/teaching.git")
-    call(*command)
+    sync()
     expected = Repository("ada", "teaching", "spring", "courses/dgm")
     assert read(folder / "_config.yml") == expected
     for path in [*folder.glob("book/**/*.ipynb"), *folder.glob("assignments/*/student/*.ipynb")]:
@@ -209,7 +218,7 @@ def test_a_clone_takes_the_address_from_its_remote(tmp_path):
     assert expected.colab("book/vae/vae.ipynb") in (folder / "README.md").read_text()
     # One that is set stays, whatever the remote is.
     git(root, "remote", "set-url", "origin", "https://gitlab.com/ada/teaching")
-    call(*command)
+    sync()
     assert read(folder / "_config.yml") == expected
 
 

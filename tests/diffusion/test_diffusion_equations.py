@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -735,6 +736,7 @@ def test_price_of_guidance(formula):
     torch.testing.assert_close(entropy + excess, expected, atol=1e-6, rtol=1e-6)
 
 
+@cache  # asked again for each wrong version
 def replaced(correlation, repeats, steps):
     """The chain itself: mean and variance of the unknown entry after all steps, by Gaussian algebra."""
     schedule = LinearLogSNR(11.0, -11.0)

@@ -12,6 +12,7 @@ import torch
 
 from course_lib.classifier import train_classifier
 from course_lib.command_line import main
+from course_lib.data import digits
 from course_lib.evaluation import estimate
 from course_lib.experiments import (
     STUDIES,
@@ -407,8 +408,19 @@ def test_the_study_of_flows_trains_draws_and_counts_evaluations(monkeypatch, tmp
         flow_samples.Sampling("independent pairs", "euler", 1),
     ]
     assert set(chosen) - {chosen[1]} <= set(flow_samples.METHODS)
+    data = digits()
+    few = replace(
+        data,
+        **{
+            f"{split}{part}": getattr(data, split + part)[:n]
+            for split, n in (("train", 300), ("validation", 10), ("test", 80))
+            for part in ("", "_labels")
+        },
+    )
+    monkeypatch.setattr(flow_samples, "load", lambda name: few)
+    monkeypatch.setattr(flow_samples, "NETWORK", {"channels": 8, "n_blocks": 1})
     monkeypatch.setattr(flow_samples, "METHODS", tuple(chosen))
-    monkeypatch.setattr(flow_samples, "PAIRS", 100)
+    monkeypatch.setattr(flow_samples, "PAIRS", 50)
     monkeypatch.setattr(flow_samples, "PAIR_STEPS", 1)
     monkeypatch.setattr(diffusion_samplers, "REAL_DRAWS", 2)
     monkeypatch.setattr(diffusion_samplers, "train_classifier", partial(train_classifier, steps=20))

@@ -42,6 +42,13 @@ def broken_rule(text: str) -> str | None:
     return None
 
 
+def second_device() -> dict:
+    """The checks on another device: to be asked last, since the simulated device changes torch."""
+    from tests.second_device import checks
+
+    return {"names": list(checks.CHECKS), "unmoved": checks.unmoved()}
+
+
 def report() -> dict:
     """All that follows."""
     folders = ["--results", "new-results", "--checkpoints", "new-checkpoints"]
@@ -77,4 +84,4 @@ def report() -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(report()))
+    print(json.dumps({**report(), "checks": second_device()}))

@@ -75,31 +75,19 @@ def entered(tmp_path_factory):
     """The files that a new family has touched, and what followed."""
     copy = tmp_path_factory.mktemp("course")
     touched = enter(copy)
-    report = run(copy, "-m", "tests.families.report")
-    return touched, {**report, "checks": run(copy, "-c", CHECKS)}
-
-
-# In a process of its own, since the simulated device changes torch.
-CHECKS = """
-import json
-from tests.second_device import checks
-print(json.dumps({"names": list(checks.CHECKS), "unmoved": checks.unmoved()}))
-"""
-
-
-def run(copy, *python):
-    """What a program prints as JSON in its last line, with the library of the copy."""
+    # A process with the library of the copy, which takes seconds: the tests that need it are marked slow.
     ran = subprocess.run(
-        [sys.executable, *python],
+        [sys.executable, "-m", "tests.families.report"],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy)},
         capture_output=True,
         text=True,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads(ran.stdout.splitlines()[-1])
+    return touched, json.loads(ran.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_new_family_touches_two_files_of_the_library_beside_its_own(entered):
     touched, _ = entered
     assert [name for name in touched if not name.startswith("course_lib/dummy/")] == [
@@ -108,6 +96,7 @@ def test_a_new_family_touches_two_files_of_the_library_beside_its_own(entered):
     ]
 
 
+@pytest.mark.slow
 def test_a_new_family_is_built_trained_measured_and_recorded(entered):
     _, report = entered
     assert report["status"] == 0
@@ -122,18 +111,21 @@ def test_a_new_family_is_built_trained_measured_and_recorded(entered):
     assert ["mnist", "Dummy", "gpu"] in report["timed"]
 
 
+@pytest.mark.slow
 def test_a_new_family_is_checked_on_a_second_device(entered):
     _, report = entered
     assert "recipe digits Dummy 60s" in report["checks"]["names"]
     assert "dummy.Dummy" in report["checks"]["unmoved"]  # until that check has run
 
 
+@pytest.mark.slow
 def test_a_new_family_is_hidden_from_students(entered):
     _, report = entered
     assert "training" in report["seen"]
     assert not {"dummy", "families.py", *FAMILIES} & set(report["seen"])
 
 
+@pytest.mark.slow
 def test_a_new_family_obeys_the_rules_of_imports(entered):
     _, report = entered
     allowed, family, *above = report["rules"].values()
@@ -142,6 +134,7 @@ def test_a_new_family_obeys_the_rules_of_imports(entered):
     assert set(above) == {"a model or a shared module imports a tool above it"}
 
 
+@pytest.mark.slow
 def test_a_new_family_is_counted_and_what_it_lacks_is_named(entered):
     _, report = entered
     assert report["undescribed"] == ["dummy.Dummy"]

@@ -1,5 +1,6 @@
 """The equations on paths, weights, other sources' symbols and solvers, by independent routes."""
 
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -125,13 +126,18 @@ def errors(t, mixture):
     return (weight * velocity).sum(), (weight * (noise - guess) ** 2).sum()
 
 
+@cache  # asked again for each wrong version
+def errors_on_the_line(t):
+    return errors(torch.tensor(t), line())
+
+
 def weighted(first, last, density, weight):
     """∫ weight(λ) density(t) E‖ε − ε̂‖² dλ over the noise levels between two times."""
     high, low = PATH.log_snr(first), PATH.log_snr(last)
     total = torch.tensor(0.0)
     for level, w in zip(*legendre(low, high, 40), strict=True):
         t = PATH.time(level)
-        total = total + w * weight(level) * density(t) * errors(t, line())[1]
+        total = total + w * weight(level) * density(t) * errors_on_the_line(t.item())[1]
     return total
 
 
@@ -151,7 +157,7 @@ def test_weighting(formula, density):
     """The left side is an integral over time of the velocity's error; nothing is substituted."""
     first, last = torch.tensor(0.2), torch.tensor(0.9)
     expected = sum(
-        w * density(t) * errors(t, line())[0]
+        w * density(t) * errors_on_the_line(t.item())[0]
         for t, w in zip(*legendre(first, last, 40), strict=True)
     )
     torch.testing.assert_close(formula(first, last, density), expected, atol=1e-7, rtol=1e-7)
@@ -367,6 +373,18 @@ def richardson(coarse, fine, order):
     return fine + (fine - coarse) / (2**order - 1)
 
 
+@cache  # asked again for each wrong version
+def by_steps(steps, method):
+    """The log-densities of the probes by the ODE of the exact velocity."""
+    return flow_log_prob(
+        lambda z, t: exact(t, z),
+        probes(),
+        time_grid(steps, 0.0, 1.0),
+        lambda z: normal(z, 0.0, torch.tensor(1.0)).log().sum(1),
+        method,
+    )
+
+
 @pytest.mark.equation(
     "eq-richardson",
     formula=richardson,
@@ -382,19 +400,9 @@ def richardson(coarse, fine, order):
 )
 def test_richardson(formula):
     """Of log-densities by the ODE: the mixture's own value is the truth."""
-    x, truth = probes(), plane().log_prob(probes())
-
-    def value(steps, method):
-        return flow_log_prob(
-            lambda z, t: exact(t, z),
-            x,
-            time_grid(steps, 0.0, 1.0),
-            lambda z: normal(z, 0.0, torch.tensor(1.0)).log().sum(1),
-            method,
-        )
-
+    truth = plane().log_prob(probes())
     for method, steps in (("euler", 32), ("midpoint", 16)):
-        values = [value(n, method) for n in (steps, 2 * steps, 4 * steps)]
+        values = [by_steps(n, method) for n in (steps, 2 * steps, 4 * steps)]
         order = ORDERS[method]
         errors = [(formula(a, b, order) - truth).norm().item() for a, b in pairwise(values)]
         # What is left is of the next order: halving divides it by 2^(order + 1), or by more.

@@ -17,12 +17,14 @@ import nbformat
 import pytest
 
 from course_lib.families import FAMILIES
-from course_lib.grading.box import Limits, SandboxError, require_hidden, room
+from course_lib.grading import judge
+from course_lib.grading.box import Limits, Room, SandboxError, require_hidden, room
 from course_lib.grading.judge import grade
 from course_lib.grading.question import load_assignment
 from course_lib.grading.system_calls import REFUSED, RETURN, program
 
 from .course import make
+from .test_judge import StandIn
 
 pytestmark = pytest.mark.isolation
 COURSE = Path(__file__).parent / "course"
@@ -345,16 +347,47 @@ LOSES_MORE = {
 }
 
 
+# These change what the others of a notebook use, or what it prints.
+ALONE = {
+    "torch's comparisons replaced",
+    "NumPy's comparisons replaced",
+    "the check and its comparison replaced",
+    "pytest's approx replaced",
+}
+# These leave the process alive, or are ended by it: one box outlives all of them, one after another.
+SURVIVED = (
+    "sys.exit",
+    "quit",
+    "exit as a line",
+    "SystemExit raised",
+    "KeyboardInterrupt raised",
+    "an endless loop",
+    "a long sleep",
+    "one very large file",
+    "memory in shared segments",
+    "namespaces and mounts of its own",
+    "a shell magic that kills",
+    "a cell magic",
+    "an unknown magic",
+    "a magic that waits for input",
+    "a syntax error",
+    "the network",
+)
+QUESTION = {question.name: question for question in MINI.questions}
+
+
 def slot() -> int:
     """A number of its own for each process that tests at the same time."""
     return 10 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
-def graded(shared, submission, student="attack", limits=LIMITS):
+def graded(shared, submission, student="attack", limits=LIMITS, assignment=MINI):
     if not isinstance(submission, bytes):
         submission = nbformat.writes(submission).encode()
     start = time.monotonic()
-    record = grade(submission, student, MINI, secret="s", room=shared, limits=limits, slot=slot())
+    record = grade(
+        submission, student, assignment, secret="s", room=shared, limits=limits, slot=slot()
+    )
     assert time.monotonic() - start < limits.total_seconds + 30
     assert len(record.output) <= limits.output
     return record, {verdict.name: verdict.points for verdict in record.verdicts}
@@ -368,34 +401,107 @@ def test_honest_work_gets_its_points(shared):
     assert record.output.split() == ["True"] * 3  # what the checks print: the output is really kept
 
 
-@pytest.mark.parametrize("attack", FORGERIES)
-def test_forged_answers_earn_nothing(shared, attack, monkeypatch):
-    monkeypatch.setenv("A_SECRET", "SECRET")
+def asked(of: str, name: str) -> str:
+    """The name of the question of one attack among several."""
+    return f"{of}_{[*FORGERIES, *DISRUPTIONS].index(name)}"
+
+
+def between(output: str, name: str) -> str:
+    """What was printed behind an attack's mark, up to the next mark."""
+    return output.partition(f"<<{name}>>")[2].partition("<<")[0]
+
+
+@pytest.fixture(scope="module")
+def forged(shared):
+    """The record of a notebook with many forgeries, each with names and a question of its own."""
+    together = [name for name in FORGERIES if name not in ALONE]
+    cells = [
+        f"print('<<{name}>>')\nspace = dict(globals())\nexec({FORGERIES[name]!r}, space)\n"
+        f"if 'target' in space: {asked('target', name)} = space['target']"
+        for name in together
+    ]
+    questions = (replace(QUESTION["target"], name=asked("target", name)) for name in together)
+    assignment = replace(MINI, questions=(QUESTION["first"], *questions, QUESTION["last"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("A_SECRET", "SECRET")
+        notebook = make.notebook(*cells, "print('<<answers>>')")
+        return graded(shared, notebook, assignment=assignment)
+
+
+@pytest.mark.parametrize("attack", [name for name in FORGERIES if name not in ALONE])
+def test_forged_answers_earn_nothing(forged, attack):
+    record, points = forged
+    assert points[asked("target", attack)] == 0
+    for said in (between(record.output, attack), between(record.output, "answers")):
+        assert "FOUND" not in said.replace("FOUND []", "")
+        assert "PICKLED" not in said
+    assert f"<<{attack}>>" in record.output
+    assert points["first"] == points["last"] == 1, [v.comment for v in record.verdicts]
+
+
+@pytest.mark.parametrize("attack", ALONE)
+def test_a_forgery_of_what_others_use_earns_nothing(shared, attack):
     record, points = graded(shared, make.notebook(FORGERIES[attack]))
     assert points["target"] == 0
-    assert "FOUND" not in record.output.replace("FOUND []", "")
-    assert "PICKLED" not in record.output
+    assert "FOUND" not in record.output
     if attack not in LOSES_MORE:
         assert points["first"] == points["last"] == 1, [v.comment for v in record.verdicts]
 
 
-@pytest.mark.parametrize("attack", DISRUPTIONS)
-def test_a_hostile_cell_costs_only_itself(shared, attack):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0.1)
-        cell = DISRUPTIONS[attack].replace("{port}", str(server.getsockname()[1]))
-        cell = cell.replace("{processes}", str(LIMITS.processes))
-        cell = cell.replace("{scratch}", str(LIMITS.scratch)).replace("{seconds}", DAEMON[1])
-        record, points = graded(shared, make.notebook(cell))
+def hostile(attack: str, port: int) -> str:
+    """The cell of a disruption."""
+    cell = DISRUPTIONS[attack].replace("{port}", str(port))
+    cell = cell.replace("{processes}", str(LIMITS.processes))
+    return cell.replace("{scratch}", str(LIMITS.scratch)).replace("{seconds}", DAEMON[1])
+
+
+@pytest.fixture
+def server():
+    """A listening port outside the box, which nobody may have asked at the end."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.1)
+        yield listening
         with pytest.raises(TimeoutError):
-            server.accept()
-    assert points["target"] == 0
+            listening.accept()
+
+
+def require_limits_held(record) -> None:
+    """Require that nothing was found, that memory was bounded, and that no process is left."""
     assert "FOUND" not in record.output
-    if attack not in LOSES_MORE:
-        assert points["first"] == points["last"] == 1, (record.errors, record.verdicts)
     # The watch looks twenty times a second: a bomb may pass the limit by what it takes meanwhile.
     assert record.memory <= LIMITS.memory * 1.5
     assert not [p for p in Path("/proc").iterdir() if p.name.isdigit() and command(p) == DAEMON]
+
+
+def test_hostile_cells_cost_only_themselves(shared, server):
+    """In one notebook, each with an honest answer behind it."""
+    cells, questions = [], [QUESTION["first"]]
+    for attack in SURVIVED:
+        honest = make.LAST.replace("last", asked("after", attack))
+        cells += [hostile(attack, server.getsockname()[1]), honest]
+        questions += [
+            replace(QUESTION["target"], name=asked("target", attack)),
+            replace(QUESTION["last"], name=asked("after", attack)),
+        ]
+    questions.append(QUESTION["last"])
+    assignment = replace(MINI, questions=tuple(questions))
+    limits = replace(LIMITS, total_seconds=120)
+    record, points = graded(shared, make.notebook(*cells), limits=limits, assignment=assignment)
+    honest = {name for name in points if not name.startswith("target")}
+    assert {name for name, given in points.items() if given} == honest, record.verdicts
+    # One box for all: none has ended the process.
+    assert not [text for _, text in record.errors if "left out" in text]
+    require_limits_held(record)
+
+
+@pytest.mark.parametrize("attack", [name for name in DISRUPTIONS if name not in SURVIVED])
+def test_a_hostile_cell_costs_only_itself(shared, attack, server):
+    cell = hostile(attack, server.getsockname()[1])
+    record, points = graded(shared, make.notebook(cell))
+    assert points["target"] == 0
+    if attack not in LOSES_MORE:
+        assert points["first"] == points["last"] == 1, (record.errors, record.verdicts)
+    require_limits_held(record)
 
 
 def command(process: Path) -> list[str]:
@@ -403,6 +509,15 @@ def command(process: Path) -> list[str]:
         return (process / "cmdline").read_text().split("\0")[:-1]
     except OSError:
         return []
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A room whose boxes are no processes: of a notebook a box sees the code, and that is honest here."""
+    monkeypatch.setattr(StandIn, "made", [], raising=False)
+    monkeypatch.setattr(StandIn, "answers", {}, raising=False)
+    monkeypatch.setattr(judge, "Box", StandIn)
+    return Room(Path(), "none")
 
 
 def changed_cells(change) -> nbformat.NotebookNode:
@@ -426,9 +541,9 @@ def changed_cells(change) -> nbformat.NotebookNode:
         ),
     ],
 )
-def test_honest_work_keeps_its_points_whatever_happened_to_the_cells(shared, change):
+def test_honest_work_keeps_its_points_whatever_happened_to_the_cells(stand_in, change):
     submission = json.dumps(dict(changed_cells(change))).encode()
-    _, points = graded(shared, submission)
+    _, points = graded(stand_in, submission)
     assert (points["first"], points["target"], points["last"]) == (1, 1, 1)
 
 
@@ -480,10 +595,10 @@ def test_what_is_no_notebook_is_said_so(shared, submission, fault):
     assert set(points.values()) == {0}
 
 
-def test_another_kernel_in_the_metadata_is_graded_as_python(shared):
+def test_another_kernel_in_the_metadata_is_graded_as_python(stand_in):
     made = make.master()
     made.metadata["kernelspec"] = {"name": "ir", "display_name": "R", "language": "R"}
-    _, points = graded(shared, made)
+    _, points = graded(stand_in, made)
     assert points["target"] == 1
 
 
@@ -491,10 +606,10 @@ def test_another_kernel_in_the_metadata_is_graded_as_python(shared):
     "metadata",
     [{"nbgrader": m} for m in (5, {"grade_id": []}, {"grade_id": True})] + [[], None, "text"],
 )
-def test_strange_metadata_harms_nothing(shared, metadata):
+def test_strange_metadata_harms_nothing(stand_in, metadata):
     made = json.loads(nbformat.writes(make.master()))
     made["cells"][-1]["metadata"] = metadata
-    record, points = graded(shared, json.dumps(made).encode())
+    record, points = graded(stand_in, json.dumps(made).encode())
     assert points["target"] == 1
     assert points["words"] is None  # a person is told to look into the notebook
     assert "a person looks for it in the notebook" in record.answers["words"]

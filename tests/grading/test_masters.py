@@ -1,11 +1,13 @@
 """Solved masters earn full marks, unsolved releases nothing: with our grader and with nbgrader.
 
-nbgrader runs one master for all, nbval the others. What it shows is not shown again here: that no cell of
-a solved one fails.
+A solved master is executed once, and that shows both that no cell of it fails, those that check an answer
+included, and that the grader gives it full marks: in a box whose `check` is that of the students. One is
+executed by nbgrader instead, in a kernel, and graded in a box as it stands.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,32 +16,38 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from course_lib.grading.box import Limits
+import course_lib
+from course_lib.grading.box import Limits, room
 from course_lib.grading.judge import grade
 from course_lib.grading.question import Measure, Question, Written
 from course_lib.grading.release import marks, student_version
+from tests.sharing import once
 
 from .assignments import ASSIGNMENTS, NAMES, ROOT
 
 pytestmark = pytest.mark.isolation
+# This one is executed by nbgrader; that takes as long as to train its models.
+IN_A_KERNEL = "vae"
 NBGRADER = """
 import json, sys
 from nbgrader.apps import NbGraderAPI
 from traitlets.config import Config
 
-root, name, *steps = sys.argv[1:]
+root, graded, *names = sys.argv[1:]
 config = Config()
 config.CourseDirectory.root = root
 config.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db"
 config.ExecutePreprocessor.timeout = 600
 api = NbGraderAPI(config=config)
-outcome = {"release": api.generate_assignment(name)["success"]}
-outcome["of"] = api.get_assignment(name)["max_code_score"]
-if "grade" in steps:
-    outcome["grade"] = api.autograde(name, "ada")["success"]
-    (submission,) = [s for s in api.get_submissions(name) if s["student"] == "ada"]
-    outcome["score"] = submission["code_score"]
-print(json.dumps(outcome))
+outcomes = {}
+for name in names:
+    outcomes[name] = outcome = {"release": api.generate_assignment(name)["success"]}
+    outcome["of"] = api.get_assignment(name)["max_code_score"]
+    if name == graded:
+        outcome["grade"] = api.autograde(name, "ada")["success"]
+        (submission,) = [s for s in api.get_submissions(name) if s["student"] == "ada"]
+        outcome["score"] = submission["code_score"]
+print(json.dumps(outcomes))
 """
 
 
@@ -47,29 +55,57 @@ def machine_points(assignment) -> float:
     return sum(q.points for q in assignment.questions if not isinstance(q, Written))
 
 
-@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
-@pytest.mark.parametrize("version", ["solved", "unsolved"])
-def test_the_grader_gives_solved_masters_everything_and_unsolved_ones_nothing(
-    shared, assignment, version
-):
-    master = nbformat.read(assignment.master, as_version=4)
-    submission = master if version == "solved" else student_version(master)
+@pytest.fixture(scope="module")
+def checking(shared):
+    """A room whose `check` compares, as a student's does, where that of a grader's box does not."""
+    with room(shared.sandbox) as made:
+        library = Path(course_lib.__file__).parent
+        for part in ("checking", "evaluation.py", "mmd.py"):  # a measure needs these
+            if (library / part).is_dir():
+                shutil.copytree(
+                    library / part, made.folder / "course_lib" / part, dirs_exist_ok=True
+                )
+            else:
+                shutil.copy(library / part, made.folder / "course_lib" / part)
+        yield made
+
+
+def graded(notebook, assignment, boxes):
+    """The grader's record of a notebook."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    record = grade(
-        nbformat.writes(submission).encode(),
+    return grade(
+        nbformat.writes(notebook).encode(),
         "ada",
         assignment,
         secret="of the tests",
-        room=shared,
+        room=boxes,
         limits=Limits(),
         slot=20 + worker,
     )
-    if version == "solved":
-        assert record.points == machine_points(assignment), record.verdicts
-        assert record.errors == []
-    else:
-        assert record.points == 0
-        assert {v.comment for v in record.verdicts} == {"not answered"}
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_the_grader_gives_a_solved_master_everything_and_no_cell_of_it_fails(
+    shared, checking, assignment
+):
+    master = nbformat.read(assignment.master, as_version=4)
+    is_checked = assignment.name != IN_A_KERNEL
+    record = graded(master, assignment, checking if is_checked else shared)
+    assert record.points == machine_points(assignment), record.verdicts
+    assert record.errors == []
+    said = [line.split()[:2] for line in record.output.splitlines()]
+    for question in assignment.questions:
+        if not isinstance(question, Written):
+            name = f"{assignment.name}.{question.name}:"
+            assert (["✓", name] if is_checked else [name, "not"]) in said
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
+def test_the_grader_gives_an_unsolved_master_nothing(shared, assignment):
+    master = nbformat.read(assignment.master, as_version=4)
+    record = graded(student_version(master), assignment, shared)
+    assert record.points == 0
+    assert {v.comment for v in record.verdicts} == {"not answered"}
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
@@ -90,15 +126,16 @@ def test_each_unsolved_question_fails_only_itself(assignment, tmp_path):
         assert text == f"{assignment.name}.{name} is not answered yet"
 
 
-def nbgrader(assignment, folder, *steps):
-    """What nbgrader says of the master, as its source and as a submission of ada's, in `folder`."""
-    name = assignment.name
-    for place in ("source", "submitted/ada"):
-        target = folder / place / name
-        target.mkdir(parents=True)
-        (target / f"{name}.ipynb").write_bytes(assignment.master.read_bytes())
+def nbgrader(folder, names, graded=""):
+    """What nbgrader says of masters, as its source and as submissions of ada's, in `folder`, by name."""
+    for name in names:
+        master = ROOT / "assignments" / name / f"{name}.ipynb"
+        for place in ("source", "submitted/ada"):
+            target = folder / place / name
+            target.mkdir(parents=True)
+            (target / f"{name}.ipynb").write_bytes(master.read_bytes())
     run = subprocess.run(
-        [sys.executable, "-c", NBGRADER, str(folder), name, *steps],
+        [sys.executable, "-c", NBGRADER, str(folder), graded, *names],
         capture_output=True,
         text=True,
         # nbgrader calls the program `alembic`, which stands beside the interpreter.
@@ -111,17 +148,23 @@ def nbgrader(assignment, folder, *steps):
         cwd=folder,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
+    (folder / "outcomes.json").write_text(run.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """The folder of a course in which nbgrader has released each master: in one process for all."""
+    return once(tmp_path_factory, "released", lambda folder: nbgrader(folder, NAMES))
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=NAMES)
-def test_nbgrader_reads_the_master(assignment, tmp_path):
+def test_nbgrader_reads_the_master(assignment, released):
     name = assignment.name
-    outcome = nbgrader(assignment, tmp_path)
+    outcome = json.loads((released / "outcomes.json").read_text())[name]
     assert outcome["release"]
     assert outcome["of"] == machine_points(assignment)
     # nbgrader's own release hides the same solutions behind the same placeholders.
-    theirs = nbformat.read(tmp_path / "release" / name / f"{name}.ipynb", as_version=4)
+    theirs = nbformat.read(released / "release" / name / f"{name}.ipynb", as_version=4)
     ours = student_version(nbformat.read(assignment.master, as_version=4))
     for their, our in zip(theirs.cells, ours.cells, strict=True):
         assert their.source.strip() == our.source.strip()
@@ -129,11 +172,13 @@ def test_nbgrader_reads_the_master(assignment, tmp_path):
 
 def test_nbgrader_gives_a_solved_master_full_marks(tmp_path):
     """One master stands for all: nbgrader gives the points of each check that does not fail."""
-    assignment = next(a for a in ASSIGNMENTS if a.name == "vae")
-    outcome = nbgrader(assignment, tmp_path, "grade")
+    name = IN_A_KERNEL
+    nbgrader(tmp_path, [name], name)
+    (outcome,) = json.loads((tmp_path / "outcomes.json").read_text()).values()
     assert outcome["grade"]
+    (assignment,) = (a for a in ASSIGNMENTS if a.name == name)
     assert outcome["score"] == outcome["of"] == machine_points(assignment)
-    (run,) = tmp_path.glob("autograded/ada/vae/vae.ipynb")
+    (run,) = tmp_path.glob(f"autograded/ada/{name}/{name}.ipynb")
     cells = [c for c in nbformat.read(run, as_version=4).cells if c.cell_type == "code"]
     assert all(c.execution_count for c in cells if c.source.strip())
     assert [o for c in cells for o in c.outputs if o.output_type == "error"] == []

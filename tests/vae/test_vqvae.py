@@ -163,6 +163,19 @@ def test_perplexity_counts_equally_used_codes(formula):
     assert abs(formula(torch.full((6,), 1 / 6)).item() - 6) < 1e-9
 
 
+@torch.no_grad()
+def test_a_vector_is_the_encoders_at_one_place_of_the_grid():
+    model, x = build((1, 8, 12), 7, 4), torch.randint(4, (5, 1, 8, 12)) / 3
+    height, width = model.code_shape
+    assert (
+        len({5, height, width, 2}) == 4
+    )  # examples and entries of a vector, too: no two are exchanged
+    maps, z = model.encoder(x), model.vectors(x)
+    assert z.shape == (5, height, width, 2)
+    for row, column in itertools.product(range(height), range(width)):
+        assert torch.equal(z[:, row, column], maps[:, :, row, column])
+
+
 def test_the_terms_of_the_loss_move_what_they_are_for():
     model, x = build((1, 4, 4), 3, 4), torch.randint(4, (5, 1, 4, 4)) / 3
     terms = VQObjective(0.5)(model, x, torch.tensor(0.0))
@@ -173,6 +186,8 @@ def test_the_terms_of_the_loss_move_what_they_are_for():
     z = model.vectors(x)
     squared = (z - model.codebook[model.codes(x)]).square().sum() / 5
     torch.testing.assert_close(terms["codebook"], squared)
+    log_prob = model.decode(model.codes(x)).log_prob(x)
+    torch.testing.assert_close(terms["reconstruction"], -log_prob.sum() / 5)
     encoder, decoder = next(model.encoder.parameters()), next(model.decoder.parameters())
     for name, moved in {
         "codebook": (False, True, False),
