@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.fast import fast_path
-from course_lib.inputs import require_dropout, require_positive_integer
+from course_lib.inputs import require_dropout, require_positive_integer, require_shapes
 from course_lib.saved_settings import SavedSettings
 
 
@@ -46,15 +46,12 @@ def attention_weights(queries: Tensor, keys: Tensor, *, causal: bool = False) ->
         Shape ``(..., T, S)``; the last axis sums to 1.
 
     Raises:
-        ValueError: `causal` with other than as many keys as queries.
+        ValueError: keys of another size than the queries', or `causal` with other than as many keys as
+            queries.
     """
+    _require_fitting(causal, queries=(queries, "... T d"), keys=(keys, "... S d"))
     scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
     if causal:
-        if scores.shape[-1] != scores.shape[-2]:
-            raise ValueError(
-                f"causal attention has {scores.shape[-2]} queries and {scores.shape[-1]} keys; as many keys "
-                f"as queries are expected. Pass the keys that may be read, and leave causal out."
-            )
         mask = causal_mask(scores.shape[-1], device=scores.device)
         scores = scores.masked_fill(~mask, -math.inf)
     return scores.softmax(-1)
@@ -71,11 +68,29 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool = Fals
 
     Returns:
         Shape ``(..., T, e)``.
+
+    Raises:
+        ValueError: keys of another size than the queries', another number of values than of keys, or `causal`
+            with other than as many keys as queries.
     """
+    _require_fitting(
+        causal, queries=(queries, "... T d"), keys=(keys, "... S d"), values=(values, "... S e")
+    )
     fast = fast_path(attend)
     if fast is not None:
         return fast(queries, keys, values, causal=causal)
     return attention_weights(queries, keys, causal=causal) @ values
+
+
+def _require_fitting(causal: bool, **given: tuple[Tensor, str]) -> None:
+    """Require shapes that fit, so that a path without checks of its own reads nothing else."""
+    require_shapes(**given)
+    T, S = given["queries"][0].shape[-2], given["keys"][0].shape[-2]
+    if causal and T != S:
+        raise ValueError(
+            f"causal attention has {T} queries and {S} keys; as many keys as queries are expected. Pass the "
+            f"keys that may be read, and leave causal out."
+        )
 
 
 class SelfAttention(SavedSettings):

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 
 import yaml
@@ -245,28 +246,64 @@ def deck(folder: str, pages: list[str], site: Path) -> tuple[str, set[str]]:
     return page, images
 
 
+def require_decks(target: Path, site: Path) -> None:
+    """Require a place for decks: none yet, an empty folder, or one of decks, which is replaced.
+
+    Raises:
+        FileExistsError: something else stands there, or the book lies in it.
+    """
+    is_empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    is_decks = (target / "_reveal").is_dir() and (target / "slides.js").is_file()
+    if not (is_empty or is_decks) or site.resolve().is_relative_to(target.resolve()):
+        raise FileExistsError(
+            f"{target} is no folder of slides, and what is in it would be lost: name another folder."
+        )
+
+
 def build(site: Path, target: Path) -> list[Path]:
     """Write all decks and what they need.
 
     Args:
         site: the built book.
-        target: folder of the decks; what is in it is replaced.
+        target: folder of the decks; an earlier one is replaced when all of them have been made.
 
     Returns:
         The decks.
 
     Raises:
-        FileNotFoundError: the book or reveal.js is missing; the message says how to get it.
+        FileNotFoundError: the book, a part of it or reveal.js is missing; the message says how to get it.
+        FileExistsError: `target` holds something else than decks.
     """
     if not (site / "book").is_dir():
         raise FileNotFoundError(f"no built book in {site}: call make book first.")
+    require_decks(target, site)
     try:
         reveal = Path(str(files("sphinx_revealjs") / "_static" / "revealjs"))
     except ModuleNotFoundError:
         raise FileNotFoundError(
             "reveal.js is missing: call make slides, which installs it."
         ) from None
-    shutil.rmtree(target, ignore_errors=True)
+    made = {}
+    for folder, pages in chapters(ROOT / "_toc.yml").items():
+        try:
+            made[folder] = deck(folder, pages, site)
+        except (OSError, AttributeError, StopIteration) as error:
+            raise FileNotFoundError(
+                f"the pages of {folder} in {site} are missing or not those of this book ({error!r}): call "
+                f"make book first."
+            ) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as beside:
+        new = Path(beside) / "new"
+        _write(made, site, reveal, new)
+        if target.exists():
+            target.replace(Path(beside) / "old")
+        new.replace(target)
+    return [target / f"{folder}.html" for folder in made]
+
+
+def _write(made: dict[str, tuple[str, set[str]]], site: Path, reveal: Path, target: Path) -> None:
+    """Write decks, each with the names of its images, and what they need to a new folder."""
     (target / "_images").mkdir(parents=True)
     (target / "_reveal").mkdir()
     for name in ("dist/reset.css", "dist/reveal.css", "dist/reveal.js", "plugin/notes/notes.js"):
@@ -280,22 +317,18 @@ def build(site: Path, target: Path) -> list[Path]:
         shutil.copy(site / "_static" / own, target)
     for own in ROOT.glob("tools/slides.*s"):
         shutil.copy(own, target)
-    decks, links = [], []
-    for folder, pages in chapters(ROOT / "_toc.yml").items():
-        text, images = deck(folder, pages, site)
+    links = []
+    for folder, (text, images) in made.items():
         for name in images:
             shutil.copy(site / "_images" / name, target / "_images")
-        path = target / f"{folder}.html"
-        path.write_text(text, encoding="utf-8")
-        decks.append(path)
+        (target / f"{folder}.html").write_text(text, encoding="utf-8")
         title = re.search("<title>(.*?)</title>", text)[1]
-        links.append(f'<li><a href="{path.name}">{title}</a></li>')
+        links.append(f'<li><a href="{folder}.html">{title}</a></li>')
     (target / "index.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Slides</title>'
         f"<main><h1>Slides</h1><ul>{''.join(links)}</ul></main></html>",
         encoding="utf-8",
     )
-    return decks
 
 
 def main() -> int:
@@ -308,7 +341,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         decks = build(arguments.site, arguments.target)
-    except FileNotFoundError as error:
+    except OSError as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{len(decks)} decks: {arguments.target / 'index.html'}")

@@ -40,13 +40,31 @@ const selfChecks = (() => {
 
   const shown = (value) => String(Number(value.toFixed(4))).replace("-", "−");
 
-  // A number as people write it, or what is wrong with it.
-  const parse = (text) => {
-    const plain = text.trim().replace(/[−–]/g, "-").replace(/\s+/g, "");
-    if (/^[-+]?\d+,\d+$/.test(plain)) return { problem: "Write a decimal point, not a comma." };
-    const number = "[-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:[eE][-+]?\\d+)?";
+  // A number as people write it, or what is wrong with it. `unit` is the one that stands behind the field.
+  const raised = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+  const power = (text) => [...text].map((sign) => sign === "⁻" ? "-" : sign === "⁺" ? "+" : raised.indexOf(sign)).join("");
+  const parse = (text, unit = "") => {
+    const one = "Write one number, such as −0.25, 3/4 or 1e-3.";
+    if (text.length > 99) return { problem: one };
+    let plain = text.trim().replace(/[⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+/g, (signs) => `^${power(signs)}`)
+      .replace(/(\d)(?=[¼-¾⅐-⅞])/g, "$1 ")  // 1½ is not 11/2
+      .normalize("NFKC").replace(/[−–—‐‑‒﹣]/g, "-").replace(/⁄/g, "/").replace(/^[=≈~]\s*/, "");
+    if (/(^|[^a-z])(ln|log|exp|sqrt|pi|e\^)|[√π]/i.test(plain)) return { problem: "Write the number itself, such as 0.693 for ln 2." };
+    if (/\d\s*[,'’]\s*\d/.test(plain)) return { problem: "Write a decimal point, not a comma, and nothing between thousands." };
+    const named = plain.match(/^(.*[\d.%])\s*(nats?|bits?|[a-z]+)((?:\/dim)?)$/i);
+    if (named) {
+      // One of them, or several.
+      if (named[2].length > 2 && unit.toLowerCase().startsWith(named[2].toLowerCase().replace(/s$/, ""))) plain = named[1];
+      else if (/^(nat|bit)/i.test(named[2])) return { problem: unit ? `Give the number in ${unit}.` : "Write the number without a unit." };
+    }
+    // Spaces group thousands; elsewhere they part two numbers.
+    plain = plain.replace(/(^|[^\d.])(\d{1,3}(?:\s\d{3})+)(?!\d)/g, (all, before, digits) => before + digits.replace(/\s/g, ""));
+    if (/[\d.]\s+[\d.]/.test(plain)) return { problem: one };
+    plain = plain.replace(/\s+/g, "").replace(/^([-+]?)10(?=\^|\*\*)/, (all, sign) => `${sign}1*10`)
+      .replace(/[·*×x⋅∙]10(?:\^|\*\*)\(?([-+]?\d+)\)?/gi, "e$1");
+    const number = "[-+]?(?:\\d+(?:\\.\\d*)?|\\.\\d+)(?:[eE][-+]?\\d+)?";
     const match = plain.match(new RegExp(`^(${number})(?:/(${number}))?(%?)$`));
-    if (!match) return { problem: "Write one number, such as −0.25, 3/4 or 1e-3." };
+    if (!match) return { problem: one };
     const value = Number(match[1]) / (match[2] === undefined ? 1 : Number(match[2])) / (match[3] ? 100 : 1);
     return Number.isFinite(value) ? { value } : { problem: "This is not a finite number." };
   };
@@ -57,7 +75,7 @@ const selfChecks = (() => {
     [-1 / 2, "minus half the answer"], [100, "a hundred times the answer"], [1 / 100, "a hundredth of the answer"]];
   const difference = (data, value, answer) => {
     const near = (other) => Math.abs(value - other) <= tolerance(data, other);
-    if (!data.whole && Math.abs(value - answer) <= 5 * tolerance(data, answer)) return "This is close. Give three decimals.";
+    if (!data.whole && Math.abs(value - answer) <= 5 * tolerance(data, answer)) return "This is close. Give three decimals, and round nothing before the end.";
     if (answer !== 0 && near(-answer)) return "The size is right, the sign is not.";
     const factor = answer !== 0 && factors.find(([times]) => near(times * answer));
     if (factor) return `This is ${factor[1]}.`;
@@ -73,12 +91,17 @@ const selfChecks = (() => {
     return data.slips.findIndex((tree) => near(evaluate(tree, values)));
   };
 
-  // Some browsers keep nothing for pages opened from a folder; then nothing is remembered.
+  // Some browsers keep nothing, for pages opened from a folder or where no room is left; then this page does.
+  let own = null;
   const remembered = () => {
-    try { return JSON.parse(localStorage.getItem(store)) ?? {}; } catch { return {}; }
+    if (own) return own;
+    try {
+      const kept = JSON.parse(localStorage.getItem(store));
+      return kept && typeof kept === "object" && !Array.isArray(kept) ? kept : {};
+    } catch { return {}; }
   };
   const remember = (answers) => {
-    try { localStorage.setItem(store, JSON.stringify(answers)); } catch { /* not kept */ }
+    try { localStorage.setItem(store, JSON.stringify(answers)); } catch { own = answers; }
   };
   // One key for each question of the course: its page, without the folder in which the site lies, and name.
   const page = location.pathname.split("/").slice(-2).join("/");
@@ -102,7 +125,7 @@ const selfChecks = (() => {
     }
     for (const place of document.querySelectorAll(".self-check-progress")) {
       place.replaceChildren(element("p", {}, `Of the ${boxes.length} questions on this page you have answered ${right}. ` +
-        "This is kept in this browser only."));
+        (own ? "This browser keeps nothing for this page: it is forgotten when you leave." : "This is kept in this browser only.")));
       if (right) {
         place.append(button("Forget my answers", () => {
           const kept = Object.entries(remembered()).filter(([key]) => !key.startsWith(`${page}#`));
@@ -143,7 +166,8 @@ const selfChecks = (() => {
 
       if (data.kind === "answer") {
         let values;
-        const field = element("input", { type: "text", inputmode: "decimal", autocomplete: "off", spellcheck: "false" });
+        // No keyboard of digits: on some telephones it has neither a minus nor a fraction's stroke.
+        const field = element("input", { type: "text", dir: "ltr", maxlength: 60, autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
         const label = element("label", {}, "Your answer ");
         label.append(field, data.unit ? ` ${data.unit}` : "");
         const redraw = () => {
@@ -154,11 +178,12 @@ const selfChecks = (() => {
             place.textContent = shown(values[name]);
           }
           field.value = "";
+          verdict.className = "verdict";
           verdict.replaceChildren();
           folded.open = false;
         };
         submit = () => {
-          const { value, problem } = parse(field.value);
+          const { value, problem } = parse(field.value, data.unit);
           if (problem) return say(null, problem);
           const slip = judge(data, values, value);
           if (slip === null) return say(true, `The answer is ${shown(values.answer)}${data.unit ? ` ${data.unit}` : ""}.`);
@@ -227,12 +252,16 @@ const selfChecks = (() => {
     }
     document.querySelector(".self-check-answers")?.classList.add("printed-only");
     progress(boxes);
+    // What is answered or forgotten in another tab.
+    window.addEventListener("storage", () => progress(boxes));
   };
   // Formulas are moved and copied, which they can be once all are typeset: MathJax promises that when it has begun.
-  const ready = () => {
-    if (window.MathJax && !window.MathJax.startup?.promise) setTimeout(ready, 50);
-    else (window.MathJax?.startup.promise ?? Promise.resolve()).then(start);
+  // Where it never comes, because its file is missing or fails, the questions are asked all the same.
+  const ready = (tries = 0) => {
+    const promise = window.MathJax?.startup?.promise;
+    if (window.MathJax && !promise && tries < 100) setTimeout(ready, 50, tries + 1);
+    else Promise.resolve(promise).catch(() => {}).then(start);
   };
-  document.readyState === "complete" ? ready() : window.addEventListener("load", ready);
+  document.readyState === "complete" ? ready() : window.addEventListener("load", () => ready());
   return { evaluate, complete, clear, draw, judge, parse, tolerance };
 })();

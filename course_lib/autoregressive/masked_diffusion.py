@@ -131,7 +131,7 @@ class MaskedDiffusion(Autoregressive):
 
         Each draw masks a random number of dimensions, 1 … D, then which ones, and weights the sum over
         these by D over their number. The numbers of a batch and of the draws of an example are spread
-        evenly.
+        evenly. Dropout is switched off, whatever mode the model is in; `any_order_loss` is for training.
 
         Source: equation ``eq-any-order-sets``.
 
@@ -143,6 +143,11 @@ class MaskedDiffusion(Autoregressive):
         Returns:
             Nats, shape ``(N,)``.
         """
+        with evaluation_mode(self):
+            return self._bound(x, n_samples, generator)
+
+    def _bound(self, x: Tensor, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """See `elbo`; in the mode that the model is in, in training with dropout."""
         x = self._require_images(x)
         n_samples = require_positive_integer(n_samples, "n_samples")
         require_generator(generator, x.device)
@@ -165,7 +170,7 @@ class MaskedDiffusion(Autoregressive):
         return torch.where(known, 0, each).flatten(1).sum(1)
 
     def _log_prob_in_order(self, x: Tensor, order: Tensor) -> Tensor:
-        known = torch.zeros_like(x, dtype=torch.bool)
+        known = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
         total = 0
         for index in order.tolist():
             parameters = at_least_float32(self(x, known).flatten(1, -2)[:, index])
@@ -215,6 +220,29 @@ class MaskedDiffusion(Autoregressive):
         x = torch.zeros(n, *self.event_shape, dtype=torch.int64, device=self.order.device)
         return self.complete(x, torch.zeros_like(x, dtype=torch.bool), **options)
 
+    def sample_by_passes(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Not for this model, of which no single pass gives the conditionals of one order.
+
+        Args:
+            n: not used.
+            generator: not used.
+            labels: not used.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a MaskedDiffusion gives in a pass the conditionals of one set of known dimensions, not those "
+            "of an order; a model with an order is expected. Call sample(n, at_once=…), which draws several "
+            "dimensions in each pass."
+        )
+
     def complete(
         self,
         x: Tensor,
@@ -258,7 +286,8 @@ class MaskedDiffusion(Autoregressive):
         # For each example its unknown dimensions first, in the order in which they are drawn.
         given = known.flatten(1).gather(1, order)
         order = order.gather(1, given.long().argsort(dim=1, stable=True))
-        x, known = x.to(torch.int64, copy=True), known.clone()
+        # Rows of numbers, also where the images are views of others, or their channels come last.
+        x, known = (part.clone(memory_format=torch.contiguous_format) for part in (x.long(), known))
         values, is_known = x.view(n, D), known.view(n, D)
         with evaluation_mode(self), torch.inference_mode(), without_autocast(noise):
             for start in range(0, int((~is_known).sum(1).max()), at_once):
@@ -309,4 +338,4 @@ def any_order_loss(model: MaskedDiffusion, batch: Batch, progress: Tensor) -> Te
         Nats per image, 0-d.
     """
     x = batch[0] if isinstance(batch, tuple) else batch
-    return -model.elbo(x, 1 if model.training else EVALUATIONS).mean()
+    return -model._bound(x, 1 if model.training else EVALUATIONS).mean()

@@ -175,10 +175,11 @@ def grade(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """Write the page of several runs."""
     from course_lib.files import replace_text
-    from course_lib.grading.report.runs import read_runs, runs_page
+    from course_lib.grading.report.runs import read_runs, require_apart, runs_page
 
     try:
         runs = read_runs(options.folders)
+        require_apart(options.output, options.folders)
         replace_text(options.output, runs_page(runs, runs[0].summary["assignment"]))
     except (ValueError, OSError) as error:
         return _fail(error)

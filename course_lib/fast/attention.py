@@ -37,10 +37,17 @@ def fused(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool = False
 
 
 def _fits(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> bool:
-    """Whether the operation takes them: batches of heads, all of one type and size."""
+    """Whether the operation takes them, which trusts its caller in what it does not look at.
+
+    They must be batches of heads, all of one type and size, none empty, and the features side by side in
+    memory: it reads no strides of the last axis, and as many values as there are keys.
+    """
+    parts = (queries, keys, values)
     same = queries.dtype == keys.dtype == values.dtype and queries.shape[-1] == values.shape[-1]
+    batched = queries.dim() == 4 and queries.shape[:2] == keys.shape[:2]
     square = queries.shape[-2] == keys.shape[-2] or not causal
-    return same and square and queries.dim() == 4 and queries.shape[:2] == keys.shape[:2]
+    plain = all(part.numel() and part.stride(-1) == 1 for part in parts)
+    return same and batched and square and keys.shape[:3] == values.shape[:3] and plain
 
 
 class _Attend(torch.autograd.Function):

@@ -22,7 +22,7 @@ from course_lib.inputs import (
     require_tensor,
 )
 from course_lib.networks import evaluation_mode
-from course_lib.precision import at_least_float32, in_one_type
+from course_lib.precision import at_least_float32, in_one_type, in_type_of, without_autocast
 from course_lib.saved_settings import SavedSettings
 from course_lib.vae.networks import ParametersLast
 
@@ -40,8 +40,12 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     require_shapes(codebook=(codebook, "K d"))
     require_shapes(z=(z, f"... {codebook.shape[-1]}"))
     z, codebook = in_one_type(z=z, codebook=codebook)
-    # |z − e|² without |z|², which is the same for all of them.
-    return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(-1)
+    # Differences of large squares would have no digits left, and in half precision few to begin with.
+    with without_autocast(z):
+        origin = codebook.mean(0)
+        z, codebook = z - origin, codebook - origin
+        # |z − e|² without |z|², which is the same for all of them.
+        return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(-1)
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
@@ -133,7 +137,8 @@ class VQVAE(SavedSettings):
         code_shape: shape ``(h, w)`` of the grid of codes.
 
     Raises:
-        ValueError: a size is below 1, or the height or the width is not a multiple of 2^halvings.
+        ValueError: a size is below 1, the height or the width is not a multiple of 2^halvings, or a code is a
+            single number, which would be the same for all images.
 
     Example:
         >>> model = VQVAE((1, 8, 8), n_codes=16, channels=8)
@@ -162,6 +167,11 @@ class VQVAE(SavedSettings):
         require_kind(self.likelihood, OutputDistribution, "likelihood")
         colours, height, width = self.event_shape
         self.code_shape = (height // 2**halvings, width // 2**halvings)
+        if self.code_dim * math.prod(self.code_shape) == 1:
+            raise ValueError(
+                "code_dim is 1 and the grid of codes has one place; at least two numbers are expected, for "
+                "they are normalized together. Pass a larger code_dim, or halve the images less often."
+            )
         self.codebook = nn.Parameter(torch.randn(self.n_codes, self.code_dim))
         halve, double = [], []
         for _ in range(halvings):
@@ -233,7 +243,7 @@ class VQVAE(SavedSettings):
         """Return the parameters of p(x|c(x)), ``(N, *event_shape, P)``; gradients pass through the code."""
         z = self.vectors(x)
         quantized = self.codebook[nearest_code(z.detach(), self.codebook.detach())]
-        return self.decoder(straight_through(z, quantized).movedim(-1, 1))
+        return self._decoded(straight_through(z, quantized))
 
     def elbo(self, x: Tensor, n_samples: int = 1) -> Tensor:
         """The bound (``eq-vq-bits``) under the uniform prior, in nats, shape ``(N,)``.
@@ -264,7 +274,7 @@ class VQVAE(SavedSettings):
         shape = (n, *self.code_shape)
         codes = torch.randint(self.n_codes, shape, generator=generator, device=device)
         with evaluation_mode(self):
-            parameters = self.decoder(self.codebook[codes].movedim(-1, 1))
+            parameters = self._decoded(self.codebook[codes])
         return self.likelihood.draw(parameters, generator)
 
     @torch.no_grad()
@@ -278,20 +288,27 @@ class VQVAE(SavedSettings):
             generator: chooses the encoder's vectors; the global one if none is given.
 
         Returns:
-            The number of vectors that were moved.
+            The number of vectors that were moved: all unused ones, if there are as many different vectors.
         """
         require_generator(generator, self.codebook.device)
         z = self.vectors(x).flatten(0, 2)
         used = torch.bincount(nearest_code(z, self.codebook).flatten(), minlength=self.n_codes) > 0
         unused = (~used).nonzero().squeeze(1)
-        chosen = torch.randint(len(z), unused.shape, generator=generator, device=z.device)
-        self.codebook[unused] = z[chosen].to(self.codebook.dtype)
-        return len(unused)
+        # Different ones: of two equal codes only the first is ever the nearest.
+        drawn = torch.randperm(len(z), generator=generator, device=z.device)[: 4 * len(unused)]
+        different = z[drawn].unique(dim=0)
+        order = torch.randperm(len(different), generator=generator, device=z.device)
+        moved = unused[: len(different)]
+        self.codebook[moved] = different[order[: len(moved)]].to(self.codebook.dtype)
+        return len(moved)
+
+    def _decoded(self, vectors: Tensor) -> Tensor:
+        """The decoder's output for code vectors ``(N, h, w, code_dim)`` of any type."""
+        return self.decoder(in_type_of(self.decoder, vectors).movedim(-1, 1))
 
     def _given(self, vectors: Tensor) -> Conditional:
         """p(x | code vectors ``(N, h, w, code_dim)``)."""
-        parameters = self.decoder(vectors.movedim(-1, 1))
-        return self.likelihood.given(parameters, len(self.event_shape))
+        return self.likelihood.given(self._decoded(vectors), len(self.event_shape))
 
 
 class VQObjective:

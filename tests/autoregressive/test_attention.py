@@ -385,3 +385,52 @@ def test_refused():
         Transformer((1, 3, 3), 2, kernel_size=7)
     with pytest.raises(ValueError, match="width is 0"):
         AttentionBlock(0, 1)
+
+
+LAYOUTS = {
+    "columns side by side": lambda x: x.mT.contiguous().mT,
+    "every second feature": lambda x: torch.cat([x, x], -1)[..., ::2],
+    "one feature for all": lambda x: x[..., :1].expand(x.shape),
+    "one token for all": lambda x: x[:, :, :1].expand(x.shape),
+    "heads before batches": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_attention_does_not_depend_on_how_numbers_lie_in_memory(layout):
+    parts = [layout(torch.randn(2, 3, 5, 4)).requires_grad_() for _ in range(3)]
+    read = attend(*parts, causal=True)
+    gradients = torch.autograd.grad(read.square().sum(), parts)
+    with plain_paths():
+        expected = attend(*parts, causal=True)
+        torch.testing.assert_close(read, expected)
+        torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), parts))
+
+
+def test_attention_never_reads_beyond_its_values():
+    queries = torch.randn(2, 3, 5, 4)
+    with pytest.raises(ValueError, match=r"values \(2, 3, 3, 4\)"):
+        attend(queries, queries, queries[:, :, :3])
+    with pytest.raises(ValueError, match=r"keys \(2, 3, 5, 2\)"):
+        attend(queries, queries[..., :2], queries)
+    one = torch.randn(1, 1, 5, 4)  # the same values for all batches and heads
+    with plain_paths():
+        expected = attend(queries, queries, one)
+    torch.testing.assert_close(attend(queries, queries, one), expected)
+
+
+def test_attention_to_nothing_is_refused_and_of_nobody_is_empty():
+    # PyTorch's operation for the CPU would divide by the number of tokens, and end the process.
+    queries = torch.randn(2, 3, 5, 4)
+    with pytest.raises(ValueError, match=r"queries has shape \(2, 3, 0, 4\)"):
+        attend(queries[:, :, :0], queries, queries)
+    with pytest.raises(ValueError, match=r"keys \(2, 3, 0, 4\)"):
+        attend(queries, queries[:, :, :0], queries[:, :, :0])
+    assert attend(queries[:0], queries[:0], queries[:0]).shape == (0, 3, 5, 4)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])  # the second takes the path of other devices
+def test_causal_attention_is_square_on_every_device(device):
+    queries = torch.randn(2, 3, 5, 4, device=device)
+    with pytest.raises(ValueError, match="5 queries and 3 keys"):
+        attend(queries, queries[:, :, :3], queries[:, :, :3], causal=True)

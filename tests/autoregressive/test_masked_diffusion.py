@@ -438,6 +438,52 @@ def test_the_loss_is_the_bound_and_trains_the_network():
     assert (model.sample(4) == x[:4]).all()
 
 
+def test_the_bound_is_measured_without_dropout_and_trained_with_it():
+    model = build(dropout=0.5).train()
+    x = all_images(model)[:20]
+
+    def source():
+        return torch.Generator().manual_seed(0)
+
+    measured = model.elbo(x, 4, generator=source())
+    assert model.training
+    torch.testing.assert_close(model.elbo(x, 4, generator=source()), measured)
+    torch.testing.assert_close(model.eval().elbo(x, 4, generator=source()), measured)
+    # On one pixel every mask is the same: what differs between two draws is what is dropped.
+    model = build((1, 1, 1), dropout=0.5).train()
+    first, second = (any_order_loss(model, x[:, :, :1, :1], torch.tensor(0.0)) for _ in range(2))
+    assert (first - second).abs() > 1e-3
+
+
+LAYOUTS = {
+    "columns before rows": lambda x: x.mT.contiguous().mT,
+    "channels last": lambda x: x.movedim(-3, -1).contiguous().movedim(-1, -3),
+    "one for all": lambda x: x[:1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_images_and_masks_may_be_views(layout):
+    model, order = build((2, 3, 4), 3), torch.arange(24).flip(0)
+    x = layout(torch.randint(3, (5, 2, 3, 4)))
+    known = layout(torch.rand(5, 2, 3, 4) < 0.5)
+    assert not x.is_contiguous()
+    torch.testing.assert_close(
+        model.log_prob(x, order=order), model.log_prob(x.contiguous(), order=order)
+    )
+
+    def completed(x, known):
+        return model.complete(x, known, generator=torch.Generator().manual_seed(0))
+
+    assert torch.equal(completed(x, known), completed(x.contiguous(), known.contiguous()))
+    assert torch.equal(completed(x, known[0]), completed(x.contiguous(), known[0].contiguous()))
+
+
+def test_there_are_no_passes_of_one_order():
+    with pytest.raises(TypeError, match="at_once"):
+        build().sample_by_passes(2)
+
+
 def test_wrong_orders_are_named():
     model = build()
     x = all_images(model)[:2]

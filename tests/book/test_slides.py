@@ -134,3 +134,38 @@ def test_without_a_book_the_message_names_the_fix(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("sys.argv", ["slides.py", str(tmp_path), str(tmp_path / "out")])
     assert slides.main() == 1
     assert "make book" in capsys.readouterr().err
+
+
+def test_no_folder_is_lost_but_one_of_slides(tmp_path):
+    site, talks = tmp_path / "_build" / "html", tmp_path / "talks"
+    (site / "book").mkdir(parents=True)
+    talks.mkdir()
+    (talks / "thesis.odp").write_text("years of work", encoding="utf-8")
+    (tmp_path / "a-file").touch()
+    for target in (talks, tmp_path, site, site.parent, tmp_path / "a-file"):
+        with pytest.raises(FileExistsError, match="name another folder"):
+            slides.build(site, target)
+    assert (talks / "thesis.odp").read_text(encoding="utf-8") == "years of work"
+
+
+@pytest.mark.parametrize("page", [None, "<title>another book</title>"])
+def test_slides_stay_until_there_are_others(tmp_path, capsys, monkeypatch, page):
+    site, target = tmp_path / "html", tmp_path / "slides"
+    for path in CHAPTERS["foundations"]:
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        if page is not None:
+            (site / f"{path}.html").write_text(page, encoding="utf-8")
+    (target / "_reveal").mkdir(parents=True)
+    (target / "slides.js").touch()
+    monkeypatch.setattr("sys.argv", ["slides.py", str(site), str(target)])
+    assert slides.main() == 1
+    assert "make book" in capsys.readouterr().err
+    assert (target / "slides.js").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["html", "slides"]
+
+
+def test_slides_are_replaced_as_a_whole(decks):
+    (decks / "left-over.html").touch()
+    assert len(slides.build(SITE, decks)) == len(CHAPTERS)
+    assert not (decks / "left-over.html").exists()
+    assert (decks / "index.html").exists()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib.flow import MAF, MaskedAutoregressive
+from course_lib.flow import MAF, MaskedAutoregressive, TarFlow
 from course_lib.flow.checks import build
 from course_lib.flow.fast.autoregressive import solve_once
 
@@ -58,3 +58,14 @@ def test_samples_are_ordinary_tensors():
     (x * weight).sum().backward()  # a tensor of inference mode would refuse
     assert not x.requires_grad
     torch.testing.assert_close(weight.grad, x.sum(0))
+
+
+@pytest.mark.parametrize(
+    "model", [lambda: MAF((4,), hidden=(8,)), lambda: TarFlow((4,), width=4, heads=2, patch=2)]
+)
+@torch.no_grad()
+def test_an_inverse_is_mapped_over_a_further_axis(model):
+    flow, z = build(model), torch.randn(3, 5, 4)
+    x, log_det = torch.vmap(flow.inverse)(z)
+    for row, expected in enumerate(map(flow.inverse, z)):
+        torch.testing.assert_close((x[row], log_det[row]), expected)

@@ -119,6 +119,43 @@ def test_what_cannot_be_compared_is_named(folders, tmp_path, capsys, spoil, mess
     assert not output.exists()
 
 
+SPOILT = {
+    "assignment": [None, 5, []],
+    "submissions": [None, "4", []],
+    "possible": [None, "4"],
+    "points": [None, 4, [None], [float("nan")]],
+    "questions": [None, 4, [None], [{}], [{"name": "target", "full": "all"}]],
+    "mistakes": [None, 4, [None], [{}], [{"question": "target", "mistake": "mean"}]],
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_every_entry_of_a_damaged_summary_is_noticed(folders, tmp_path, capsys, name):
+    path, output = folders[1] / "summary.json", tmp_path / "years.html"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    lacking = {key: value for key, value in whole.items() if key != name}
+    for spoilt in [lacking, *({**whole, name: value} for value in SPOILT[name])]:
+        path.write_text(json.dumps(spoilt), encoding="utf-8")
+        command = ["assignment", "compare", *map(str, folders), "--output", str(output)]
+        assert main(command) == 2, spoilt
+        assert f"{path} is damaged" in capsys.readouterr().err
+        assert not output.exists()
+
+
+def test_the_page_never_takes_the_place_of_a_file_of_a_run(folders, capsys):
+    for name in ("summary.json", "comparison.html"):
+        path = folders[0] / name
+        before = path.read_bytes() if path.exists() else None
+        assert main(["assignment", "compare", *map(str, folders), "--output", str(path)]) == 2
+        assert "among the files of the run" in capsys.readouterr().err
+        assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_a_file_instead_of_a_folder_is_named(folders):
+    with pytest.raises(FileNotFoundError, match="the output folder of a finished"):
+        read_runs([folders[0] / "summary.json"])
+
+
 def test_one_folder_twice_is_refused(folders):
     with pytest.raises(ValueError, match="named twice"):
         read_runs([folders[0], folders[0] / "." / ""])

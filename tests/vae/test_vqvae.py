@@ -1,5 +1,6 @@
 """VQ-VAE: the code, its gradient, and every bit of it counted."""
 
+import copy
 import itertools
 import math
 
@@ -34,6 +35,31 @@ def test_the_nearest_vector_is_found():
     assert torch.equal(nearest_code(z, codebook), torch.cdist(z, codebook[None]).argmin(-1))
     # Two vectors at the same direction: the length counts as well.
     assert nearest_code(torch.ones(1, 2), torch.tensor([[9.0, 9], [0.5, 0.5]])).item() == 1
+
+
+@pytest.mark.parametrize("centre", [0.0, 100.0])
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "autocast"])
+def test_the_nearest_vector_is_found_in_few_digits(mixed, centre):
+    z, codebook = (centre + torch.randn(n, 8).float() / 64 for n in (500, 300))
+    exact = torch.cdist(z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        found = nearest_code(z, codebook)
+    # Of two that are nearly as far, either may be taken.
+    farther = exact.gather(1, found[:, None])[:, 0] / exact.amin(1)
+    assert farther.max() < 1.0001
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_model_in_half_precision_decodes_what_it_was_trained_on(dtype):
+    model = build((1, 4, 4), 5).to(dtype)
+    x = torch.randint(2, (6, 1, 4, 4)).to(dtype)
+    given = model.likelihood.given(model(x), 3)
+    decoded = model.decode(model.codes(x)).log_prob(x)
+    torch.testing.assert_close(given.log_prob(x), decoded, rtol=torch.finfo(dtype).eps, atol=0)
+    terms = VQObjective()(model, x, torch.tensor(0.0))
+    assert terms["loss"].dtype == torch.float32
+    terms["loss"].backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.equation(
@@ -214,6 +240,22 @@ def test_dead_codes_are_moved_onto_the_encoder_and_live_ones_stay():
         assert (vectors == model.codebook[k]).all(1).any()
 
 
+def test_dead_codes_become_different_ones_and_all_of_them_live():
+    # Draws with replacement would take a vector twice, and one of the two would be dead at once.
+    model, x = build((1, 4, 4), 20), torch.randint(2, (8, 1, 4, 4)).double()
+    with torch.no_grad():
+        model.codebook += 1000
+        model.codebook[0] = 0
+    for seed in range(5):
+        again = copy.deepcopy(model)
+        source = torch.Generator().manual_seed(seed)
+        assert again.restart_unused(x, generator=source) == 19
+        assert len(again.codebook.unique(dim=0)) == 20
+        assert set(range(1, 20)) <= set(again.codes(x).flatten().tolist())
+    # Of one image, repeated, there are four vectors, and not 19.
+    assert model.restart_unused(x[:1].expand(8, -1, -1, -1)) == 4
+
+
 def test_samples_have_uniform_codes_and_follow_the_decoder():
     model = build((1, 2, 2), 2)
     samples = model.sample(4000, generator=torch.Generator().manual_seed(0)).flatten(1)
@@ -232,3 +274,5 @@ def test_wrong_codes_and_images_are_named():
         model.decode(torch.zeros(2, 2, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="multiples of 4"):
         VQVAE((1, 6, 8), halvings=2)
+    with pytest.raises(ValueError, match="code_dim is 1 and the grid of codes has one place"):
+        VQVAE((1, 4, 4), halvings=2, code_dim=1)

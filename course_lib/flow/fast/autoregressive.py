@@ -28,7 +28,9 @@ def solve(layer: MaskedAutoregressive, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nobody_can_tell(layer: nn.Module, z: Tensor) -> bool:
-    """Whether only values are asked for: no gradients, and no rounding by autocast."""
+    """Whether only values are asked for: no gradients, no further axis by `vmap`, no rounding by autocast."""
+    if torch._C._functorch.is_batchedtensor(z):  # what follows writes into memory
+        return False
     needs_gradient = torch.is_grad_enabled() and (
         z.requires_grad or any(p.requires_grad for p in layer.parameters())
     )

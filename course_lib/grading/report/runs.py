@@ -1,6 +1,7 @@
 """Several runs of grading on one page: what classes, or the years of one course, did with each question."""
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -71,8 +72,8 @@ def read_runs(folders: list[Path]) -> list[Run]:
         path = folder / "summary.json"
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
-            summary["assignment"], summary["submissions"], summary["questions"], summary["mistakes"]
-        except FileNotFoundError:
+            _require_summary(summary)
+        except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f"{path} is missing; the output folder of a finished course-lib assignment grade is expected."
             ) from None
@@ -89,6 +90,34 @@ def read_runs(folders: list[Path]) -> list[Run]:
     return [
         Run(name, summary) for name, summary in zip(_short_names(folders), summaries, strict=True)
     ]
+
+
+def _require_summary(summary: dict) -> None:
+    """Require what the page reads; raise `KeyError`, `TypeError` or `ValueError` otherwise."""
+    texts = [summary["assignment"]]
+    numbers = [summary["submissions"], summary["possible"], *summary["points"]]
+    for row in summary["questions"]:
+        texts.append(row["name"])
+        numbers += [row.get(end, 0) for end in ENDS]
+    for row in summary["mistakes"]:
+        texts += [row["question"], row["mistake"]]
+        numbers.append(row["students"])
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is not a text")
+    for number in numbers:
+        if not isinstance(number, int | float) or not math.isfinite(number):
+            raise TypeError(f"{number!r} is not a number")
+
+
+def require_apart(output: Path, folders: list[Path]) -> None:
+    """Require a file that is none of a run's own; raise `ValueError` otherwise."""
+    for folder in folders:
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"the page would be written to {output}, among the files of the run in {folder}; another "
+                f"folder is expected. Name one by --output."
+            )
 
 
 def _short_names(folders: list[Path]) -> list[str]:
