@@ -9,14 +9,17 @@ usual directive::
     What to see in it.
     ```
 
-A chapter is drawn again when its file, the library, a recorded result or matplotlib has changed.
+A chapter is drawn again when its file, the library, a recorded result or matplotlib has changed. Where none
+has been drawn before, the pages are read meanwhile: one process reads, so a processor would be idle.
 """
 
+import ast
 import hashlib
 import inspect
 import os
+import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +30,7 @@ from sphinx.util.logging import getLogger
 from equation_labels import ROOT
 
 FOLDER = ROOT / "_build" / "figures"
+EMPTY = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'
 LOGGER = getLogger(__name__)
 
 
@@ -56,18 +60,23 @@ def drawings(module: ModuleType) -> dict[str, Callable]:
     }
 
 
-def draw(path: Path) -> int:
+def names(path: Path) -> set[str]:
+    """The names of the files that a chapter will draw, without running anything."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = (node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+    return {name.replace("_", "-") for name in functions if not name.startswith("_")}
+
+
+def draw(path: Path, figures: Path | None = None) -> int:
     """Draw what has changed of a chapter's figures; return how many were drawn."""
     import matplotlib as mpl
 
-    folder = FOLDER / path.parent.name
+    folder = (figures or FOLDER) / path.parent.name
     folder.mkdir(parents=True, exist_ok=True)
     made, key = folder / ".made-from", _key(path, mpl.__version__)
     if made.exists() and made.read_text() == key:
         return 0
     made.unlink(missing_ok=True)
-    for left in folder.glob("*.svg"):
-        left.unlink()
     mpl.use("agg")
     import matplotlib.pyplot as plt
     from course_lib.plotting import use_style
@@ -79,6 +88,9 @@ def draw(path: Path) -> int:
         for name, function in functions.items():
             function().savefig(folder / f"{name}.svg", metadata={"Date": None})
             plt.close("all")
+    for left in folder.glob("*.svg"):
+        if left.stem not in functions:
+            left.unlink()
     made.write_text(key)
     return len(functions)
 
@@ -93,16 +105,55 @@ def _key(path: Path, version: str) -> str:
 
 
 def draw_all(app: Sphinx) -> None:
-    """Draw all chapters' figures, before the pages are read."""
+    """Draw all chapters' figures: before the pages are read, or the first time while they are."""
     files = chapters()
+    first = not any((FOLDER / path.parent.name / ".made-from").exists() for path in files)
+    processors = os.cpu_count() or 1
+    workers = max(1, min(len(files), processors - 1 if first else processors))
     # Processes of their own: what a chapter seeds or sets is not another's. Fresh ones, since torch is
     # loaded here.
-    workers = min(len(files), os.cpu_count()) or 1
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        drawn = sum(pool.map(draw, files))
-    LOGGER.info("figures drawn for the pages: %d", drawn)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    app.figures_begun = time.time()
+    app.figures_in_work = {path: pool.submit(draw, path, FOLDER) for path in files}
+    pool.shutdown(wait=False)  # takes nothing more, and ends when all is drawn
+    if first:
+        for path in files:
+            reserve(path)
+    else:
+        finish(app)
+
+
+def reserve(path: Path) -> None:
+    """Put empty drawings where a chapter's figures will be, for pages that are read meanwhile."""
+    folder = FOLDER / path.parent.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names(path):
+        try:
+            with (folder / f"{name}.svg").open("x") as file:
+                file.write(EMPTY)
+        except FileExistsError:
+            pass  # it is drawn already
+
+
+def finish(app: Sphinx, env: object = None) -> list[str]:
+    """Wait until all is drawn, which is before the pages are written.
+
+    Raises:
+        Exception: what a figure has raised.
+    """
+    in_work: dict[Path, Future] = app.figures_in_work
+    drawn = sum(future.result() for future in in_work.values())
+    for path in in_work if drawn else ():
+        for figure in (FOLDER / path.parent.name).glob("*.svg"):
+            # Not later than the pages, which would be read again by the next build.
+            os.utime(figure, (min(app.figures_begun, figure.stat().st_mtime),) * 2)
+    in_work.clear()
+    if drawn or env is None:
+        LOGGER.info("figures drawn for the pages: %d", drawn)
+    return []  # no page has to be written because of it
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.connect("builder-inited", draw_all)
+    app.connect("env-updated", finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -53,14 +53,20 @@ def browser():
 
 
 class Visit:
-    """One opened page, with what the browser complained about and whom it asked."""
+    """One window and the page in it, with what the browser complained about and whom it asked."""
 
     def __init__(self, browser, path, query="", **options):
         self.page = browser.new_page(**options)
-        self.errors, self.foreign, self.loaded = [], [], []
+        # Of what is never reached alone: a busy machine may take long.
+        self.page.set_default_timeout(120_000)
         self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.route("**/*", self._route)
+        self.open(path, query)
+
+    def open(self, path, query=""):
+        """Open a page, in place of the one that is there: a new window costs more than a page."""
+        self.errors, self.foreign, self.loaded = [], [], []
         self.page.goto(path.as_uri() + query)
         # MathJax sets the ready promise once everything on the page is typeset.
         self.page.wait_for_function("!window.MathJax || window.MathJax.startup?.promise")

@@ -23,6 +23,7 @@ from course_lib.live import coarse_noise, fixed_noise
 from course_lib.mixtures import GaussianMixture
 from course_lib.schedules import LinearLogSNR, LinearPath
 from course_lib.solvers import integrate, time_grid
+from tests.book.conftest import Visit
 from tests.diffusion.exact import plane
 
 pytestmark = pytest.mark.browser
@@ -30,16 +31,26 @@ RESULTS = Path(__file__).parents[2] / "results"
 ALT = "an element that is tested on its own"
 
 
+@pytest.fixture(scope="module")
+def window(browser, tmp_path_factory):
+    """One window for all elements, each of which is a page of its own."""
+    path = tmp_path_factory.mktemp("elements") / "page.html"
+    path.touch()
+    opened = Visit(browser, path)
+    yield opened
+    opened.page.close()
+
+
 @pytest.fixture
-def show(visit, tmp_path):
+def show(window, tmp_path):
     """Open a page with nothing but one element; returns it."""
 
     def show(element):
         path = tmp_path / "page.html"
         path.write_text(f"<!doctype html><meta charset=utf-8>{element.markup}", encoding="utf-8")
-        opened = visit(path)
-        assert not opened.errors
-        return opened.page.locator(".course-element")
+        window.open(path)
+        assert not window.errors
+        return window.page.locator(".course-element")
 
     return show
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import drawn_figures
 import matplotlib.pyplot as plt
@@ -69,6 +70,11 @@ def test_every_drawn_figure_is_shown_once_and_every_shown_one_is_drawn():
     assert all(count == 1 for count in names.values()), names
 
 
+def test_names_are_known_before_anything_is_drawn():
+    for path in chapters():
+        assert drawn_figures.names(path) == set(drawings(load(path)))
+
+
 @pytest.mark.parametrize(
     ("page", "target", "body"),
     [
@@ -119,3 +125,28 @@ def test_a_chapter_is_drawn_again_when_it_has_changed(tmp_path, monkeypatch):
     chapter.write_text(source.format(end=1).replace("a_line", "another_line"))
     drawn_figures.draw(chapter)
     assert not drawn.exists(), "what is drawn no more is removed"
+
+
+@pytest.mark.slow
+def test_the_first_figures_are_drawn_while_pages_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn_figures, "FOLDER", tmp_path / "figures")
+    chapter = tmp_path / "chapter" / "figures.py"
+    monkeypatch.setattr(drawn_figures, "chapters", lambda: [chapter])
+    chapter.parent.mkdir()
+    source = (
+        "import matplotlib.pyplot as plt\n\n\ndef a_line():\n"
+        "    plt.plot([0, 1])\n    return plt.gcf()\n"
+    )
+    chapter.write_text(source)
+    drawn, app = tmp_path / "figures" / "chapter" / "a-line.svg", SimpleNamespace()
+    drawn_figures.draw_all(app)
+    assert drawn.exists(), "a page that is read now would not find it"
+    assert drawn_figures.finish(app, env=object()) == []
+    assert "<path" in drawn.read_text(encoding="utf-8")
+    # Else the next build would read its page again.
+    assert drawn.stat().st_mtime <= app.figures_begun
+    assert drawn_figures.finish(app, env=object()) == [], "nothing is left"
+    # Later the pages wait, and what is wrong stops the build.
+    chapter.write_text(source.replace("[0, 1]", "[0, missing]"))
+    with pytest.raises(NameError, match="missing"):
+        drawn_figures.draw_all(app)
