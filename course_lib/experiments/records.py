@@ -271,13 +271,20 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the repository that the library lies in, or None outside one."""
-    here = Path(__file__).parent
+    """The commit of the repository that the library lies in, or None outside one.
+
+    Changed records are no changed files here: of several runs each would mark those after it.
+    """
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
+        head = git("rev-parse", "HEAD")
+    except OSError:
         return None
-    return described.stdout.strip()
+    if head.returncode:
+        return None
+    changed = git("status", "--porcelain", "--untracked-files=no", ":/", ":(top,exclude)results")
+    return head.stdout.strip() + ("-dirty" if changed.stdout else "")

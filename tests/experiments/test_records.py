@@ -14,7 +14,15 @@ import torch
 
 from course_lib.command_line import main
 from course_lib.data import digits
-from course_lib.experiments import RECIPES, Metric, Record, find_recipe, read_records, write_record
+from course_lib.experiments import (
+    RECIPES,
+    Metric,
+    Record,
+    find_recipe,
+    read_records,
+    records,
+    write_record,
+)
 from course_lib.experiments.running import build, measure, run
 from course_lib.families import FAMILIES, find_family
 from course_lib.training import fit
@@ -161,3 +169,24 @@ def test_errors_of_the_command_are_sentences(capsys):
     assert "there is no recipe" in capsys.readouterr().err
     assert main(["train", "--list"]) == 0
     assert "course-lib train VAE --data mnist --budget cpu" in capsys.readouterr().out
+
+
+def test_a_commit_is_marked_if_a_source_has_changed_and_not_by_other_runs(tmp_path, monkeypatch):
+    """Records that earlier runs have written anew do not mark the later ones of the same tree."""
+    module = tmp_path / "course_lib" / "experiments" / "records.py"
+    record = tmp_path / "results" / "digits-MADE-60s-seed0.json"
+    for path in (module, record):
+        path.parent.mkdir(parents=True)
+        path.write_text("before\n")
+    monkeypatch.setattr(records, "__file__", str(module))
+    assert records.commit() is None  # no repository
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for arguments in (("init", "-q"), ("add", "."), (*identity, "commit", "-q", "-m", "all")):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    head = records.commit()
+    assert len(head) == 40
+    record.write_text("after\n")
+    (record.parent / "digits-MADE-60s-seed1.json").write_text("new\n")
+    assert records.commit() == head
+    module.write_text("after\n")
+    assert records.commit() == f"{head}-dirty"
