@@ -41,9 +41,12 @@ COMPARED = "nbval-check-output"
 DRAWING = "image/svg+xml"
 # A kernel hands over each figure as the picture of its page, and as a drawing.
 BOTH_FORMATS = [f"--InlineBackend.figure_formats={name}" for name in ("png", "svg")]
-# A kernel whose messages are not encrypted starts with a warning, though they never leave the machine.
-ENCRYPTED = Config(
-    KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
+# A kernel whose messages are not encrypted starts with a warning, though they never leave the machine. Left
+# to itself the client goes on four seconds after a cell is done, also where a busy machine has not delivered
+# all of its outputs yet: they are lost in silence.
+EXECUTION = Config(
+    KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"},
+    NotebookClient={"iopub_timeout": 300, "raise_on_iopub_timeout": True},
 )
 CONFIGURATION = ROOT / "_config.yml"
 BADGE = f"[![Colab]({COLAB}assets/colab-badge.svg)]"
@@ -132,7 +135,7 @@ def refresh(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,
-        config=ENCRYPTED,
+        config=EXECUTION,
         timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": path.parent}},
@@ -184,7 +187,7 @@ def execute(jobs: int) -> None:
             str(path.parent),
             timeout=600,
             allow_errors=False,
-            config=ENCRYPTED,
+            config=EXECUTION,
             kernel_manager_class=manager_class(),
             extra_arguments=BOTH_FORMATS,
         )

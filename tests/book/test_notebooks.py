@@ -166,7 +166,7 @@ def test_a_forked_kernel_gives_what_one_that_is_started_gives(tmp_path, monkeypa
         notebook = nbformat.v4.new_notebook(cells=cells)
         tool.NotebookClient(
             notebook,
-            config=tool.ENCRYPTED,
+            config=tool.EXECUTION,
             kernel_name="python3",
             kernel_manager_class=manager,
             extra_arguments=tool.BOTH_FORMATS,
