@@ -288,7 +288,7 @@ class VQVAE(SavedSettings):
             generator: chooses the encoder's vectors; the global one if none is given.
 
         Returns:
-            The number of vectors that were moved: all unused ones, if there are as many different vectors.
+            The number of vectors that were moved, which is that of the unused ones if so many differ.
         """
         require_generator(generator, self.codebook.device)
         z = self.vectors(x).flatten(0, 2)
