@@ -709,7 +709,7 @@ def test_guidance(formula):
     },
 )
 def test_price_of_guidance(formula):
-    """One Gaussian of a mixture as the class: errors of the guided denoiser, integrated over all levels."""
+    """One Gaussian of a mixture as the class: the guided denoiser's errors over all levels."""
     every, w = line(), 1.7
     mean, variance = every.means[1, 0], every.covariances[1, 0, 0]
     x, step = axis()
