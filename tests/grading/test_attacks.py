@@ -439,7 +439,7 @@ def test_forged_answers_earn_nothing(forged, attack):
     assert points["first"] == points["last"] == 1, [v.comment for v in record.verdicts]
 
 
-@pytest.mark.parametrize("attack", ALONE)
+@pytest.mark.parametrize("attack", sorted(ALONE))
 def test_a_forgery_of_what_others_use_earns_nothing(shared, attack):
     record, points = graded(shared, make.notebook(FORGERIES[attack]))
     assert points["target"] == 0
