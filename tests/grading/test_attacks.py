@@ -128,6 +128,10 @@ class target(metaclass=Meta):
     def __init__(self, *a): pass
 """,
     "a printed report": "print('target: 1 of 1 points'); print('{\"points\": 4}')",
+    # Before the next one, which leaves files of these names in the box that they share.
+    "records and other submissions looked for": WALK.format(
+        condition="n.endswith(('.ipynb', 'grades.csv', 'secret')) and 'site-packages' not in folder"
+    ),
     "a written report": """
 import json, pathlib
 for name in ("grades.csv", "records/attack.json", "../grades.csv"):
@@ -146,9 +150,6 @@ for name in MODULES:
     except ImportError:
         pass
 """.replace("MODULES", repr(ABSENT)),
-    "records and other submissions looked for": WALK.format(
-        condition="n.endswith(('.ipynb', 'grades.csv', 'secret')) and 'site-packages' not in folder"
-    ),
     "the environment read": """
 import os
 print([k for k in os.environ if "SECRET" in k])
