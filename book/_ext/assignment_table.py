@@ -47,9 +47,9 @@ class AssignmentTable(SphinxDirective):
             colab = f"[Colab]({repository.colab(path)}.ipynb), " if repository.is_set else ""
             written = sum(q.points for q in assignment.questions if isinstance(q, Written))
             optional = sum(not q.points for q in assignment.questions)
-            number = f"{len(assignment.questions) - optional}" + f" + {optional} optional" * bool(
-                optional
-            )
+            number = str(len(assignment.questions) - optional)
+            if optional:
+                number += f" + {optional} optional"
             lines.append(
                 f"| {{doc}}`{assignment.title} </{path}>` | {covered[name]} "
                 f"| {number} | {assignment.points - written:g} + {written:g} "

@@ -38,6 +38,7 @@ class ResultsTable(Directive):
         folder = ROOT / "results"
         # The records, their rows, how many columns at the left rows below one another may share, and on
         # paper the widths of the columns to one another.
+        of_samples = (sampler_rows, 1, (4, 3, 3, 4, 4, 4, 4, 6))
         tables = {
             "mnist": (read_records(folder), mnist_rows, 2, (3, 4, 5, 3, 5)),
             "digits": (read_records(folder), digits_rows, 0, (5, 5, 3, 4, 2, 3, 3, 8)),
@@ -47,18 +48,8 @@ class ResultsTable(Directive):
                 1,
                 (3, 5, 4, 4, 2, 4, 2, 7),
             ),
-            "samplers": (
-                read_study(folder, "diffusion_samplers"),
-                sampler_rows,
-                1,
-                (4, 3, 3, 4, 4, 4, 4, 6),
-            ),
-            "flow-samples": (
-                read_study(folder, "flow_samples"),
-                sampler_rows,
-                1,
-                (4, 3, 3, 4, 4, 4, 4, 6),
-            ),
+            "samplers": (read_study(folder, "diffusion_samplers"), *of_samples),
+            "flow-samples": (read_study(folder, "flow_samples"), *of_samples),
             "sources": (
                 read_records(folder),
                 lambda records: source_rows(
